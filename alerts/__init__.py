@@ -1,0 +1,1 @@
+"""Who must know, once: rules, state, routing, silences, delivery, incidents."""

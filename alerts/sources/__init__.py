@@ -1,0 +1,1 @@
+"""Findings, burn rates, KPIs: each turned into one frozen Alert."""

@@ -1,0 +1,1 @@
+"""What may be asked: HTTP routes and the live stream."""

@@ -1,0 +1,1 @@
+"""One protocol or subject a module."""

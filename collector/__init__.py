@@ -1,0 +1,1 @@
+"""Everything that arrives: receivers, scrapes, pollers, and the processors behind them."""

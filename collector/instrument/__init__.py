@@ -1,0 +1,1 @@
+"""What a Django shop imports: OpenTelemetry set-up, code locations, business events."""

@@ -1,0 +1,1 @@
+"""Callables of one signature between a receiver and the store."""

@@ -1,0 +1,1 @@
+"""Is a trace or a signal odd? Findings with evidence."""

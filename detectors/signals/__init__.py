@@ -1,0 +1,1 @@
+"""Detectors over canonical `sig:` series, one signal a module."""

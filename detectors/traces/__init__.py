@@ -1,0 +1,1 @@
+"""Detectors over stored traces, one shape a module."""

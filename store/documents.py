@@ -1,0 +1,90 @@
+"""YAML text to data that remembers its lines, so that a mistake can be reported where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from store.errors import ConfigError
+
+Path = tuple[Hashable, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Parsed YAML. `line_of(("groups", 0, "rules", 2, "expr"))` is the line it was written on."""
+
+    file: str
+    data: Any
+    lines: dict[Path, int]
+
+    def line_of(self, path: Path) -> int | None:
+        """The line of a path, or of the nearest of its parents that is in the file."""
+        for length in range(len(path), -1, -1):
+            line = self.lines.get(path[:length])
+            if line is not None:
+                return line
+        return None
+
+    def error(self, path: Path, message: str, *, hint: str = "") -> ConfigError:
+        return ConfigError(message, file=self.file, line=self.line_of(path), hint=hint)
+
+
+def parse_documents(text: str, file: str) -> list[Document]:
+    """Every YAML document in a text.
+
+    Raises:
+        ConfigError: It is no YAML, a key stands twice, or a value is not plain data.
+    """
+    loader = yaml.SafeLoader(text)
+    documents = []
+    try:
+        while loader.check_node():
+            node = loader.get_node()
+            lines: dict[Path, int] = {}
+            if node is None:
+                break
+            _walk(node, (), lines, file)
+            documents.append(Document(file, loader.construct_document(node), lines))
+    except yaml.MarkedYAMLError as exc:
+        mark = exc.problem_mark or exc.context_mark
+        line = mark.line + 1 if mark else None
+        raise ConfigError(f"not valid YAML: {exc.problem}", file=file, line=line) from exc
+    except yaml.YAMLError as exc:
+        raise ConfigError(f"not valid YAML: {exc}", file=file) from exc
+    finally:
+        loader.dispose()
+    return documents
+
+
+def parse_document(text: str, file: str) -> Document:
+    """The one YAML document of a text; an empty text is an empty mapping.
+
+    Raises:
+        ConfigError: As `parse_documents`, or there are several documents.
+    """
+    documents = parse_documents(text, file)
+    if len(documents) > 1:
+        raise ConfigError("one YAML document is expected here, several were found", file=file)
+    return documents[0] if documents else Document(file, {}, {(): 1})
+
+
+def _walk(node: yaml.Node, path: Path, lines: dict[Path, int], file: str) -> None:
+    lines.setdefault(path, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            name = str(getattr(key, "value", ""))
+            if name in seen and name != "<<":
+                raise ConfigError(
+                    f"the key {name!r} stands twice", file=file, line=key.start_mark.line + 1
+                )
+            seen.add(name)
+            lines[(*path, name)] = key.start_mark.line + 1
+            _walk(value, (*path, name), lines, file)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            _walk(value, (*path, index), lines, file)

@@ -1,0 +1,1 @@
+"""Alembic's environment: how the state's tables came to be."""

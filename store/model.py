@@ -1,0 +1,326 @@
+"""Labels, samples, spans and events as they travel through Warroom: columnar and frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from typing_extensions import override
+
+METRIC_NAME = "__name__"
+# Prometheus's value/value.go: a NaN with this payload says that the series ended.
+STALE_NAN_BITS = 0x7FF0000000000002
+
+Int64Array = npt.NDArray[np.int64]
+Int32Array = npt.NDArray[np.int32]
+Float64Array = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+class Labels:
+    """An immutable, sorted set of label pairs; a label with an empty value does not exist."""
+
+    __slots__ = ("_hash", "pairs")
+
+    pairs: tuple[tuple[str, str], ...]
+
+    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
+        ordered = tuple(sorted((name, value) for name, value in pairs if value))
+        object.__setattr__(self, "pairs", ordered)
+        object.__setattr__(self, "_hash", hash(ordered))
+
+    @classmethod
+    def of(cls, mapping: Mapping[str, str] | None = None, /, **labels: str) -> Labels:
+        """Labels of a mapping and/or keywords: `Labels.of({"le": "1"}, job="shop")`."""
+        return cls({**(mapping or {}), **labels}.items())
+
+    @override
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("Labels are immutable")
+
+    def get(self, name: str, default: str = "") -> str:
+        for key, value in self.pairs:
+            if key == name:
+                return value
+        return default
+
+    @property
+    def metric(self) -> str:
+        """The metric's name, or the empty string."""
+        return self.get(METRIC_NAME)
+
+    def replace(self, **labels: str) -> Labels:
+        """With these labels set; an empty value removes one."""
+        return Labels({**dict(self.pairs), **labels}.items())
+
+    def keep(self, names: Iterable[str]) -> Labels:
+        wanted = frozenset(names)
+        return Labels(pair for pair in self.pairs if pair[0] in wanted)
+
+    def drop(self, names: Iterable[str]) -> Labels:
+        unwanted = frozenset(names)
+        return Labels(pair for pair in self.pairs if pair[0] not in unwanted)
+
+    def to_dict(self) -> dict[str, str]:
+        return dict(self.pairs)
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self.pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @override
+    def __hash__(self) -> int:
+        return self._hash  # type: ignore[attr-defined, no-any-return]  # set past our own __setattr__
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Labels) and self.pairs == other.pairs
+
+    def __lt__(self, other: Labels) -> bool:
+        return self.pairs < other.pairs
+
+    @override
+    def __repr__(self) -> str:
+        inner = ", ".join(f'{name}="{value}"' for name, value in self.pairs if name != METRIC_NAME)
+        return f"{self.metric}{{{inner}}}"
+
+
+class MatchOp(StrEnum):
+    """The four operators of a label matcher."""
+
+    EQUAL = "="
+    NOT_EQUAL = "!="
+    REGEX = "=~"
+    NOT_REGEX = "!~"
+
+
+@dataclass(frozen=True, slots=True)
+class Matcher:
+    """One condition on a label. Regular expressions are RE2 and anchored at both ends."""
+
+    name: str
+    op: MatchOp
+    value: str
+
+
+class MetricType(StrEnum):
+    """Prometheus's metric types."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+    SUMMARY = "summary"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricMetadata:
+    """What a metric family says of itself."""
+
+    family: str
+    type: MetricType = MetricType.UNKNOWN
+    help: str = ""
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplar:
+    """One example measurement of a series, with (usually) the trace it came from."""
+
+    series: Labels
+    labels: Labels
+    ts_ms: int
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class SampleBatch:
+    """Samples of several series, as columns.
+
+    Attributes:
+        series: The distinct series of the batch.
+        series_index: For each sample, its series' place in `series`.
+        ts_ms: For each sample, milliseconds since the epoch.
+        values: For each sample, its value; NaN payload bits (staleness) are kept.
+    """
+
+    series: tuple[Labels, ...]
+    series_index: Int32Array
+    ts_ms: Int64Array
+    values: Float64Array
+    metadata: tuple[MetricMetadata, ...] = ()
+    exemplars: tuple[Exemplar, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ts_ms)
+
+    @classmethod
+    def of_rows(
+        cls,
+        rows: Iterable[tuple[Labels, int, float]],
+        *,
+        metadata: tuple[MetricMetadata, ...] = (),
+        exemplars: tuple[Exemplar, ...] = (),
+    ) -> SampleBatch:
+        """A batch of `(labels, ts_ms, value)` rows; for small batches, off the hot path."""
+        place: dict[Labels, int] = {}
+        index: list[int] = []
+        times: list[int] = []
+        values: list[float] = []
+        for labels, ts_ms, value in rows:
+            index.append(place.setdefault(labels, len(place)))
+            times.append(ts_ms)
+            values.append(value)
+        return cls(
+            series=tuple(place),
+            series_index=np.asarray(index, dtype=np.int32),
+            ts_ms=np.asarray(times, dtype=np.int64),
+            values=np.asarray(values, dtype=np.float64),
+            metadata=metadata,
+            exemplars=exemplars,
+        )
+
+
+# Times are nanoseconds since the epoch; ids are raw bytes (16 and 8); a root's parent is null.
+# The promoted columns hold the value of either semantic convention, old or stable; everything else
+# stays in `attributes` and `resource`, JSON objects. `seq` is given by the store, in commit order.
+_SPAN_FIELDS: list[pa.Field[Any]] = [
+    pa.field("trace_id", pa.binary(), nullable=False),
+    pa.field("span_id", pa.binary(), nullable=False),
+    pa.field("parent_span_id", pa.binary()),
+    pa.field("start_ns", pa.int64(), nullable=False),
+    pa.field("end_ns", pa.int64(), nullable=False),
+    pa.field("service", pa.string(), nullable=False),
+    pa.field("name", pa.string(), nullable=False),
+    pa.field("kind", pa.int8(), nullable=False),  # OTLP SpanKind: 1 internal … 5 consumer
+    pa.field("status", pa.int8(), nullable=False),  # 0 unset, 1 ok, 2 error
+    pa.field("status_message", pa.string()),
+    pa.field("scope", pa.string()),
+    pa.field("http_method", pa.string()),
+    pa.field("http_route", pa.string()),
+    pa.field("http_status", pa.int16()),
+    pa.field("url", pa.string()),
+    pa.field("server_address", pa.string()),
+    pa.field("db_system", pa.string()),
+    pa.field("statement", pa.string()),
+    pa.field("code_file", pa.string()),
+    pa.field("code_line", pa.int32()),
+    pa.field("code_function", pa.string()),
+    pa.field("attributes", pa.string()),  # JSON object
+    pa.field("resource", pa.string()),  # JSON object
+    pa.field("events", pa.string()),  # JSON array of {name, time_ns, attributes}
+    pa.field("links", pa.string()),  # JSON array of {trace_id, span_id, attributes}, ids in hex
+    pa.field("received_ms", pa.int64(), nullable=False),
+]
+SPAN_SCHEMA = pa.schema(_SPAN_FIELDS)
+SPAN_READ_SCHEMA = SPAN_SCHEMA.append(pa.field("seq", pa.int64(), nullable=False))
+
+# Business events (GA4 types in CloudEvents): money is exact decimal in the store's own currency.
+_EVENT_FIELDS: list[pa.Field[Any]] = [
+    pa.field("event_id", pa.string(), nullable=False),  # idempotency key, unique per source
+    pa.field("source", pa.string(), nullable=False),
+    pa.field("type", pa.string(), nullable=False),
+    pa.field("ts_ms", pa.int64(), nullable=False),
+    pa.field("session_id", pa.string()),
+    pa.field("checkout_id", pa.string()),
+    pa.field("order_id", pa.string()),
+    pa.field("amount", pa.decimal128(18, 4)),
+    pa.field("currency", pa.string()),
+    pa.field("bot", pa.bool_(), nullable=False),
+    pa.field("test", pa.bool_(), nullable=False),
+    pa.field("device", pa.string()),
+    pa.field("channel", pa.string()),
+    pa.field("country", pa.string()),
+    pa.field("returning", pa.bool_()),
+    pa.field("trace_id", pa.binary()),
+    pa.field("data", pa.string()),  # JSON object: what the client sent beside these
+    pa.field("received_ms", pa.int64(), nullable=False),
+]
+EVENT_SCHEMA = pa.schema(_EVENT_FIELDS)
+EVENT_READ_SCHEMA = EVENT_SCHEMA.append(pa.field("seq", pa.int64(), nullable=False))
+
+
+@dataclass(frozen=True, slots=True)
+class SpanBatch:
+    """Spans as an Arrow table of `SPAN_SCHEMA`."""
+
+    table: pa.Table
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class EventBatch:
+    """Business events as an Arrow table of `EVENT_SCHEMA`."""
+
+    table: pa.Table
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+
+Batch = SampleBatch | SpanBatch | EventBatch
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesSet:
+    """Raw samples of selected series, grouped by series and ascending in time.
+
+    Series `i` owns `ts_ms[offsets[i]:offsets[i + 1]]` and the same slice of `values`.
+    A (series, time) pair appears once: the last write won.
+    """
+
+    series: tuple[Labels, ...]
+    offsets: Int64Array  # len(series) + 1
+    ts_ms: Int64Array
+    values: Float64Array
+
+
+@dataclass(frozen=True, slots=True)
+class InstantVector:
+    """The answer of an instant query: one value a series."""
+
+    series: tuple[Labels, ...]
+    values: Float64Array
+
+    def items(self) -> Iterator[tuple[Labels, float]]:
+        return zip(self.series, self.values.tolist(), strict=True)
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+
+@dataclass(frozen=True, slots=True)
+class RangeMatrix:
+    """The answer of a range query on a fixed grid of steps.
+
+    Attributes:
+        steps_ms: The T instants.
+        values: N series by T steps.
+        present: N by T; False where the series has no value at the step (NaN is a value).
+    """
+
+    series: tuple[Labels, ...]
+    steps_ms: Int64Array
+    values: Float64Array
+    present: BoolArray
+
+
+@dataclass(frozen=True, slots=True)
+class UnitHealth:
+    """How one unit of a batch (a rule, a detector, an SLO, a source) fared at its last run."""
+
+    unit: str
+    ok: bool
+    at_ms: int
+    duration_s: float
+    error: str = ""
+    detail: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""PromQL: parse, plan, evaluate. Knows no backend."""

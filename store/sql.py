@@ -1,0 +1,64 @@
+"""The relational state: one SQLAlchemy engine, its sessions, its base, and its migrations.
+
+Tables live beside their owners, in `<room>/repository.py`; only their shape over time is here, in
+`store/migrations/versions`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+from sqlalchemy.pool import StaticPool
+
+SessionFactory = sessionmaker[Session]
+
+
+class Base(DeclarativeBase):
+    """Base of every table of the state store."""
+
+
+def open_engine(url: str) -> Engine:
+    """An engine for `sqlite:///file`, `sqlite://` (in memory) or `postgresql+psycopg://…`."""
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_pre_ping=True)
+    in_memory = url in {"sqlite://", "sqlite:///:memory:"}
+    options: dict[str, Any] = {"connect_args": {"check_same_thread": False, "timeout": 10}}
+    if in_memory:
+        options["poolclass"] = StaticPool
+    engine = create_engine(url, **options)
+    event.listen(engine, "connect", _durable_sqlite)
+    if not in_memory:
+        # pysqlite would begin late and as a reader; two writers would then deadlock on the upgrade.
+        event.listen(
+            engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE")
+        )
+    return engine
+
+
+def _durable_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA busy_timeout=10000")
+    cursor.close()
+
+
+def open_sessions(engine: Engine) -> SessionFactory:
+    """Sessions whose objects stay readable after commit."""
+    return sessionmaker(engine, expire_on_commit=False)
+
+
+def upgrade(engine: Engine) -> None:
+    """Bring the schema to the newest revision; safe to call at every start."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
