@@ -1,0 +1,106 @@
+"""Boards: rows of panels, written in YAML."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from store.documents import parse_document
+
+PanelKind = Literal[
+    "stat",
+    "timeseries",
+    "slo",
+    "golden_signals",
+    "alerts",
+    "findings",
+    "timeline",
+    "freshness",
+]
+_RANGE = r"^\d+[smhd]$"
+_UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PanelQuery(_Strict):
+    """One PromQL expression and the name of its line; `{{label}}` in a name is filled in."""
+
+    expr: str = Field(min_length=1, max_length=10_000)
+    name: str = ""
+
+
+class Panel(_Strict):
+    """One tile. `query` is short for a single entry of `queries`."""
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    kind: PanelKind
+    title: str = Field(max_length=200)
+    unit: str = ""
+    span: int = Field(default=4, ge=1, le=12)
+    query: str = ""
+    queries: tuple[PanelQuery, ...] = Field(default=(), max_length=20)
+    kpi: str = ""
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _has_a_subject(self) -> Panel:
+        if self.kind == "stat" and not (self.kpi or self.query):
+            raise ValueError("a stat needs `kpi` or `query`")
+        if self.kind == "timeseries" and not (self.query or self.queries):
+            raise ValueError("a timeseries needs `query` or `queries`")
+        return self
+
+    @property
+    def all_queries(self) -> tuple[PanelQuery, ...]:
+        return self.queries or (PanelQuery(expr=self.query),)
+
+
+class Row(_Strict):
+    """Panels side by side."""
+
+    title: str = ""
+    panels: tuple[Panel, ...] = Field(max_length=40)
+
+
+class Board(_Strict):
+    """A page of panels over one range of time."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    title: str = Field(max_length=200)
+    range: str = Field(default="15m", pattern=_RANGE)
+    rows: tuple[Row, ...] = Field(max_length=40)
+
+    @model_validator(mode="after")
+    def _ids_are_unique(self) -> Board:
+        ids = [panel.id for panel in self.panels]
+        twice = sorted({panel_id for panel_id in ids if ids.count(panel_id) > 1})
+        if twice:
+            raise ValueError(f"panel ids stand twice: {', '.join(twice)}")
+        return self
+
+    @property
+    def panels(self) -> tuple[Panel, ...]:
+        return tuple(panel for row in self.rows for panel in row.panels)
+
+    @property
+    def range_ms(self) -> int:
+        return int(self.range[:-1]) * _UNIT_MS[self.range[-1]]
+
+
+def parse_board(text: str, file: str) -> Board:
+    """A board from YAML.
+
+    Raises:
+        ConfigError: A mistake, with its line.
+    """
+    document = parse_document(text, file)
+    try:
+        return Board.model_validate(document.data)
+    except ValidationError as exc:
+        first = exc.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise document.error(tuple(first["loc"]), f"{where}: {first['msg']}") from exc

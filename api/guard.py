@@ -1,0 +1,119 @@
+"""Who may talk to the service: Host and Origin checks on loopback, bearer tokens elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.tokens.repository import Role
+
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_OPEN = frozenset({"/-/healthy", "/-/ready"})
+_INGEST = ("/v1/", "/api/v1/write", "/events", "/rum", "/collect")
+# Reading by POST: Grafana and promtool send long queries as forms.
+_READ_POST = (
+    "/api/v1/query",
+    "/api/v1/series",
+    "/api/v1/labels",
+    "/api/v1/format_query",
+    "/api/v1/parse_query",
+)
+
+
+class Refusal(StrEnum):
+    """Why a request was turned away."""
+
+    HOST = "host_not_allowed"
+    ORIGIN = "cross_origin"
+    NO_TOKEN = "token_missing"  # noqa: S105  # a reason, not a secret
+    ROLE = "role_too_low"
+
+
+@dataclass(frozen=True, slots=True)
+class GuardPolicy:
+    """What is asked of a request.
+
+    Attributes:
+        hosts: Host names that the Host header may carry; empty allows any.
+        tokens_required: A bearer token is needed (the listener is not on loopback).
+        role_of: The role that a token's secret gives now.
+    """
+
+    hosts: frozenset[str]
+    tokens_required: bool
+    role_of: Callable[[str], Role | None]
+
+
+def decide(policy: GuardPolicy, method: str, path: str, headers: Headers) -> Refusal | None:
+    """None when the request may pass, else the reason why not. Pure but for the token look-up.
+
+    A page on another site can resolve its own name to 127.0.0.1 (DNS rebinding) or post to us
+    blind; Host and Origin betray both.
+    """
+    if path in _OPEN:
+        return None
+    if policy.hosts and _host_name(headers.get("host", "")) not in policy.hosts:
+        return Refusal.HOST
+    ingest = path.startswith(_INGEST)
+    origin = headers.get("origin")
+    if origin and method not in _SAFE and not ingest and not _same_origin(origin, headers):
+        return Refusal.ORIGIN
+    if not policy.tokens_required:
+        return None
+    return _by_token(policy, method, path, headers)
+
+
+def _by_token(policy: GuardPolicy, method: str, path: str, headers: Headers) -> Refusal | None:
+    scheme, _, secret = headers.get("authorization", "").partition(" ")
+    role = policy.role_of(secret.strip()) if scheme.lower() == "bearer" and secret else None
+    if role is None:
+        return Refusal.NO_TOKEN
+    if role is Role.ADMIN:
+        return None
+    if path.startswith(_INGEST):
+        return None if role is Role.INGEST else Refusal.ROLE
+    reads = method in _SAFE or path.startswith(_READ_POST)
+    return None if role is Role.VIEWER and reads else Refusal.ROLE
+
+
+def _host_name(host: str) -> str:
+    return urlsplit(f"//{host}").hostname or ""
+
+
+def _same_origin(origin: str, headers: Headers) -> bool:
+    return urlsplit(origin).netloc == headers.get("host", "")
+
+
+_ANSWERS = {
+    Refusal.HOST: (403, "this Host is not served here; open the address that the service printed"),
+    Refusal.ORIGIN: (403, "a page of another origin may not change anything here"),
+    Refusal.NO_TOKEN: (401, "a bearer token is needed; make one with `warroom token create`"),
+    Refusal.ROLE: (403, "the token's role does not allow this"),
+}
+
+
+class Guard:
+    """ASGI middleware that applies a policy."""
+
+    def __init__(self, app: ASGIApp, policy: GuardPolicy) -> None:
+        self._app = app
+        self._policy = policy
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        refusal = decide(self._policy, scope["method"], scope["path"], Headers(scope=scope))
+        if refusal is None:
+            await self._app(scope, receive, send)
+            return
+        status, sentence = _ANSWERS[refusal]
+        headers = {"WWW-Authenticate": "Bearer"} if refusal is Refusal.NO_TOKEN else None
+        await PlainTextResponse(f"{sentence}\n", status, headers)(scope, receive, send)

@@ -1,0 +1,1 @@
+"""One panel kind a module."""

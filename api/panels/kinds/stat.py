@@ -1,0 +1,116 @@
+"""One big number with its sparkline, its expected band and its change against last week."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from api.boards import Panel
+from api.panels.view import Json, View
+from business_metrics.model import KpiReading
+from store.model import RangeMatrix
+
+_WEEK_MS = 7 * 86_400_000
+_SPARK_POINTS = 60
+_BREACH_STATUS = {"page": "crit", "ticket": "warn"}
+
+
+def compute(panel: Panel, view: View, _previous: Json | None) -> Json:
+    """From a KPI of the business metrics where `kpi` is given, else from PromQL."""
+    reading = _reading(panel.kpi, view.sources.kpis()) if panel.kpi else None
+    if reading is None and not panel.query:
+        return _empty(panel, view)
+    spark = _spark(panel, view)
+    value = reading.value if reading else _instant(panel.query, view)
+    if value is None or not math.isfinite(value):
+        return {**_empty(panel, view), "spark": spark}
+    return {
+        "state": "ok",
+        "as_of_ms": reading.at_ms if reading else view.now_ms,
+        "value": value,
+        "unit": panel.unit or (reading.unit if reading else ""),
+        "spark": spark,
+        "band": _band(reading),
+        "delta_last_week": _delta(panel, view, value),
+        "status": _status(panel, reading, value),
+        "provisional": bool(reading and reading.provisional),
+        "note": reading.reason if reading else "",
+        "revenue_at_risk": str(reading.revenue_at_risk)
+        if reading and reading.revenue_at_risk is not None
+        else None,
+    }
+
+
+def _empty(panel: Panel, view: View) -> Json:
+    return {
+        "state": "no_data",
+        "as_of_ms": view.now_ms,
+        "value": None,
+        "unit": panel.unit,
+        "spark": {"t": [], "values": []},
+        "band": None,
+        "delta_last_week": None,
+        "status": "unknown",
+        "provisional": False,
+        "note": "",
+        "revenue_at_risk": None,
+    }
+
+
+def _reading(kpi: str, readings: Sequence[KpiReading]) -> KpiReading | None:
+    return next((r for r in readings if r.kpi == kpi and not r.labels), None)
+
+
+def _instant(expr: str, view: View) -> float | None:
+    vector = view.sources.querier.instant(expr, view.now_ms)
+    return float(vector.values[0]) if len(vector) else None
+
+
+def _spark(panel: Panel, view: View) -> Json:
+    expr = panel.query or str(panel.options.get("spark", ""))
+    if not expr:
+        return {"t": [], "values": []}
+    step_ms = max(view.step_ms, view.range_ms // _SPARK_POINTS // view.step_ms * view.step_ms)
+    # On a grid of its own: the points must not move from tick to tick.
+    end_ms = view.now_ms // step_ms * step_ms
+    matrix = view.sources.querier.range(expr, end_ms - view.range_ms, end_ms, step_ms)
+    return {"t": matrix.steps_ms.tolist(), "values": _first_line(matrix)}
+
+
+def _first_line(matrix: RangeMatrix) -> list[float | None]:
+    if not matrix.series:
+        return [None] * len(matrix.steps_ms)
+    pairs = zip(matrix.values[0].tolist(), matrix.present[0].tolist(), strict=True)
+    return [value if present and math.isfinite(value) else None for value, present in pairs]
+
+
+def _band(reading: KpiReading | None) -> Json | None:
+    if reading is None or reading.expected is None:
+        return None
+    return {"expected": reading.expected, "low": reading.low, "high": reading.high}
+
+
+def _delta(panel: Panel, view: View, value: float) -> float | None:
+    """Relative change; the difference itself (percentage points) where the unit is a ratio."""
+    expr = panel.query or str(panel.options.get("spark", ""))
+    if not expr:
+        return None
+    vector = view.sources.querier.instant(expr, view.now_ms - _WEEK_MS)
+    before = float(vector.values[0]) if len(vector) else math.nan
+    if not math.isfinite(before):
+        return None
+    if panel.unit == "ratio":
+        return value - before
+    return value / before - 1 if before else None
+
+
+def _status(panel: Panel, reading: KpiReading | None, value: float) -> str:
+    if reading is not None and reading.breached:
+        return _BREACH_STATUS.get(reading.severity, "warn")
+    for status in ("crit", "warn"):
+        above, below = (panel.options.get(f"{status}_{side}") for side in ("above", "below"))
+        if (above is not None and value > float(above)) or (
+            below is not None and value < float(below)
+        ):
+            return status
+    return "ok"

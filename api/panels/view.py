@@ -1,0 +1,45 @@
+"""What a panel may look at when it is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from business_metrics.model import KpiReading
+from store.ports import Querier
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PanelSources:
+    """The rooms' answers. Lists are already in the shapes of the API."""
+
+    querier: Querier
+    kpis: Callable[[], Sequence[KpiReading]]
+    slos: Callable[[], list[Json]]
+    alerts: Callable[[], list[Json]]
+    findings: Callable[[], list[Json]]
+    timeline: Callable[[int, int], list[Json]]
+    sources: Callable[[int], list[Json]]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One tick's look at the world.
+
+    Attributes:
+        now_ms: The tick's instant, on the grid of `step_ms`.
+        range_ms: How far back graphs reach.
+        step_ms: The distance of two points.
+    """
+
+    sources: PanelSources
+    now_ms: int
+    range_ms: int
+    step_ms: int
+
+    @property
+    def start_ms(self) -> int:
+        return self.now_ms - self.range_ms

@@ -1,0 +1,206 @@
+"""Jaeger's query API over stored traces, as Grafana's Jaeger data source asks it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+import orjson
+import pyarrow as pa
+from fastapi import APIRouter, Query
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from store.errors import BadInput
+from store.ports import SpanReader, TraceQuery
+
+Json = dict[str, Any]
+_KINDS = {1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
+_HOUR_US = 3_600_000_000
+_MAX_TRACES = 1_500
+_DURATION_NS = {"us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+
+
+class Search(BaseModel):
+    """Parameters of a search, with Jaeger's names; times are microseconds since the epoch."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    service: str = Field("", max_length=512)
+    operation: str = Field("", max_length=1024)
+    tags: str = Field("", max_length=4096)
+    min_duration: str = Field("", max_length=32, alias="minDuration")
+    max_duration: str = Field("", max_length=32, alias="maxDuration")
+    start: int | None = None
+    end: int | None = None
+    limit: int = Field(20, ge=1, le=_MAX_TRACES)
+
+    def query(self, now_ms: int) -> TraceQuery:
+        end_us = now_ms * 1_000 if self.end is None else self.end
+        start_us = end_us - _HOUR_US if self.start is None else self.start
+        return TraceQuery(
+            start_ns=start_us * 1_000,
+            end_ns=end_us * 1_000,
+            service=self.service or None,
+            operation=self.operation or None,
+            attributes=_tags(self.tags),
+            min_duration_ns=_duration_ns(self.min_duration),
+            max_duration_ns=_duration_ns(self.max_duration),
+            limit=self.limit,
+        )
+
+
+def router(spans: SpanReader, now: Callable[[], int]) -> APIRouter:
+    """`/jaeger/api/{services, services/{s}/operations, operations, traces, traces/{id}}`."""
+    routes = APIRouter(prefix="/jaeger/api", tags=["jaeger"])
+
+    @routes.get("/services")
+    async def services() -> Json:
+        names = await run_in_threadpool(lambda: sorted(spans.services()))
+        return _answer(names)
+
+    @routes.get("/services/{service}/operations")
+    async def operations_of(service: str) -> Json:
+        known = await run_in_threadpool(spans.services)
+        return _answer(sorted(known.get(service, [])))
+
+    @routes.get("/operations")
+    async def operations(service: str) -> Json:
+        known = await run_in_threadpool(spans.services)
+        entries = [{"name": name, "spanKind": ""} for name in sorted(known.get(service, []))]
+        return _answer(entries)
+
+    @routes.get("/traces")
+    async def search(asked: Annotated[Search, Query()]) -> Response:
+        query = asked.query(now())
+
+        def read() -> list[Json]:
+            ids = spans.find_traces(query)
+            traces = {t["traceID"]: t for t in _traces(spans.traces(ids))}
+            return [traces[i.hex()] for i in ids if i.hex() in traces]
+
+        return _json(_answer(await run_in_threadpool(read)))
+
+    @routes.get("/traces/{trace_id}")
+    async def one_trace(trace_id: str) -> Response:
+        try:
+            raw = bytes.fromhex(trace_id.zfill(32))
+        except ValueError:
+            raw = b""
+        found = await run_in_threadpool(lambda: list(_traces(spans.traces([raw]))) if raw else [])
+        if not found:
+            # Grafana reads data[0] unguarded: an unknown trace must be a 404.
+            errors = [{"code": 404, "msg": "trace not found", "traceID": trace_id}]
+            return JSONResponse({"data": None, "errors": errors}, 404)
+        return _json(_answer(found))
+
+    return routes
+
+
+def _answer(data: list[Any]) -> Json:
+    return {"data": data, "total": len(data), "limit": 0, "offset": 0, "errors": None}
+
+
+def _json(body: Json) -> Response:
+    return Response(orjson.dumps(body), media_type="application/json")
+
+
+def _tags(text: str) -> tuple[tuple[str, str], ...]:
+    if not text:
+        return ()
+    try:
+        tags = orjson.loads(text)
+    except orjson.JSONDecodeError as exc:
+        raise BadInput("tags is no JSON object") from exc
+    if not isinstance(tags, dict):
+        raise BadInput("tags is no JSON object")
+    return tuple((str(key), str(value)) for key, value in tags.items())
+
+
+def _duration_ns(text: str) -> int | None:
+    if not text:
+        return None
+    for unit in ("us", "µs", "ms", "s"):
+        number = text.removesuffix(unit)
+        if number != text and number.replace(".", "", 1).isdigit():
+            return int(float(number) * _DURATION_NS[unit])
+    raise BadInput(f"{text!r} is no duration", hint="write it like 100ms or 1.5s")
+
+
+def _traces(table: pa.Table) -> Iterator[Json]:
+    rows: dict[bytes, list[Json]] = {}
+    for row in table.to_pylist():
+        rows.setdefault(row["trace_id"], []).append(row)
+    for trace_id, spans in rows.items():
+        processes: dict[str, Json] = {}
+        places: dict[tuple[str, str], str] = {}
+        shaped = []
+        for span in spans:
+            key = (span["service"], span["resource"] or "{}")
+            process = places.setdefault(key, f"p{len(places) + 1}")
+            if process not in processes:
+                tags = _tag_list(orjson.loads(key[1]))
+                processes[process] = {"serviceName": key[0], "tags": tags}
+            shaped.append(_span(span, process))
+        yield {
+            "traceID": trace_id.hex(),
+            "spans": shaped,
+            "processes": processes,
+            "warnings": None,
+        }
+
+
+def _span(row: Json, process: str) -> Json:
+    references = []
+    if row["parent_span_id"]:
+        references.append(
+            _reference("CHILD_OF", row["trace_id"].hex(), row["parent_span_id"].hex())
+        )
+    references.extend(
+        _reference("FOLLOWS_FROM", link["trace_id"], link["span_id"])
+        for link in orjson.loads(row["links"] or "[]")
+    )
+    tags = _tag_list(orjson.loads(row["attributes"] or "{}"))
+    if row["kind"] in _KINDS:
+        tags.append({"key": "span.kind", "type": "string", "value": _KINDS[row["kind"]]})
+    if row["status"] == 2:  # OTLP: error
+        tags.append({"key": "error", "type": "bool", "value": True})
+        message = row["status_message"] or ""
+        tags.append({"key": "otel.status_description", "type": "string", "value": message})
+    return {
+        "traceID": row["trace_id"].hex(),
+        "spanID": row["span_id"].hex(),
+        "operationName": row["name"],
+        "references": references,
+        "startTime": row["start_ns"] // 1_000,
+        "duration": max(0, row["end_ns"] - row["start_ns"]) // 1_000,
+        "tags": tags,
+        "logs": [_log(event) for event in orjson.loads(row["events"] or "[]")],
+        "processID": process,
+        "warnings": None,
+    }
+
+
+def _reference(kind: str, trace_id: str, span_id: str) -> Json:
+    return {"refType": kind, "traceID": trace_id, "spanID": span_id}
+
+
+def _log(event: Json) -> Json:
+    fields = _tag_list({"event": event.get("name", ""), **event.get("attributes", {})})
+    return {"timestamp": int(event.get("time_ns", 0)) // 1_000, "fields": fields}
+
+
+def _tag_list(attributes: Json) -> list[Json]:
+    return [_tag(key, value) for key, value in attributes.items()]
+
+
+def _tag(key: str, value: Any) -> Json:
+    if isinstance(value, bool):
+        return {"key": key, "type": "bool", "value": value}
+    if isinstance(value, int):
+        return {"key": key, "type": "int64", "value": value}
+    if isinstance(value, float):
+        return {"key": key, "type": "float64", "value": value}
+    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    return {"key": key, "type": "string", "value": text}

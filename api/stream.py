@@ -1,0 +1,242 @@
+"""The live stream: each board is computed once a tick, serialised once, gzipped once, sent to all.
+
+A watcher gets a snapshot, then deltas. After a gap it names the last tick it saw (`Last-Event-ID`)
+and gets what it missed, or a new snapshot where that is no longer kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import structlog
+
+from api.boards import Board, Panel
+from api.errors import NotFound
+from api.panels.registry import COMPUTE, PATCH
+from api.panels.view import Json, PanelSources, View
+from store.errors import Overloaded, WarroomError
+
+log = structlog.get_logger()
+
+# RFC 1952: a gzip member's header, with no time and no name. Raw deflate blocks may follow it.
+GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+_PING_S = 5.0
+_KEPT_DELTAS = 60
+_QUEUE = 16
+_IDLE_TICKS = 12
+_MAX_POINTS = 360
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One event of the stream, as bytes and as a deflate block that may follow any other."""
+
+    tick: int
+    plain: bytes
+    deflated: bytes
+
+    @classmethod
+    def of(cls, event: str, tick: int, data: Json) -> Message:
+        plain = b"id: %d\nevent: %s\ndata: %s\n\n" % (tick, event.encode(), orjson.dumps(data))
+        return cls(tick, plain, _deflate(plain))
+
+
+def _deflate(plain: bytes) -> bytes:
+    compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
+    return compressor.compress(plain) + compressor.flush(zlib.Z_FULL_FLUSH)
+
+
+_PING = Message(0, b": ping\n\n", _deflate(b": ping\n\n"))
+_RETRY = Message(0, b"retry: 1000\n\n", _deflate(b"retry: 1000\n\n"))
+
+
+@dataclass(slots=True)
+class _Channel:
+    """What is known of one board between ticks."""
+
+    board: Board
+    tick: int = 0
+    now_ms: int = 0
+    panels: dict[str, Json] = field(default_factory=dict)
+    snapshot: Message | None = None
+    deltas: deque[Message] = field(default_factory=lambda: deque(maxlen=_KEPT_DELTAS))
+    watchers: set[asyncio.Queue[Message | None]] = field(default_factory=set)
+    idle_ticks: int = 0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class LiveBoards:
+    """Computes the boards that are watched and hands their messages to the watchers."""
+
+    def __init__(
+        self,
+        boards: Callable[[], Mapping[str, Board]],
+        sources: PanelSources,
+        *,
+        interval_ms: int,
+        max_watchers: int = 5_000,
+    ) -> None:
+        self._boards = boards
+        self._sources = sources
+        self._interval_ms = interval_ms
+        self._max_watchers = max_watchers
+        self._channels: dict[str, _Channel] = {}
+        self._tick = 0
+        self._now_ms = 0
+        self._closed = False
+
+    @property
+    def watchers(self) -> int:
+        return sum(len(channel.watchers) for channel in self._channels.values())
+
+    async def publish(self, now_ms: int) -> None:
+        """Compute every watched board at this tick and send what changed."""
+        self._tick = max(self._tick + 1, now_ms // self._interval_ms)
+        self._now_ms = now_ms
+        for name in list(self._channels):
+            channel = self._channels[name]
+            channel.idle_ticks = 0 if channel.watchers else channel.idle_ticks + 1
+            if channel.idle_ticks > _IDLE_TICKS:
+                del self._channels[name]
+                continue
+            async with channel.lock:
+                await self._advance(channel)
+
+    async def _advance(self, channel: _Channel) -> None:
+        before, board = channel.panels, channel.board
+        now_ms, tick = self._now_ms, self._tick
+        panels = await asyncio.to_thread(self._compute, board, now_ms, before)
+        delta = {"tick": tick, "now_ms": now_ms, "panels": _changes(board, before, panels)}
+        message = Message.of("delta", tick, delta)
+        channel.panels, channel.tick, channel.now_ms = panels, tick, now_ms
+        channel.snapshot = None
+        channel.deltas.append(message)
+        for queue in list(channel.watchers):
+            if queue.full():
+                # Too slow to keep up: end its stream; it comes back and gets a snapshot.
+                channel.watchers.discard(queue)
+                queue.get_nowait()
+                queue.put_nowait(None)
+            else:
+                queue.put_nowait(message)
+
+    def _compute(self, board: Board, now_ms: int, before: Mapping[str, Json]) -> dict[str, Json]:
+        steps_of_interval = -(-board.range_ms // (_MAX_POINTS * self._interval_ms))
+        step_ms = max(1, steps_of_interval) * self._interval_ms
+        view = View(self._sources, now_ms // step_ms * step_ms, board.range_ms, step_ms)
+        return {
+            panel.id: _compute_panel(panel, view, before.get(panel.id)) for panel in board.panels
+        }
+
+    async def _open(self, name: str) -> _Channel:
+        board = self._boards().get(name)
+        if board is None:
+            raise NotFound(f"there is no board {name!r}", hint="GET /api/warroom/v1/boards")
+        if self.watchers >= self._max_watchers:
+            raise Overloaded("too many watchers", retry_after_s=5)
+        channel = self._channels.get(name)
+        if channel is None or channel.board != board:
+            channel = self._channels[name] = _Channel(board)
+        async with channel.lock:
+            if not channel.panels and self._now_ms:
+                await self._advance(channel)
+        return channel
+
+    def _greeting(self, channel: _Channel, last_tick: int | None) -> list[Message]:
+        if last_tick is not None and channel.deltas:
+            missed = [message for message in channel.deltas if message.tick > last_tick]
+            if channel.deltas[0].tick <= last_tick <= channel.deltas[-1].tick:
+                return missed
+        if channel.snapshot is None:
+            board = channel.board
+            data = {
+                "board": board.model_dump(include={"name", "title", "rows"}),
+                "tick": channel.tick,
+                "now_ms": channel.now_ms,
+                "interval_ms": self._interval_ms,
+                "range_ms": board.range_ms,
+                "panels": channel.panels,
+            }
+            channel.snapshot = Message.of("snapshot", channel.tick, data)
+        return [channel.snapshot]
+
+    async def snapshot(self, name: str) -> bytes:
+        """The board as the stream's first message would give it, as JSON."""
+        channel = await self._open(name)
+        message = self._greeting(channel, None)[0]
+        return message.plain.split(b"data: ", 1)[1].strip()
+
+    async def watch(self, name: str, last_tick: int | None, *, gzip: bool) -> AsyncIterator[bytes]:
+        """The bytes of one watcher's stream.
+
+        Raises:
+            NotFound: There is no such board.
+            Overloaded: Too many watchers.
+        """
+        channel = await self._open(name)
+        queue: asyncio.Queue[Message | None] = asyncio.Queue(_QUEUE)
+        greeting = [_RETRY, *self._greeting(channel, last_tick)]
+        channel.watchers.add(queue)
+        return self._stream(channel, queue, greeting, gzip=gzip)
+
+    async def _stream(
+        self,
+        channel: _Channel,
+        queue: asyncio.Queue[Message | None],
+        greeting: list[Message],
+        *,
+        gzip: bool,
+    ) -> AsyncIterator[bytes]:
+        try:
+            if gzip:
+                yield GZIP_HEADER
+            for message in greeting:
+                yield message.deflated if gzip else message.plain
+            while not self._closed:
+                try:
+                    next_message = await asyncio.wait_for(queue.get(), _PING_S)
+                except TimeoutError:
+                    next_message = _PING
+                if next_message is None:
+                    return
+                yield next_message.deflated if gzip else next_message.plain
+        finally:
+            channel.watchers.discard(queue)
+
+    def close(self) -> None:
+        """End every stream, so that the server can stop."""
+        self._closed = True
+        for channel in self._channels.values():
+            for queue in channel.watchers:
+                if not queue.full():
+                    queue.put_nowait(None)
+
+
+def _compute_panel(panel: Panel, view: View, before: Json | None) -> Json:
+    previous = before if before and before["state"] == "ok" else None
+    try:
+        return COMPUTE[panel.kind](panel, view, previous)
+    except WarroomError as exc:
+        return {"state": "error", "as_of_ms": view.now_ms, "error": exc.message, "remedy": exc.hint}
+    except Exception as exc:  # one panel fails alone, and shows it
+        log.exception("panel failed", panel=panel.id, kind=panel.kind)
+        error = f"{type(exc).__name__}: {exc}"
+        return {"state": "error", "as_of_ms": view.now_ms, "error": error, "remedy": "see the log"}
+
+
+def _changes(board: Board, before: Mapping[str, Json], now: Mapping[str, Json]) -> Json:
+    changes: dict[str, Any] = {}
+    for panel in board.panels:
+        old, new = before.get(panel.id), now[panel.id]
+        if old is None or old["state"] != new["state"]:
+            changes[panel.id] = new
+        elif {**old, "as_of_ms": 0} != {**new, "as_of_ms": 0}:
+            tell = PATCH.get(panel.kind)
+            changes[panel.id] = (tell(old, new) if tell and new["state"] == "ok" else None) or new
+    return changes

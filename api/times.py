@@ -1,0 +1,56 @@
+"""Times in questions and answers of our own API."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from store.errors import BadInput
+
+_RELATIVE = re.compile(r"now(?:-(\d+)([smhdwMy]))?")
+_UNIT_MS = {
+    "s": 1_000,
+    "m": 60_000,
+    "h": 3_600_000,
+    "d": 86_400_000,
+    "w": 604_800_000,
+    "M": 2_592_000_000,
+    "y": 31_536_000_000,
+}
+
+
+def rfc3339(ts_ms: int) -> str:
+    """RFC 3339 in UTC with milliseconds.
+
+    >>> rfc3339(0)
+    '1970-01-01T00:00:00.000Z'
+    """
+    text = datetime.fromtimestamp(ts_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def parse_time(text: str | None, now_ms: int, default_ms: int) -> int:
+    """Milliseconds of RFC 3339, unix seconds, or Grafana's `now-1h`.
+
+    >>> parse_time("now-1h", 3_600_000, 0), parse_time("1.5", 0, 0), parse_time(None, 0, 7)
+    (0, 1500, 7)
+
+    Raises:
+        BadInput: It is none of them.
+    """
+    if not text:
+        return default_ms
+    relative = _RELATIVE.fullmatch(text)
+    if relative:
+        return now_ms - int(relative[1] or 0) * _UNIT_MS[relative[2] or "s"]
+    try:
+        return int(float(text) * 1000)
+    except (ValueError, OverflowError):
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as exc:
+        raise BadInput(f"{text!r} is no time", hint="RFC 3339, unix seconds or now-1h") from exc
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1000)

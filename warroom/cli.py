@@ -1,0 +1,151 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from store.errors import WarroomError
+from warroom import client
+from warroom.config import Options
+
+_DEFAULT_URL = "http://127.0.0.1:8600"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code is 0, 1 for a failure that is explained, 2 for wrong usage."""
+    arguments = _parser().parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = arguments.run
+    try:
+        return run(arguments)
+    except WarroomError as exc:
+        print(f"warroom: {exc}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="warroom", description="Observability and SLO monitoring for an online shop."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _serve(commands.add_parser("serve", help="run the service"))
+    _demo(commands.add_parser("demo", help="run it with the demo shop and play a sale day"))
+    check = commands.add_parser("check", help="validate configuration, rules, SLOs, routes, boards")
+    check.add_argument("--config", help="warroom.yaml")
+    check.set_defaults(run=_run_check)
+    warm = commands.add_parser(
+        "warm-up", help="compile the kernels, so that the first start is quick"
+    )
+    warm.set_defaults(run=_run_warm_up)
+    _ask(commands)
+    _token(commands.add_parser("token", help="make, list and revoke API tokens"))
+    return parser
+
+
+def _serve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", help="warroom.yaml (default: sane defaults)")
+    parser.add_argument("--data-dir", help="where everything is kept (default ./data)")
+    parser.add_argument("--listen", help="main address (default 127.0.0.1:8600; port 0: any free)")
+    parser.add_argument("--otlp-http", help="OTLP/HTTP address, or off (default 127.0.0.1:4318)")
+    parser.add_argument("--otlp-grpc", help="OTLP/gRPC address, or off (default 127.0.0.1:4317)")
+    parser.add_argument(
+        "--behind-proxy",
+        action="store_true",
+        help="a proxy in front does TLS and authentication",
+    )
+    parser.add_argument(
+        "--log-level", default="info", choices=("debug", "info", "warning", "error")
+    )
+    parser.add_argument("--log-json", action="store_true", help="logs as JSON lines")
+    parser.set_defaults(run=_run_serve)
+
+
+def _run_serve(arguments: argparse.Namespace) -> int:
+    from warroom.serve import serve  # noqa: PLC0415  # heavy, and other commands do without it
+
+    options = Options(
+        config=arguments.config,
+        data_dir=arguments.data_dir,
+        listen=arguments.listen,
+        otlp_http=arguments.otlp_http,
+        otlp_grpc=arguments.otlp_grpc,
+        behind_proxy=arguments.behind_proxy,
+    )
+    return serve(options, log_level=arguments.log_level, log_json=arguments.log_json)
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    from warroom.demo.run import add_arguments, run_demo  # noqa: PLC0415
+
+    add_arguments(parser)
+    parser.set_defaults(run=run_demo)
+
+
+def _run_check(arguments: argparse.Namespace) -> int:
+    from warroom.check import check  # noqa: PLC0415
+
+    return check(Options(config=arguments.config), print)
+
+
+def _run_warm_up(_arguments: argparse.Namespace) -> int:
+    from warroom.warm_up import warm_up  # noqa: PLC0415
+
+    warm_up(print)
+    return 0
+
+
+def _ask(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    query = commands.add_parser("query", help="ask the running service a PromQL question")
+    query.add_argument("expr")
+    query.add_argument("--time", default="", help="instant (default now)")
+    query.set_defaults(run=lambda a: client.query(a.url, a.token, a.expr, a.time, print))
+    slo = commands.add_parser("slo", help="list the SLOs of the running service")
+    slo.set_defaults(run=lambda a: client.slos(a.url, a.token, print))
+    findings = commands.add_parser("findings", help="list what the detectors found")
+    findings.add_argument("--status", default="", help="open, suppressed, fixed or regressed")
+    findings.set_defaults(run=lambda a: client.findings(a.url, a.token, a.status, print))
+    silence = commands.add_parser("silence", help="silence alerts that match")
+    silence.add_argument("matchers", nargs="+", help="such as alertname=OrderRateDrop")
+    silence.add_argument("--for", dest="duration", default="1h", help="how long (default 1h)")
+    silence.add_argument("--comment", required=True)
+    silence.add_argument("--by", default="warroom silence")
+    silence.set_defaults(run=_run_silence)
+    for parser in (query, slo, findings, silence):
+        parser.add_argument("--url", default=_DEFAULT_URL, help=f"the service ({_DEFAULT_URL})")
+        parser.add_argument("--token", default="", help="or WARROOM_TOKEN in the environment")
+
+
+def _run_silence(arguments: argparse.Namespace) -> int:
+    request = client.SilenceRequest(
+        matchers=tuple(arguments.matchers),
+        duration=arguments.duration,
+        comment=arguments.comment,
+        created_by=arguments.by,
+    )
+    return client.silence(arguments.url, arguments.token, request, print)
+
+
+def _token(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=("create", "list", "revoke"))
+    parser.add_argument("name", nargs="?", default="", help="a name (create) or an id (revoke)")
+    parser.add_argument("--role", default="viewer", choices=("viewer", "ingest", "admin"))
+    parser.add_argument("--days", type=int, default=0, help="days until it expires (0: never)")
+    parser.add_argument("--config")
+    parser.add_argument("--data-dir")
+    parser.set_defaults(run=_run_token)
+
+
+def _run_token(arguments: argparse.Namespace) -> int:
+    from warroom.tokens import run  # noqa: PLC0415
+
+    options = Options(config=arguments.config, data_dir=arguments.data_dir)
+    return run(options, arguments, print)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

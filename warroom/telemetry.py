@@ -1,0 +1,110 @@
+"""Warroom's own logs and metrics."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+from typing_extensions import override
+
+from store.model import UnitHealth
+
+_TICK_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+def configure_logs(*, level: str = "info", json: bool = False) -> None:
+    """Structured logs on standard error: for people on a terminal, JSON lines elsewhere."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info if json else _as_is,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _as_is(_logger: Any, _method: str, event: Any) -> Any:
+    return event
+
+
+class SelfMetrics:
+    """The service's own figures, on a registry of its own: two services fit into one process."""
+
+    def __init__(self, version: str) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        info = Gauge("warroom_build_info", "Version.", ["version"], registry=self.registry)
+        info.labels(version).set(1)
+        self.tick_seconds = Histogram(
+            "warroom_tick_duration_seconds",
+            "Time of each step of a tick.",
+            ["step"],
+            buckets=_TICK_BUCKETS,
+            registry=self.registry,
+        )
+        self.last_tick = Gauge(
+            "warroom_last_tick_timestamp_seconds",
+            "Instant of the last finished tick.",
+            registry=self.registry,
+        )
+        self.watchers = Gauge("warroom_live_watchers", "Open live streams.", registry=self.registry)
+        self._units = _UnitCollector()
+        self.registry.register(self._units)
+
+    def observe_units(self, health: tuple[UnitHealth, ...]) -> None:
+        self._units.observe(health)
+
+
+class _UnitCollector(Collector):
+    """Health of rules, detectors, SLOs and KPIs, read when scraped."""
+
+    def __init__(self) -> None:
+        self._latest: dict[str, UnitHealth] = {}
+        self._failures: dict[str, int] = {}
+
+    def observe(self, health: tuple[UnitHealth, ...]) -> None:
+        for unit in health:
+            self._latest[unit.unit] = unit
+            if not unit.ok:
+                self._failures[unit.unit] = self._failures.get(unit.unit, 0) + 1
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        healthy = GaugeMetricFamily(
+            "warroom_unit_healthy", "1 when its last run succeeded.", labels=["unit"]
+        )
+        duration = GaugeMetricFamily(
+            "warroom_unit_duration_seconds", "Time of its last run.", labels=["unit"]
+        )
+        failures = CounterMetricFamily(
+            "warroom_unit_failures_total", "Runs that failed.", labels=["unit"]
+        )
+        for name, unit in list(self._latest.items()):
+            healthy.add_metric([name], float(unit.ok))
+            duration.add_metric([name], unit.duration_s)
+            failures.add_metric([name], float(self._failures.get(name, 0)))
+        yield healthy
+        yield duration
+        yield failures
