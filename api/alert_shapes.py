@@ -1,0 +1,118 @@
+"""Alerts, incidents and deliveries as our own API shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from alerts.incidents import Incident, IncidentEvent
+from alerts.model import AlertState
+from alerts.silences import Silence, silenced_by
+from alerts.state import AlertRecord
+from api.shapes import number
+from api.times import rfc3339
+
+Json = dict[str, Any]
+_RANK = {"page": 0, "critical": 0, "ticket": 1, "warning": 1}
+_STATE_RANK = {AlertState.FIRING: 0, AlertState.PENDING: 1, AlertState.RESOLVED: 2}
+
+
+def alert_json(
+    record: AlertRecord, incidents: Mapping[str, Incident], silence_ids: Iterable[str]
+) -> Json:
+    """One alert with what people need of it."""
+    notes = record.annotations
+    incident = incidents.get(record.incident_id)
+    ids = list(silence_ids)
+    return {
+        "fingerprint": record.fingerprint,
+        "name": record.name,
+        "severity": record.severity,
+        "state": record.state.value,
+        "reason": record.reason.value,
+        "labels": record.labels.to_dict(),
+        "annotations": dict(notes),
+        "summary": notes.get("summary", record.name),
+        "cause": notes.get("cause", ""),
+        "impact": notes.get("impact", ""),
+        "fix": notes.get("fix", ""),
+        "evidence_url": notes.get("evidence_url", ""),
+        "since": notes.get("since") or rfc3339(record.active_ms),
+        "fired_at": None if record.state is AlertState.PENDING else rfc3339(record.starts_ms),
+        "resolved_at": rfc3339(record.resolved_ms) if record.resolved_ms else None,
+        "value": number(record.value),
+        "source": record.source,
+        "incident_id": record.incident_id,
+        "acknowledged_by": incident.acknowledged_by if incident else "",
+        "silenced": bool(ids),
+        "silenced_by": ids,
+    }
+
+
+def alerts_json(
+    records: Iterable[AlertRecord],
+    silences: tuple[Silence, ...],
+    incidents: Mapping[str, Incident],
+    now_ms: int,
+) -> list[Json]:
+    """Firing before pending before resolved, pages first, the latest first."""
+    ordered = sorted(
+        records,
+        key=lambda r: (_STATE_RANK[r.state], _RANK.get(r.severity, 2), -r.starts_ms, r.fingerprint),
+    )
+    return [
+        alert_json(record, incidents, silenced_by(silences, record.labels, now_ms))
+        for record in ordered
+    ]
+
+
+def incident_json(incident: Incident, events: Iterable[IncidentEvent] = ()) -> Json:
+    """One incident with its alerts and timeline."""
+    causes: list[Json] = []
+    for alert in incident.alerts:
+        cause = alert.annotations.get("cause")
+        if cause and all(known["why"] != cause for known in causes):
+            confidence = alert.annotations.get("cause_confidence", "")
+            ref = alert.annotations.get("evidence_url", "")
+            causes.append(
+                {
+                    "kind": alert.labels.get("kind") or alert.labels.get("alertname"),
+                    "ref": ref,
+                    "confidence": confidence,
+                    "why": cause,
+                }
+            )
+    return {
+        "id": incident.id,
+        "title": incident.title,
+        "severity": incident.severity,
+        "state": incident.state.value,
+        "started_at": rfc3339(incident.started_ms),
+        "detected_at": rfc3339(incident.detected_ms),
+        "acknowledged_at": rfc3339(incident.acknowledged_ms) if incident.acknowledged_ms else None,
+        "acknowledged_by": incident.acknowledged_by,
+        "resolved_at": rfc3339(incident.resolved_ms) if incident.resolved_ms else None,
+        "alerts": [
+            {
+                "fingerprint": part.fingerprint,
+                "name": part.labels.get("alertname"),
+                "labels": part.labels.to_dict(),
+                "summary": part.annotations.get("summary", ""),
+                "fired_at": rfc3339(part.fired_ms),
+                "resolved_at": rfc3339(part.resolved_ms) if part.resolved_ms else None,
+            }
+            for part in incident.alerts
+        ],
+        "probable_causes": causes,
+        "timeline": [event_json(event) for event in events],
+    }
+
+
+def event_json(event: IncidentEvent) -> Json:
+    """One line of the timeline."""
+    return {
+        "at": rfc3339(event.at_ms),
+        "kind": event.kind,
+        "title": event.title,
+        "ref": event.ref or event.incident_id,
+    }

@@ -1,0 +1,215 @@
+"""Prometheus's HTTP API: queries, series, labels, metadata, status. GET and POST forms."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import structlog
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from api.routers import prometheus_catalog as catalog_routes
+from api.routers import prometheus_status as status_routes
+from api.routers.prometheus_json import encode, query_answer, success
+from api.routers.prometheus_parameters import Parameters, bad_parameter
+from store.errors import LimitExceeded, QueryError, StoreUnavailable, WarroomError
+from store.ports import ExemplarReader, MetadataReader, SeriesAdmin, SeriesCatalog
+from store.promql.engine import Engine
+from store.promql.parse import parse
+from store.promql.printer import format_expr, tree
+
+MAX_CONCURRENCY = 20
+STATUS_OF = {
+    "bad_data": 400,
+    "execution": 422,
+    "canceled": 499,
+    "timeout": 503,
+    "unavailable": 503,
+    "internal": 500,
+    "not_found": 404,
+    "not_acceptable": 406,
+}
+_log = structlog.get_logger()
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the API reads.
+
+    Attributes:
+        engine: Evaluates queries; called in threads, at most `concurrency` at once.
+        now_ms: The clock, for instant queries that name no time.
+        rules: `{"groups": […]}` of /rules; likewise alerts, targets.
+        config_text: The configuration as YAML, secrets left out.
+    """
+
+    engine: Engine
+    catalog: SeriesCatalog
+    metadata: MetadataReader
+    exemplars: ExemplarReader
+    admin: SeriesAdmin
+    now_ms: Callable[[], int]
+    rules: Callable[[], Json] | None = None
+    alerts: Callable[[], Json] | None = None
+    targets: Callable[[], Json] | None = None
+    config_text: Callable[[], str] = str
+    runtime: Callable[[], Json] = dict
+    flags: Mapping[str, str] = field(default_factory=dict)
+    concurrency: int = MAX_CONCURRENCY
+
+
+Handler = Callable[[Parameters], Awaitable[Response]]
+
+
+def router(source: Source) -> APIRouter:
+    """`/api/v1/…`. Unknown paths are left to the application's plain-text 404."""
+    routes = APIRouter()
+    limiter = anyio.CapacityLimiter(source.concurrency)
+
+    async def threaded(work: Callable[[], bytes]) -> Response:
+        body = await anyio.to_thread.run_sync(work, limiter=limiter)
+        return Response(body, media_type="application/json")
+
+    def on(path: str, handler: Callable[[Request, Parameters], Awaitable[Response]],
+           *methods: str) -> None:  # fmt: skip
+        async def endpoint(request: Request) -> Response:
+            return await _answered(request, handler)
+
+        routes.add_route(f"/api/v1/{path}", endpoint, list(methods) or ["GET", "POST"])
+
+    async def query(_request: Request, given: Parameters) -> Response:
+        ask = _instant(source, given)
+        return await threaded(ask)
+
+    async def query_range(_request: Request, given: Parameters) -> Response:
+        ask = _range(source, given)
+        return await threaded(ask)
+
+    async def format_query(_request: Request, given: Parameters) -> Response:
+        return _json(success(encode(format_expr(_parsed(given)))))
+
+    async def parse_query(_request: Request, given: Parameters) -> Response:
+        return _json(success(encode(tree(_parsed(given)))))
+
+    def plain(make: Callable[[Parameters], bytes]) -> Callable[..., Awaitable[Response]]:
+        async def handler(_request: Request, given: Parameters) -> Response:
+            return await threaded(lambda: make(given))
+
+        return handler
+
+    def listing(make: Callable[[], Json] | None, empty: Json) -> Callable[..., Awaitable[Response]]:
+        return plain(lambda _given: success(encode(make() if make else empty)))
+
+    on("query", query)
+    on("query_range", query_range)
+    on("format_query", format_query)
+    on("parse_query", parse_query)
+    on("series", plain(lambda given: catalog_routes.series(source.catalog, given)))
+    on("labels", plain(lambda given: catalog_routes.label_names(source.catalog, given)))
+    on("metadata", plain(lambda given: catalog_routes.metadata(source.metadata, given)), "GET")
+    on("query_exemplars", plain(lambda given: catalog_routes.exemplars(source.exemplars, given)))
+    on("rules", listing(source.rules, {"groups": []}), "GET")
+    on("alerts", listing(source.alerts, {"alerts": []}), "GET")
+    on("targets", listing(source.targets, {"activeTargets": [], "droppedTargets": []}), "GET")
+    on("status/buildinfo", plain(lambda _given: status_routes.build()), "GET")
+    on("status/runtimeinfo", plain(lambda _g: success(encode(source.runtime()))), "GET")
+    on("status/config", plain(lambda _g: success(encode({"yaml": source.config_text()}))), "GET")
+    on("status/flags", plain(lambda _given: success(encode(dict(source.flags)))), "GET")
+    on("status/tsdb", plain(lambda given: status_routes.tsdb(source.catalog, given)), "GET")
+
+    async def label_values(request: Request, given: Parameters) -> Response:
+        name = request.path_params["name"]
+        return await threaded(lambda: catalog_routes.label_values(source.catalog, name, given))
+
+    async def delete_series(_request: Request, given: Parameters) -> Response:
+        work = catalog_routes.deletion(source.admin, given)
+        await anyio.to_thread.run_sync(work, limiter=limiter)
+        return Response(status_code=204)
+
+    on("label/{name}/values", label_values, "GET")
+    on("admin/tsdb/delete_series", delete_series, "POST", "PUT")
+    return routes
+
+
+def _json(body: bytes, status: int = 200) -> Response:
+    return Response(body, status, media_type="application/json")
+
+
+async def _answered(
+    request: Request, handler: Callable[[Request, Parameters], Awaitable[Response]]
+) -> Response:
+    """A handler's answer, or its failure in Prometheus's shape."""
+    try:
+        return await handler(request, await Parameters.of(request))
+    except QueryError as error:
+        return failure(error.kind, str(error))
+    except StoreUnavailable as error:
+        return failure("unavailable", str(error))
+    except LimitExceeded as error:
+        return failure("execution", str(error))
+    except WarroomError as error:
+        _log.error("prometheus_api_failed", path=request.url.path, error=str(error))
+        return failure("internal", str(error))
+
+
+def failure(kind: str, message: str) -> Response:
+    """`{"status":"error","errorType":…,"error":…}` with the status that belongs to the type."""
+    body = {"status": "error", "errorType": kind, "error": message}
+    return _json(encode(body), STATUS_OF.get(kind, 500))
+
+
+def not_found(_request: Request) -> Response:
+    """What Prometheus answers for a path it does not have."""
+    return PlainTextResponse("404 page not found\n", 404)
+
+
+def _parsed(given: Parameters) -> Any:
+    try:
+        return parse(given.text("query"))
+    except QueryError as error:
+        raise bad_parameter("query", error.message) from error
+
+
+def _options(given: Parameters) -> dict[str, Any]:
+    timeout_ms = given.duration_ms("timeout", 0)
+    lookback_ms = given.duration_ms("lookback_delta", 0)
+    return {"timeout_s": timeout_ms / 1000 or None, "lookback_ms": lookback_ms or None}
+
+
+def _instant(source: Source, given: Parameters) -> Callable[[], bytes]:
+    limit = given.limit()
+    ts_ms = given.time_ms("time", source.now_ms())
+    options = _options(given)
+    _parsed(given)
+    text, stats = given.text("query"), bool(given.text("stats"))
+    return lambda: query_answer(
+        source.engine.query(text, ts_ms, **options), limit=limit, stats=stats
+    )
+
+
+def _range(source: Source, given: Parameters) -> Callable[[], bytes]:
+    limit = given.limit()
+    start_ms, end_ms = given.time_ms("start"), given.time_ms("end")
+    if end_ms < start_ms:
+        raise bad_parameter("end", "end timestamp must not be before start time")
+    step_ms = given.duration_ms("step")
+    if step_ms <= 0:
+        raise bad_parameter(
+            "step",
+            "zero or negative query resolution step widths are not accepted. "
+            "Try a positive integer",
+        )
+    options = _options(given)
+    _parsed(given)
+    text, stats = given.text("query"), bool(given.text("stats"))
+    return lambda: query_answer(
+        source.engine.query_range(text, start_ms, end_ms, step_ms, **options),
+        limit=limit,
+        stats=stats,
+    )

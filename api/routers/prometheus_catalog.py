@@ -1,0 +1,169 @@
+"""What exists: series, labels, metadata and exemplars, as Prometheus's HTTP API lists them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+from api.routers.prometheus_json import LIMIT_WARNING, encode, success
+from api.routers.prometheus_parameters import (
+    MAX_TIME_MS,
+    MIN_TIME_MS,
+    Parameters,
+    bad_parameter,
+)
+from store.errors import QueryError
+from store.model import Exemplar, Labels, Matcher
+from store.ports import ExemplarReader, MetadataReader, SeriesAdmin, SeriesCatalog
+from store.promql.numbers import format_float, quoted, valid_label_name
+from store.promql.parse import parse, parse_matchers, selector_matchers
+from store.promql.syntax import Expr, VectorSelector, children
+
+Matchers = tuple[Matcher, ...]
+
+
+def _range(given: Parameters) -> tuple[int, int]:
+    start_ms = given.time_ms("start", MIN_TIME_MS)
+    end_ms = given.time_ms("end", MAX_TIME_MS)
+    if end_ms < start_ms:
+        raise bad_parameter("end", "end timestamp must not be before start time")
+    return start_ms, end_ms
+
+
+def _selectors(given: Parameters) -> list[Matchers]:
+    selectors = []
+    for text in given.all("match[]", "match"):
+        try:
+            selectors.append(parse_matchers(text))
+        except QueryError as error:
+            raise bad_parameter("match[]", error.message) from error
+    return selectors
+
+
+def _cut(found: list[str], limit: int) -> tuple[list[str], tuple[str, ...]]:
+    if limit and len(found) > limit:
+        return found[:limit], (LIMIT_WARNING,)
+    return found, ()
+
+
+def series(catalog: SeriesCatalog, given: Parameters) -> bytes:
+    """/series: label sets that pass one of the selectors."""
+    selectors = _selectors(given)
+    if not selectors:
+        raise QueryError("no match[] parameter provided", kind="bad_data")
+    start_ms, end_ms = _range(given)
+    limit = given.limit()
+    ask = limit + 1 if limit else 0
+    found: dict[Labels, None] = {}
+    for matchers in selectors:
+        found.update(dict.fromkeys(catalog.series(matchers, start_ms, end_ms, limit=ask)))
+    ordered = sorted(found)
+    warnings = (LIMIT_WARNING,) if limit and len(ordered) > limit else ()
+    kept = ordered[:limit] if limit else ordered
+    return success(encode([labels.to_dict() for labels in kept]), warnings=warnings)
+
+
+def label_names(catalog: SeriesCatalog, given: Parameters) -> bytes:
+    """/labels."""
+    return _names(given, lambda matchers, low, high, ask: catalog.label_names(
+        matchers, low, high, limit=ask
+    ))  # fmt: skip
+
+
+def label_values(catalog: SeriesCatalog, name: str, given: Parameters) -> bytes:
+    """/label/<name>/values; a UTF-8 name may come escaped with a `U__` prefix."""
+    name = unescape(name)
+    if not valid_label_name(name):
+        raise QueryError(f"invalid label name: {quoted(name)}", kind="bad_data")
+    return _names(given, lambda matchers, low, high, ask: catalog.label_values(
+        name, matchers, low, high, limit=ask
+    ))  # fmt: skip
+
+
+def _names(given: Parameters, ask: Callable[[Matchers, int, int, int], list[str]]) -> bytes:
+    selectors = _selectors(given) or [()]
+    start_ms, end_ms = _range(given)
+    limit = given.limit()
+    found: set[str] = set()
+    for matchers in selectors:
+        found.update(ask(matchers, start_ms, end_ms, limit + 1 if limit else 0))
+    kept, warnings = _cut(sorted(found), limit)
+    return success(encode(kept), warnings=warnings)
+
+
+def unescape(name: str) -> str:
+    """`U__http_2e_status` is `http.status` (Prometheus's "values" escaping)."""
+    if not name.startswith("U__"):
+        return name
+    body = name[3:].replace("__", "\0")
+
+    def character(found: re.Match[str]) -> str:
+        code = int(found.group(1), 16)
+        valid = code <= 0x10FFFF and not 0xD800 <= code <= 0xDFFF
+        return chr(code) if valid else "\ufffd"
+
+    return re.sub(r"_([0-9a-fA-F]{1,6})_", character, body).replace("\0", "_")
+
+
+def metadata(reader: MetadataReader, given: Parameters) -> bytes:
+    """/metadata: by family, a list of type, help and unit."""
+    limit = given.limit() if given.text("limit") not in ("", "-1") else 0
+    families: dict[str, list[dict[str, str]]] = {}
+    for item in reader.metadata(given.text("metric") or None):
+        if limit and item.family not in families and len(families) >= limit:
+            break
+        families.setdefault(item.family, []).append(
+            {"type": item.type.value, "help": item.help, "unit": item.unit}
+        )
+    return success(encode(families))
+
+
+def exemplars(reader: ExemplarReader, given: Parameters) -> bytes:
+    """/query_exemplars: exemplars of every selector in an expression, by series."""
+    start_ms, end_ms = _range(given)
+    try:
+        tree = parse(given.text("query"))
+    except QueryError as error:
+        raise bad_parameter("query", error.message) from error
+    found: dict[Labels, list[Exemplar]] = {}
+    for selector in _selectors_in(tree):
+        for exemplar in reader.exemplars(selector_matchers(selector), start_ms, end_ms):
+            mine = found.setdefault(exemplar.series, [])
+            if exemplar not in mine:
+                mine.append(exemplar)
+    data = [
+        {
+            "seriesLabels": labels.to_dict(),
+            "exemplars": [
+                {
+                    "labels": one.labels.to_dict(),
+                    "value": format_float(one.value),
+                    "timestamp": one.ts_ms / 1000,
+                }
+                for one in sorted(mine, key=lambda one: one.ts_ms)
+            ],
+        }
+        for labels, mine in sorted(found.items(), key=lambda item: item[0].pairs)
+    ]
+    return success(encode(data))
+
+
+def _selectors_in(node: Expr) -> Iterator[VectorSelector]:
+    if isinstance(node, VectorSelector):
+        yield node
+    for child in children(node):
+        yield from _selectors_in(child)
+
+
+def deletion(admin: SeriesAdmin, given: Parameters) -> Callable[[], None]:
+    """admin/tsdb/delete_series: the work to do, its parameters checked."""
+    selectors = _selectors(given)
+    if not selectors:
+        raise QueryError("no match[] parameter provided", kind="bad_data")
+    start_ms, end_ms = _range(given)
+
+    def work() -> None:
+        for matchers in selectors:
+            admin.delete_series(matchers, start_ms, end_ms)
+
+    return work

@@ -1,0 +1,104 @@
+"""Who must know, wired: routing, alert engine, outbox, and what the tick tells them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import yaml
+from alerts.cause import Change
+
+from alerts.engine import AlertEngine
+from alerts.ledger.repository import OutboxRepository
+from alerts.model import Alert
+from alerts.outbox import Outbox
+from alerts.registry import NOTIFIERS
+from alerts.repository import AlertRepository
+from alerts.route_tree import Routing
+from alerts.routing import default_routing, parse_alertmanager
+from alerts.sources import burn_rate, finding, kpi
+from store.annotations.repository import AnnotationRepository
+from store.errors import ConfigError
+from store.sql import SessionFactory
+from warroom.config import Settings
+from warroom.tick import Readings
+
+_HOUR_MS = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Paging:
+    """The alerting half of the service."""
+
+    engine: AlertEngine
+    repository: AlertRepository
+    outbox: Outbox
+    ledger: OutboxRepository
+    alerts_of: Callable[[Readings], tuple[Alert, ...]]
+
+
+def build_paging(
+    settings: Settings,
+    sessions: SessionFactory,
+    client: httpx.AsyncClient,
+    annotations: AnnotationRepository,
+    external_url: str,
+) -> Paging:
+    """Wire alerting.
+
+    Raises:
+        ConfigError: A mistake in the Alertmanager configuration.
+    """
+    repository = AlertRepository(sessions)
+    engine = AlertEngine(repository, read_routing(settings), external_url=external_url)
+    ledger = OutboxRepository(sessions)
+    outbox = Outbox(
+        ledger,
+        lambda: engine.routing,
+        client,
+        NOTIFIERS,
+        worker=f"{socket.gethostname()}:{id(engine):x}",
+    )
+
+    def alerts_of(readings: Readings) -> tuple[Alert, ...]:
+        changes = [
+            Change(a.at_ms, a.kind, a.title, a.service)
+            for a in annotations.between(readings.at_ms - _HOUR_MS, readings.at_ms)
+        ]
+        return (
+            *finding.alerts_of(readings.findings, external_url),
+            *burn_rate.alerts_of(readings.slos, external_url, readings.findings, changes),
+            *kpi.alerts_of(readings.kpis, external_url, readings.findings, changes),
+        )
+
+    return Paging(engine, repository, outbox, ledger, alerts_of)
+
+
+def read_routing(settings: Settings) -> Routing:
+    """The configured routing, or the default one that reaches nobody but the wall.
+
+    Raises:
+        ConfigError: A mistake in it.
+    """
+
+    def read_secret(source: str, name: str) -> str:
+        if source == "file":
+            try:
+                return Path(name).read_text(encoding="utf-8").strip()
+            except OSError as exc:
+                raise ConfigError(f"the secret's file {name} cannot be read: {exc}") from exc
+        if name not in settings.environment:
+            raise ConfigError(f"the variable {name} is not set", hint="it should hold a secret")
+        return settings.environment[name]
+
+    if settings.alertmanager is not None:
+        file = settings.alertmanager
+        return parse_alertmanager(file.text, file.name, read_secret=read_secret)
+    if settings.file.alerting is not None:
+        text = yaml.safe_dump(settings.file.alerting, sort_keys=False)
+        name = f"{settings.config_name} (alerting)"
+        return parse_alertmanager(text, name, read_secret=read_secret)
+    return default_routing()

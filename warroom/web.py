@@ -1,0 +1,216 @@
+"""What is asked and seen, wired: the API's routers, the live boards, the pages."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from alerts.why import why_paged
+from detectors.explain import explain
+from prometheus_client import CollectorRegistry
+
+from alerts.incident_log.repository import IncidentRepository
+from api.alert_reader import AlertReader
+from api.app import Parts
+from api.boards import Board
+from api.guard import LOOPBACK_HOSTS, GuardPolicy
+from api.panels.view import PanelSources
+from api.routers import (
+    alertmanager,
+    business,
+    changes,
+    findings,
+    health,
+    jaeger,
+    live,
+    prometheus,
+    slos,
+    sources,
+)
+from api.routers import alerts as alert_routes
+from api.routers import incidents as incident_routes
+from api.shapes import annotation_json, finding_json, slo_json
+from api.stream import LiveBoards
+from api.timeline import Timeline
+from api.times import rfc3339
+from api.tokens.repository import TokenRepository
+from dashboards.mount import routes as page_routes
+from detectors.finding import Finding
+from detectors.repository import FindingRepository
+from store.annotations.repository import AnnotationRepository
+from store.backends.duckdb import DuckDBStore
+from store.promql.engine import Engine
+from store.sql import SessionFactory
+from warroom.clock import Clock
+from warroom.config import Settings
+from warroom.intake import Intake
+from warroom.paging import Paging
+from warroom.tick import Readings
+from warroom.watch import Sight
+
+Json = dict[str, Any]
+_PRIORITY_RANK = {"P0": 0, "P1": 1, "P2": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class WebInputs:
+    """Everything that the API and the boards look at."""
+
+    settings: Settings
+    engine: Engine
+    store: DuckDBStore
+    sight: Sight
+    paging: Paging
+    intake: Intake
+    annotations: AnnotationRepository
+    sessions: SessionFactory
+    registry: CollectorRegistry
+    boards: Mapping[str, Board]
+    readings: Callable[[], Readings]
+    waiting_for: Callable[[], str | None]
+    now: Clock
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Web:
+    """The parts of the application, and the boards that a tick publishes."""
+
+    parts: Parts
+    live: LiveBoards
+    policy: GuardPolicy
+
+
+def build_web(inputs: WebInputs) -> Web:
+    """Wire the API."""
+    incidents = IncidentRepository(inputs.sessions)
+    reader = AlertReader(inputs.paging.repository, incidents, inputs.now)
+    timeline = Timeline(
+        [
+            lambda start, end: [annotation_json(a) for a in inputs.annotations.between(start, end)],
+            reader.timeline,
+            _finding_events(inputs.sight.findings),
+        ]
+    )
+    boards = LiveBoards(
+        lambda: inputs.boards,
+        PanelSources(
+            querier=inputs.engine,
+            kpis=lambda: inputs.readings().kpis,
+            slos=lambda: [slo_json(status) for status in inputs.readings().slos],
+            alerts=reader.active,
+            findings=lambda: _open_findings(inputs.readings().findings, inputs.sight.findings),
+            timeline=timeline,
+            sources=lambda now_ms: _sources(inputs.intake, now_ms),
+        ),
+        interval_ms=round(inputs.settings.file.evaluation_interval * 1000),
+    )
+    policy = _policy(inputs)
+    parts = Parts(
+        routers=_routers(inputs, reader, incidents, timeline, boards),
+        first=inputs.intake.routes,
+        last=page_routes(),
+        policy=policy,
+        version=inputs.version,
+    )
+    return Web(parts, boards, policy)
+
+
+def _routers(
+    inputs: WebInputs,
+    reader: AlertReader,
+    incidents: IncidentRepository,
+    timeline: Timeline,
+    boards: LiveBoards,
+) -> list[Any]:
+    now, engine = inputs.now, inputs.paging.engine
+    return [
+        health.router(inputs.waiting_for, inputs.registry),
+        prometheus.router(inputs.engine, inputs.store, now),
+        alertmanager.router(engine, now),
+        live.router(lambda: inputs.boards, boards),
+        findings.router(inputs.sight.findings, _explainer(inputs), now),
+        slos.router(lambda: inputs.readings().slos),
+        business.router(inputs.sight.business, lambda: inputs.readings().kpis, now),
+        alert_routes.router(reader, lambda fingerprint: _why(inputs, fingerprint)),
+        incident_routes.router(incidents, engine, now),
+        changes.router(inputs.annotations, timeline, now),
+        sources.router(lambda now_ms: _sources(inputs.intake, now_ms), now),
+        jaeger.router(inputs.store, now),
+    ]
+
+
+def _why(inputs: WebInputs, fingerprint: str) -> Json | None:
+    told = why_paged(inputs.paging.engine, inputs.paging.ledger, fingerprint, inputs.now())
+    return None if told is None else dataclasses.asdict(told)
+
+
+def _explainer(inputs: WebInputs) -> Callable[[bytes], Json | None]:
+    def tell(trace_id: bytes) -> Json | None:
+        table = inputs.store.traces([trace_id])
+        if table.num_rows == 0:
+            return None
+        answer = explain(table)
+        return {
+            "findings": [finding_json(finding) for finding in answer.findings],
+            "not_reported": [dataclasses.asdict(entry) for entry in answer.not_reported],
+        }
+
+    return tell
+
+
+def _open_findings(active: tuple[Finding, ...], repository: FindingRepository) -> list[Json]:
+    """Active ones first, then what ended within the last listing."""
+    holding = {finding.fingerprint for finding in active}
+    ended = [f for f in repository.list(limit=20).findings if f.fingerprint not in holding]
+    ordered = sorted(active, key=lambda f: (_PRIORITY_RANK[f.priority.value], -f.last_seen_ms))
+    return [finding_json(finding) for finding in (*ordered, *ended)]
+
+
+def _finding_events(repository: FindingRepository) -> Callable[[int, int], list[Json]]:
+    def events(start_ms: int, end_ms: int) -> list[Json]:
+        return [
+            {
+                "at": rfc3339(entry.at_ms),
+                "kind": "finding",
+                "title": f"{entry.event}: {entry.detail}",
+                "ref": f"/findings/{entry.finding_id}",
+            }
+            for entry in repository.history(since_ms=start_ms)
+            if entry.at_ms <= end_ms and entry.event in {"opened", "returned"}
+        ]
+
+    return events
+
+
+def _sources(intake: Intake, now_ms: int) -> list[Json]:
+    return [
+        {
+            "name": status.name,
+            "kind": status.kind,
+            "state": status.state.value,
+            "last_success_at": rfc3339(status.last_success_at_ms)
+            if status.last_success_at_ms
+            else None,
+            "delay_seconds": status.delay_seconds,
+            "rate_per_second": status.rate_per_second,
+            "dropped": dict(status.dropped),
+            "error": status.error,
+            "remedy": status.remedy,
+        }
+        for status in intake.sources.list(now_ms)
+    ]
+
+
+def _policy(inputs: WebInputs) -> GuardPolicy:
+    settings = inputs.settings
+    tokens = TokenRepository(inputs.sessions)
+    allowed = frozenset(settings.file.auth.allowed_hosts)
+    loopback = settings.listen.loopback
+    return GuardPolicy(
+        hosts=allowed | LOOPBACK_HOSTS if loopback and not settings.behind_proxy else allowed,
+        tokens_required=not loopback and not settings.behind_proxy,
+        role_of=lambda secret: tokens.role_of(secret, inputs.now()),
+    )
