@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 
 from alerts.model import Alert
 from alerts.outbox import DeliveryReport
+from alerts.state_series import AlertSeries
 from api.app import create_app
 from api.guard import Guard
 from business_metrics.model import KpiReading
@@ -32,7 +33,7 @@ from warroom.boards import read_boards
 from warroom.clock import Clock
 from warroom.config import Address, Settings
 from warroom.intake import Intake, build_intake
-from warroom.paging import Paging, build_paging
+from warroom.paging import Paging, build_paging, unknown_units
 from warroom.schedule import Schedule
 from warroom.server import Listener, PortTaken
 from warroom.state import state_url
@@ -168,7 +169,8 @@ def build(settings: Settings, *, now: Clock) -> Service:
     closing.push_async_callback(client.aclose)
     annotations = AnnotationRepository(sessions)
     external_url = settings.file.external_url or f"http://{settings.listen}"
-    intake = build_intake(settings, store, client, metrics.registry, now)
+    intake = build_intake(settings, store, metrics.registry, now)
+    closing.push_async_callback(intake.scraper.aclose)
     sight = build_sight(settings, Stores(engine, store, store, store, sessions))
     paging = build_paging(settings, sessions, client, annotations, external_url)
     service: Service
@@ -190,7 +192,7 @@ def build(settings: Settings, *, now: Clock) -> Service:
             version=version,
         )
     )
-    ticker = Ticker(_steps(sight, paging), web.live, metrics)
+    ticker = Ticker(_steps(sight, paging, AlertSeries(store)), web.live, metrics)
     auth = settings.file.auth
     tls = (auth.tls_cert_file, auth.tls_key_file) if auth.tls_cert_file else None
     service = Service(
@@ -242,7 +244,7 @@ def _make_directory(path: Path) -> None:
         ) from exc
 
 
-def _steps(sight: Sight, paging: Paging) -> Steps:
+def _steps(sight: Sight, paging: Paging, series: AlertSeries) -> Steps:
     def detect(now_ms: int) -> tuple[tuple[Finding, ...], tuple[UnitHealth, ...]]:
         tick = sight.runner.tick(now_ms)
         return tick.findings, tick.health
@@ -257,6 +259,7 @@ def _steps(sight: Sight, paging: Paging) -> Steps:
 
     def alert(now_ms: int, alerts: Sequence[Alert], unknown: frozenset[str]) -> None:
         paging.engine.tick(now_ms, alerts, unknown_sources=unknown)
+        series.append(paging.engine.snapshot().records.values(), now_ms)
 
     return Steps(
         record=sight.rules.record,
@@ -265,6 +268,7 @@ def _steps(sight: Sight, paging: Paging) -> Steps:
         trade=trade,
         rules=sight.rules.alerts,
         sources=paging.alerts_of,
+        unknown=unknown_units,
         alert=alert,
     )
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from alerts.rules import parse_rule_file
-
 from collector.scrape.config import parse_scrape_configs
-from slos.spec import parse_slos
+from slos.spec import parse_slo_files
 from store.errors import ConfigError
 from warroom.boards import read_boards
 from warroom.config import Options, Settings, load
@@ -53,10 +52,8 @@ def _rules(settings: Settings) -> list[str]:
 
 
 def _slos(settings: Settings) -> list[str]:
-    return [
-        f"{file.name}: {', '.join(slo.name for slo in parse_slos(file.text, file.name))}"
-        for file in settings.slo_files
-    ]
+    slos = parse_slo_files({file.name: file.text for file in settings.slo_files})
+    return [f"SLO {slo.service}/{slo.name}: {slo.objective:.3%}" for slo in slos]
 
 
 def _routing(settings: Settings) -> list[str]:

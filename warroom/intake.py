@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
-import httpx
 from prometheus_client import CollectorRegistry
 from starlette.routing import BaseRoute
 
@@ -39,17 +39,13 @@ class Intake:
         targets = self.scraper.targets()
         for index, target in enumerate(targets):
             offset_s = target.interval_s * index / max(1, len(targets))
-
-            async def scrape(now_ms: int, target: object = target) -> None:
-                await self.scraper.scrape(target, now_ms)  # type: ignore[arg-type]  # bound above
-
-            schedule.every(f"scrape/{index}", target.interval_s, scrape, offset_s=offset_s)
+            job = partial(self.scraper.scrape, target)
+            schedule.every(f"scrape/{target.key}", target.interval_s, job, offset_s=offset_s)
 
 
 def build_intake(
     settings: Settings,
     appender: Appender,
-    client: httpx.AsyncClient,
     registry: CollectorRegistry,
     now: Clock,
 ) -> Intake:
@@ -67,7 +63,7 @@ def build_intake(
         pipeline=pipeline,
         sources=sources,
         otlp=otlp,
-        scraper=Scraper(configs, pipeline, client),
+        scraper=Scraper(configs, pipeline),
         routes=[
             *otlp_routes,
             *remote_write.routes(pipeline),

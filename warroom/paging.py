@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import yaml
-from alerts.cause import Change
 
+from alerts import rule_evaluation
+from alerts.cause import WINDOW_MS, Change
 from alerts.engine import AlertEngine
 from alerts.ledger.repository import OutboxRepository
 from alerts.model import Alert
-from alerts.outbox import Outbox
+from alerts.outbox import Outbox, OutboxOptions
 from alerts.registry import NOTIFIERS
 from alerts.repository import AlertRepository
 from alerts.route_tree import Routing
@@ -22,11 +24,10 @@ from alerts.routing import default_routing, parse_alertmanager
 from alerts.sources import burn_rate, finding, kpi
 from store.annotations.repository import AnnotationRepository
 from store.errors import ConfigError
+from store.model import UnitHealth
 from store.sql import SessionFactory
 from warroom.config import Settings
 from warroom.tick import Readings
-
-_HOUR_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +61,13 @@ def build_paging(
         lambda: engine.routing,
         client,
         NOTIFIERS,
-        worker=f"{socket.gethostname()}:{id(engine):x}",
+        OutboxOptions(worker=f"{socket.gethostname()}:{uuid.uuid4().hex[:8]}"),
     )
 
     def alerts_of(readings: Readings) -> tuple[Alert, ...]:
         changes = [
             Change(a.at_ms, a.kind, a.title, a.service)
-            for a in annotations.between(readings.at_ms - _HOUR_MS, readings.at_ms)
+            for a in annotations.between(readings.at_ms - WINDOW_MS, readings.at_ms)
         ]
         return (
             *finding.alerts_of(readings.findings, external_url),
@@ -102,3 +103,12 @@ def read_routing(settings: Settings) -> Routing:
         name = f"{settings.config_name} (alerting)"
         return parse_alertmanager(text, name, read_secret=read_secret)
     return default_routing()
+
+
+def unknown_units(readings: Readings, health: Sequence[UnitHealth]) -> frozenset[str]:
+    """Units that could not look at this tick: what they said before still holds."""
+    return (
+        finding.unknown_units(health)
+        | burn_rate.unknown_units(readings.slos, health)
+        | rule_evaluation.unknown_units(health)
+    )

@@ -20,7 +20,7 @@ from warroom.telemetry import SelfMetrics
 
 log = structlog.get_logger()
 T = TypeVar("T")
-Evaluated = tuple[tuple[Alert, ...], tuple[UnitHealth, ...]]
+Evaluated = tuple[Sequence[Alert], tuple[UnitHealth, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ class Steps:
     trade: Callable[[int], tuple[tuple[KpiReading, ...], tuple[UnitHealth, ...]]]
     rules: Callable[[int], Evaluated]
     sources: Callable[[Readings], tuple[Alert, ...]]
+    unknown: Callable[[Readings, Sequence[UnitHealth]], frozenset[str]]
     alert: Callable[[int, Sequence[Alert], frozenset[str]], None]
 
 
@@ -100,6 +101,7 @@ class Ticker:
             if answer is None
         )
         held = (*alerts, *(ruled[0] if ruled else ()))
+        unknown |= steps.unknown(self.readings, health)
         self._step("alert", now_ms, lambda: steps.alert(now_ms, held, unknown), None, health)
         self.readings = replace(self.readings, health=tuple(health))
         self._metrics.observe_units(self.readings.health)

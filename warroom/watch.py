@@ -9,18 +9,19 @@ from dataclasses import dataclass
 from importlib import resources
 
 from alerts.rules import RuleEvaluator, parse_rule_file
-
 from business_metrics.evaluation import BusinessEvaluator
+from business_metrics.repository import BreachRepository
 from business_metrics.settings import BusinessSettings
 from detectors.registry import DetectorSettings
 from detectors.repository import FindingRepository
 from detectors.runner import DetectorRunner
 from slos.evaluation import SloEvaluator
-from slos.spec import parse_slos
+from slos.spec import parse_slo_files
 from store.documents import Document
 from store.errors import ConfigError
 from store.ports import Appender, EventReader, Querier, SpanReader
 from store.sql import SessionFactory
+from warroom.business_section import parse_business
 from warroom.config import Settings, TextFile
 
 _DOTTED = re.compile(r"[a-z_]+(\.[a-z0-9_]+)+")
@@ -62,7 +63,7 @@ def build_sight(settings: Settings, stores: Stores) -> Sight:
         ConfigError: A mistake in a rule, an SLO, or the settings of detectors or business metrics.
     """
     files = [parse_rule_file(f.text, f.name) for f in (shipped_rules(), *settings.rule_files)]
-    slos = [slo for file in settings.slo_files for slo in parse_slos(file.text, file.name)]
+    slos = parse_slo_files({file.name: file.text for file in settings.slo_files})
     findings = FindingRepository(stores.sessions)
     return Sight(
         rules=RuleEvaluator(stores.querier, stores.appender, files),
@@ -70,7 +71,11 @@ def build_sight(settings: Settings, stores: Stores) -> Sight:
         findings=findings,
         slos=SloEvaluator(stores.querier, stores.appender, slos),
         business=BusinessEvaluator(
-            stores.events, stores.querier, stores.appender, business_settings(settings)
+            stores.events,
+            stores.querier,
+            stores.appender,
+            business_settings(settings),
+            BreachRepository(stores.sessions),
         ),
     )
 
@@ -84,7 +89,7 @@ def detector_settings(settings: Settings) -> DetectorSettings:
 def business_settings(settings: Settings) -> BusinessSettings:
     """The `business:` section, likewise."""
     with _located(settings.document, "business"):
-        return BusinessSettings.from_mapping(settings.file.business)
+        return parse_business(settings.file.business)
 
 
 @contextmanager

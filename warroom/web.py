@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from alerts.why import why_paged
-from detectors.explain import explain
 from prometheus_client import CollectorRegistry
 
 from alerts.incident_log.repository import IncidentRepository
+from alerts.rules import alerts_answer, rules_answer
+from alerts.why import why
 from api.alert_reader import AlertReader
 from api.app import Parts
 from api.boards import Board
@@ -37,6 +37,7 @@ from api.timeline import Timeline
 from api.times import rfc3339
 from api.tokens.repository import TokenRepository
 from dashboards.mount import routes as page_routes
+from detectors.explain import explain
 from detectors.finding import Finding
 from detectors.repository import FindingRepository
 from store.annotations.repository import AnnotationRepository
@@ -128,7 +129,7 @@ def _routers(
     now, engine = inputs.now, inputs.paging.engine
     return [
         health.router(inputs.waiting_for, inputs.registry),
-        prometheus.router(inputs.engine, inputs.store, now),
+        prometheus.router(_prometheus(inputs)),
         alertmanager.router(engine, now),
         live.router(lambda: inputs.boards, boards),
         findings.router(inputs.sight.findings, _explainer(inputs), now),
@@ -143,16 +144,40 @@ def _routers(
 
 
 def _why(inputs: WebInputs, fingerprint: str) -> Json | None:
-    told = why_paged(inputs.paging.engine, inputs.paging.ledger, fingerprint, inputs.now())
-    return None if told is None else dataclasses.asdict(told)
+    engine, now_ms = inputs.paging.engine, inputs.now()
+    told = why(fingerprint, engine.snapshot(), engine.routing, now_ms, inputs.paging.ledger.rows())
+    if told is None:
+        return None
+    next_ms = told.next_notification_at_ms
+    return {
+        "paged": told.paged,
+        "reasons": [dataclasses.asdict(reason) for reason in told.reasons],
+        "next_notification_at": rfc3339(next_ms) if next_ms else None,
+    }
+
+
+def _prometheus(inputs: WebInputs) -> prometheus.Source:
+    engine, store = inputs.paging.engine, inputs.store
+    return prometheus.Source(
+        engine=inputs.engine,
+        catalog=store,
+        metadata=store,
+        exemplars=store,
+        admin=store,
+        now_ms=inputs.now,
+        rules=lambda: rules_answer(
+            inputs.sight.rules.statuses(), engine.snapshot().records.values()
+        ),
+        alerts=lambda: alerts_answer(engine.snapshot().records.values()),
+        targets=inputs.intake.scraper.targets_status,
+    )
 
 
 def _explainer(inputs: WebInputs) -> Callable[[bytes], Json | None]:
     def tell(trace_id: bytes) -> Json | None:
-        table = inputs.store.traces([trace_id])
-        if table.num_rows == 0:
+        answer = explain(inputs.store, trace_id)
+        if answer is None:
             return None
-        answer = explain(table)
         return {
             "findings": [finding_json(finding) for finding in answer.findings],
             "not_reported": [dataclasses.asdict(entry) for entry in answer.not_reported],
