@@ -27,6 +27,8 @@ class Alert:
         hold_s: How long it must hold before it fires (`for`).
         keep_firing_s: How long it keeps firing after the condition ended.
         source: Who says so: "rule", "finding", "burn_rate", "kpi", "api".
+        unit: What was evaluated, `rule:<file>;<group>;<name>`, `slo:<name>`, …: while it fails,
+            the alert's state stays as it is.
     """
 
     labels: Labels
@@ -37,6 +39,7 @@ class Alert:
     keep_firing_s: float = 0.0
     source: str = "rule"
     generator_url: str = ""
+    unit: str = ""
 
     @property
     def name(self) -> str:

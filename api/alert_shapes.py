@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from alerts.incidents import Incident, IncidentEvent
@@ -51,7 +51,7 @@ def alert_json(
 
 def alerts_json(
     records: Iterable[AlertRecord],
-    silences: tuple[Silence, ...],
+    silences: Sequence[Silence],
     incidents: Mapping[str, Incident],
     now_ms: int,
 ) -> list[Json]:

@@ -17,7 +17,13 @@ class SloState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TierReading:
-    """One multiwindow tier: it fires while both burn rates are above its factor."""
+    """One multiwindow tier: it fires while both burn rates are above its factor.
+
+    Attributes:
+        reason: The decision's name, such as `both_windows_above_factor` or `held_without_data`.
+        since_ms: Since when the budget burns so, by the data; None when it does not fire.
+        statement: The burn in words, for the page; empty when it does not fire.
+    """
 
     severity: str  # "page" or "ticket"
     factor: float
@@ -26,6 +32,10 @@ class TierReading:
     long_burn: float | None
     short_burn: float | None
     firing: bool
+    budget: float = 0.0
+    reason: str = ""
+    since_ms: int | None = None
+    statement: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +60,9 @@ class SloStatus:
     bad_events: float | None = None
     total_events: float | None = None
     error: str = ""
+    # Tiers that can never fire at this objective, each with the sum that shows it.
+    refused_tiers: tuple[str, ...] = ()
+    # What the author wished for the alerts: a name, annotations, labels by severity.
+    alert_name: str = ""
+    annotations: dict[str, str] = field(default_factory=dict)
+    severity_labels: dict[str, dict[str, str]] = field(default_factory=dict)

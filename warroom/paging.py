@@ -16,7 +16,7 @@ from alerts.cause import WINDOW_MS, Change
 from alerts.engine import AlertEngine
 from alerts.ledger.repository import OutboxRepository
 from alerts.model import Alert
-from alerts.outbox import Outbox, OutboxOptions
+from alerts.outbox import Outbox
 from alerts.registry import NOTIFIERS
 from alerts.repository import AlertRepository
 from alerts.route_tree import Routing
@@ -61,7 +61,7 @@ def build_paging(
         lambda: engine.routing,
         client,
         NOTIFIERS,
-        OutboxOptions(worker=f"{socket.gethostname()}:{uuid.uuid4().hex[:8]}"),
+        worker=f"{socket.gethostname()}:{uuid.uuid4().hex[:8]}",
     )
 
     def alerts_of(readings: Readings) -> tuple[Alert, ...]:

@@ -11,7 +11,7 @@ import anyio.to_thread
 import structlog
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 
 from api.routers import prometheus_catalog as catalog_routes
 from api.routers import prometheus_status as status_routes
@@ -64,77 +64,90 @@ class Source:
     concurrency: int = MAX_CONCURRENCY
 
 
-Handler = Callable[[Parameters], Awaitable[Response]]
+Handler = Callable[[Request, Parameters], Awaitable[Response]]
+Make = Callable[[Parameters], bytes]
+
+
+class _Routes:
+    """Handlers under `/api/v1/`, their work done in threads, so many at once."""
+
+    def __init__(self, concurrency: int) -> None:
+        self.router = APIRouter()
+        self._limiter = anyio.CapacityLimiter(concurrency)
+
+    async def threaded(self, work: Callable[[], bytes]) -> Response:
+        body = await anyio.to_thread.run_sync(work, limiter=self._limiter)
+        return _json(body) if body else Response(status_code=204)
+
+    def on(self, path: str, handler: Handler, *methods: str) -> None:
+        async def endpoint(request: Request) -> Response:
+            return await _answered(request, handler)
+
+        self.router.add_route(f"/api/v1/{path}", endpoint, list(methods) or ["GET", "POST"])
+
+    def plain(self, path: str, make: Make, *methods: str) -> None:
+        """A handler that needs the parameters only."""
+
+        async def handler(_request: Request, given: Parameters) -> Response:
+            return await self.threaded(lambda: make(given))
+
+        self.on(path, handler, *methods)
 
 
 def router(source: Source) -> APIRouter:
     """`/api/v1/…`. Unknown paths are left to the application's plain-text 404."""
-    routes = APIRouter()
-    limiter = anyio.CapacityLimiter(source.concurrency)
+    routes = _Routes(source.concurrency)
+    _add_queries(routes, source)
+    _add_catalog(routes, source)
+    _add_status(routes, source)
+    return routes.router
 
-    async def threaded(work: Callable[[], bytes]) -> Response:
-        body = await anyio.to_thread.run_sync(work, limiter=limiter)
-        return Response(body, media_type="application/json")
 
-    def on(path: str, handler: Callable[[Request, Parameters], Awaitable[Response]],
-           *methods: str) -> None:  # fmt: skip
-        async def endpoint(request: Request) -> Response:
-            return await _answered(request, handler)
-
-        routes.add_route(f"/api/v1/{path}", endpoint, list(methods) or ["GET", "POST"])
-
+def _add_queries(routes: _Routes, source: Source) -> None:
     async def query(_request: Request, given: Parameters) -> Response:
-        ask = _instant(source, given)
-        return await threaded(ask)
+        return await routes.threaded(_instant(source, given))
 
     async def query_range(_request: Request, given: Parameters) -> Response:
-        ask = _range(source, given)
-        return await threaded(ask)
+        return await routes.threaded(_range(source, given))
 
-    async def format_query(_request: Request, given: Parameters) -> Response:
-        return _json(success(encode(format_expr(_parsed(given)))))
+    routes.on("query", query)
+    routes.on("query_range", query_range)
+    routes.plain("format_query", lambda given: success(encode(format_expr(_parsed(given)))))
+    routes.plain("parse_query", lambda given: success(encode(tree(_parsed(given)))))
 
-    async def parse_query(_request: Request, given: Parameters) -> Response:
-        return _json(success(encode(tree(_parsed(given)))))
 
-    def plain(make: Callable[[Parameters], bytes]) -> Callable[..., Awaitable[Response]]:
-        async def handler(_request: Request, given: Parameters) -> Response:
-            return await threaded(lambda: make(given))
-
-        return handler
-
-    def listing(make: Callable[[], Json] | None, empty: Json) -> Callable[..., Awaitable[Response]]:
-        return plain(lambda _given: success(encode(make() if make else empty)))
-
-    on("query", query)
-    on("query_range", query_range)
-    on("format_query", format_query)
-    on("parse_query", parse_query)
-    on("series", plain(lambda given: catalog_routes.series(source.catalog, given)))
-    on("labels", plain(lambda given: catalog_routes.label_names(source.catalog, given)))
-    on("metadata", plain(lambda given: catalog_routes.metadata(source.metadata, given)), "GET")
-    on("query_exemplars", plain(lambda given: catalog_routes.exemplars(source.exemplars, given)))
-    on("rules", listing(source.rules, {"groups": []}), "GET")
-    on("alerts", listing(source.alerts, {"alerts": []}), "GET")
-    on("targets", listing(source.targets, {"activeTargets": [], "droppedTargets": []}), "GET")
-    on("status/buildinfo", plain(lambda _given: status_routes.build()), "GET")
-    on("status/runtimeinfo", plain(lambda _g: success(encode(source.runtime()))), "GET")
-    on("status/config", plain(lambda _g: success(encode({"yaml": source.config_text()}))), "GET")
-    on("status/flags", plain(lambda _given: success(encode(dict(source.flags)))), "GET")
-    on("status/tsdb", plain(lambda given: status_routes.tsdb(source.catalog, given)), "GET")
+def _add_catalog(routes: _Routes, source: Source) -> None:
+    catalog = source.catalog
+    routes.plain("series", lambda given: catalog_routes.series(catalog, given))
+    routes.plain("labels", lambda given: catalog_routes.label_names(catalog, given))
+    routes.plain("metadata", lambda given: catalog_routes.metadata(source.metadata, given), "GET")
+    routes.plain("query_exemplars", lambda given: catalog_routes.exemplars(source.exemplars, given))
 
     async def label_values(request: Request, given: Parameters) -> Response:
         name = request.path_params["name"]
-        return await threaded(lambda: catalog_routes.label_values(source.catalog, name, given))
+        return await routes.threaded(lambda: catalog_routes.label_values(catalog, name, given))
 
-    async def delete_series(_request: Request, given: Parameters) -> Response:
-        work = catalog_routes.deletion(source.admin, given)
-        await anyio.to_thread.run_sync(work, limiter=limiter)
-        return Response(status_code=204)
+    routes.on("label/{name}/values", label_values, "GET")
+    routes.plain(
+        "admin/tsdb/delete_series",
+        lambda given: catalog_routes.delete(source.admin, given),
+        "POST",
+        "PUT",
+    )
 
-    on("label/{name}/values", label_values, "GET")
-    on("admin/tsdb/delete_series", delete_series, "POST", "PUT")
-    return routes
+
+def _add_status(routes: _Routes, source: Source) -> None:
+    def listing(path: str, make: Callable[[], Json] | None, empty: Json) -> None:
+        routes.plain(path, lambda _given: success(encode(make() if make else empty)), "GET")
+
+    listing("rules", source.rules, {"groups": []})
+    listing("alerts", source.alerts, {"alerts": []})
+    listing("targets", source.targets, {"activeTargets": [], "droppedTargets": []})
+    listing("status/runtimeinfo", source.runtime, {})
+    listing("status/config", lambda: {"yaml": source.config_text()}, {})
+    listing("status/flags", lambda: dict(source.flags), {})
+    routes.plain("status/buildinfo", lambda _given: status_routes.build(), "GET")
+    routes.plain("status/tsdb", lambda given: status_routes.tsdb(source.catalog, given), "GET")
 
 
 def _json(body: bytes, status: int = 200) -> Response:
@@ -162,11 +175,6 @@ def failure(kind: str, message: str) -> Response:
     """`{"status":"error","errorType":…,"error":…}` with the status that belongs to the type."""
     body = {"status": "error", "errorType": kind, "error": message}
     return _json(encode(body), STATUS_OF.get(kind, 500))
-
-
-def not_found(_request: Request) -> Response:
-    """What Prometheus answers for a path it does not have."""
-    return PlainTextResponse("404 page not found\n", 404)
 
 
 def _parsed(given: Parameters) -> Any:

@@ -155,15 +155,12 @@ def _selectors_in(node: Expr) -> Iterator[VectorSelector]:
         yield from _selectors_in(child)
 
 
-def deletion(admin: SeriesAdmin, given: Parameters) -> Callable[[], None]:
-    """admin/tsdb/delete_series: the work to do, its parameters checked."""
+def delete(admin: SeriesAdmin, given: Parameters) -> bytes:
+    """admin/tsdb/delete_series: nothing is answered when it is done."""
     selectors = _selectors(given)
     if not selectors:
         raise QueryError("no match[] parameter provided", kind="bad_data")
     start_ms, end_ms = _range(given)
-
-    def work() -> None:
-        for matchers in selectors:
-            admin.delete_series(matchers, start_ms, end_ms)
-
-    return work
+    for matchers in selectors:
+        admin.delete_series(matchers, start_ms, end_ms)
+    return b""

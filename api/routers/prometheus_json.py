@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute as compute
 
 from store.model import Float64Array, InstantVector, Int64Array, Labels, RangeMatrix
 from store.promql.engine import (
@@ -20,6 +21,9 @@ from store.promql.engine import (
 )
 from store.promql.numbers import format_float
 
+# The stubs of Arrow's compute functions do not know what they take.
+pc: Any = compute
+Column = Any
 LIMIT_WARNING = "results truncated due to limit"
 
 
@@ -98,9 +102,9 @@ def seconds(ts_ms: int) -> str:
     return f"{sign}{whole}" if not fraction else f"{sign}{whole}.{fraction:03d}".rstrip("0")
 
 
-def number_column(values: Float64Array) -> pa.Array:
+def number_column(values: Float64Array) -> Column:
     """Numbers as Prometheus writes them, a column at once."""
-    text = pa.array(values).cast(pa.string())
+    text: Column = pa.array(values).cast(pa.string())
     odd = ~(np.abs(values) < 1e16)  # NaN too
     if not odd.any():
         return text
@@ -129,7 +133,7 @@ def _grid(result: RangeMatrix, count: int) -> bytes:
     present = result.present[:count]
     values = result.values[:count][present]
     steps = np.nonzero(present)[1]
-    stamps = pa.array([seconds(ts) for ts in result.steps_ms.tolist()], type=pa.string())
+    stamps: Column = pa.array([seconds(ts) for ts in result.steps_ms.tolist()], type=pa.string())
     offsets = np.concatenate(
         (np.zeros(1, dtype=np.int64), np.cumsum(present.sum(axis=1, dtype=np.int64)))
     )
@@ -138,16 +142,16 @@ def _grid(result: RangeMatrix, count: int) -> bytes:
 
 def _raw(result: RawSeries, count: int) -> bytes:
     end = int(result.offsets[count])
-    stamps = pa.array([seconds(ts) for ts in result.ts_ms[:end].tolist()], type=pa.string())
+    stamps: Column = pa.array([seconds(ts) for ts in result.ts_ms[:end].tolist()], type=pa.string())
     return _matrix(result.series[:count], result.offsets[: count + 1], stamps, result.values[:end])
 
 
 def _matrix(
-    series: Iterable[Labels], offsets: Int64Array, stamps: pa.Array, values: Float64Array
+    series: Iterable[Labels], offsets: Int64Array, stamps: Column, values: Float64Array
 ) -> bytes:
     points = pc.binary_join_element_wise("[", stamps, ',"', number_column(values), '"]', "")
-    lists = pa.LargeListArray.from_arrays(pa.array(offsets), points.cast(pa.large_string()))
-    joined = pc.binary_join(lists, ",").to_pylist()
+    lists = pa.ListArray.from_arrays(pa.array(offsets, type=pa.int32()), points)
+    joined: list[str] = pc.binary_join(lists, ",").to_pylist()
     parts = [
         b'{"metric":' + _labels(labels) + b',"values":[' + text.encode() + b"]}"
         for labels, text in zip(series, joined, strict=True)

@@ -79,6 +79,7 @@ class Parameters:
 
 
 def bad_parameter(name: str, problem: str) -> QueryError:
+    """Prometheus's error of a parameter that cannot be."""
     return QueryError(f'invalid parameter "{name}": {problem}', kind="bad_data")
 
 

@@ -7,6 +7,7 @@ export default defineConfig({
   html: { cspNonce: "__CSP_NONCE__" },
   build: {
     outDir: "../static",
+    emptyOutDir: true,
     target: "es2022",
     assetsInlineLimit: 0, // data: URIs would need img-src data:
     modulePreload: { polyfill: false },

@@ -1,1 +1,1 @@
-"""Detectors over stored traces, one shape a module."""
+"""Detectors that read traces."""

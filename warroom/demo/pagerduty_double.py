@@ -115,7 +115,7 @@ def problems(event: object) -> list[str]:
     found = []
     if not _ROUTING_KEY.fullmatch(str(event.get("routing_key", ""))):
         found.append("'routing_key' is missing or blank or not 32 characters long")
-    action = event.get("event_action")
+    action = str(event.get("event_action"))
     if action not in _ACTIONS:
         found.append("'event_action' must be one of trigger, acknowledge, resolve")
     key = event.get("dedup_key")
