@@ -20,8 +20,9 @@ from store.errors import WarroomError
 
 SOURCE = "demo-history"
 WEEKS = 4
-AROUND_MINUTES = 90
+# Each recent minute needs its counterpart in every week, or this day looks like a busy one.
 RECENT_MINUTES = 180
+AHEAD_MINUTES = 90
 BATCH_EVENTS = 2_000
 GIVE_UP_S = 120.0
 BAD_REQUEST = 400
@@ -48,17 +49,18 @@ class Traffic:
 
 
 def minutes_of_history(now_s: float) -> list[int]:
-    """The minutes to fill: around this time in each of the last weeks, and the last hours.
+    """The minutes to fill, since the epoch, in the order to fill them.
 
-    Minutes since the epoch, ascending; the running minute and the one before are left to the
-    live traffic.
+    First the last hours with the running minute, then around this time in each of the last weeks,
+    the oldest first. A baseline that is half there must never promise more orders than there are:
+    today is complete before any week is, and each week's past before its present.
     """
     now = int(now_s // _MINUTE_S)
-    chosen = set(range(now - RECENT_MINUTES, now - 1))
-    for week in range(1, WEEKS + 1):
+    minutes = list(range(now - RECENT_MINUTES, now + 1))
+    for week in range(WEEKS, 0, -1):
         middle = now - week * _WEEK_MINUTES
-        chosen.update(range(middle - AROUND_MINUTES, middle + AROUND_MINUTES))
-    return sorted(chosen)
+        minutes.extend(range(middle - RECENT_MINUTES, middle + AHEAD_MINUTES))
+    return minutes
 
 
 def events_of_minute(minute: int, traffic: Traffic) -> Iterator[dict[str, object]]:
@@ -87,16 +89,20 @@ def events_of_minute(minute: int, traffic: Traffic) -> Iterator[dict[str, object
 
 
 def _event(event_type: str, key: str, at_s: float, data: dict[str, object]) -> dict[str, object]:
-    at = datetime.fromtimestamp(at_s, UTC)
     return {
         "specversion": "1.0",
         "id": f"{SOURCE}-{event_type}-{key}",
         "source": SOURCE,
         "type": event_type,
-        "time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "time": _rfc3339(at_s),
         "datacontenttype": "application/json",
         "data": data,
     }
+
+
+def _rfc3339(at_s: float) -> str:
+    at = datetime.fromtimestamp(at_s, UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _poisson(draw: random.Random, expected: float) -> int:
@@ -119,7 +125,7 @@ def backfill(
 
     Args:
         client: Its base address is Warroom's.
-        now_s: The present, in unix seconds.
+        now_s: When live orders begin, in unix seconds; no event of history is later.
         traffic: What live traffic will be.
         report: Called after each batch with minutes done and minutes in all.
 
@@ -127,10 +133,12 @@ def backfill(
         WarroomError: Warroom refused a batch, or shed load for two minutes.
     """
     minutes = minutes_of_history(now_s)
+    until = _rfc3339(now_s)
     posted = 0
     batch: list[str] = []
     for done, minute in enumerate(minutes, start=1):
-        batch.extend(json.dumps(event) for event in events_of_minute(minute, traffic))
+        events = events_of_minute(minute, traffic)
+        batch.extend(json.dumps(event) for event in events if str(event["time"]) <= until)
         if len(batch) >= BATCH_EVENTS or done == len(minutes):
             posted += _post(client, "\n".join(batch).encode())
             batch.clear()

@@ -22,7 +22,8 @@ from warroom.demo.witness import Witness
 
 READY_S = 120.0
 SERVICE_S = 30.0
-WARM_S = 2.0
+# From the first visitor to the first order: until then history stands in.
+FIRST_ORDER_S = 4.0
 
 
 class PortBusy(WarroomError):
@@ -134,15 +135,15 @@ def _start_all(plan: Plan, children: Children, client: dict[int, httpx.Client]) 
     _step("Warroom", children, warroom, "/-/ready", READY_S)
     _step("PagerDuty double", children, client[ports.pagerduty], "/healthz", SERVICE_S)
     _step("inventory", children, client[ports.inventory], "/healthz", SERVICE_S)
-    begun = time.monotonic()
-    count = backfill(
-        warroom, time.time(), Traffic(orders_per_minute=60.0 * plan.traffic_scale), _progress
-    )
-    print(f"\r  history     {count} events in {time.monotonic() - begun:.1f} s")
     children.start("shop", plan.service_command("shop"), environment)
     _step("shop", children, client[ports.shop], "/healthz", SERVICE_S)
     children.start("traffic", plan.traffic_command(), environment)
-    time.sleep(WARM_S)
+    live_s = time.time() + FIRST_ORDER_S
+    time.sleep(FIRST_ORDER_S)
+    begun = time.monotonic()
+    traffic = Traffic(orders_per_minute=60.0 * plan.traffic_scale)
+    count = backfill(warroom, live_s, traffic, _progress)
+    print(f"\r  history          {count} events in {time.monotonic() - begun:.1f} s")
     children.check()
 
 
@@ -166,7 +167,7 @@ def _answers(client: httpx.Client, path: str) -> Iterator[bool]:
 
 
 def _progress(done: int, total: int) -> None:
-    print(f"\r  history     {done * 100 // total} %", end="", flush=True)
+    print(f"\r  history          {done * 100 // total} %", end="", flush=True)
 
 
 def _stay(children: Children) -> int:

@@ -1,0 +1,328 @@
+"""One tick of alerting: states, incidents, routing and outbox rows, in one transaction."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from alerts import incidents as incident_rules
+from alerts.dispatch import Dispatch, Snapshot, dispatch, with_incidents
+from alerts.incidents import IncidentEvent
+from alerts.model import Alert, AlertState
+from alerts.notification import EventAction, Notice
+from alerts.repository import AlertRepository, AlertTransaction
+from alerts.route_tree import Routing
+from alerts.silences import RETENTION_MS, Silence, checked, expired, updated
+from alerts.state import (
+    OUTAGE_TOLERANCE_MS,
+    RESOLVED_RETENTION_MS,
+    AlertRecord,
+    advance,
+    fingerprint,
+)
+from alerts.state_series import AlertSeries
+from store.errors import BadInput, LimitExceeded
+
+MAX_ALERTS = 50_000
+_LOG_RETENTION_MS = 120 * 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class TickResult:
+    """What one tick came to."""
+
+    now_ms: int
+    pending: int
+    firing: int
+    resolved: int
+    notices: tuple[Notice, ...]
+    records: tuple[AlertRecord, ...]
+
+
+class AlertEngine:
+    """Keeps alert states and decides who must know. All truth is in the database.
+
+    `series`, when given, keeps ALERTS and ALERTS_FOR_STATE.
+
+    Safe to run in several replicas: a tick holds a lock from its first read to its last write.
+    """
+
+    def __init__(
+        self,
+        repository: AlertRepository,
+        routing: Routing,
+        *,
+        external_url: str = "",
+        series: AlertSeries | None = None,
+    ) -> None:
+        self.repository = repository
+        self.external_url = external_url
+        self._series = series
+        self._routing = routing
+        self._swap = threading.Lock()
+
+    @property
+    def routing(self) -> Routing:
+        """The configuration in force."""
+        with self._swap:
+            return self._routing
+
+    def reload(self, routing: Routing) -> None:
+        """Use another configuration from the next tick on."""
+        with self._swap:
+            self._routing = routing
+
+    def tick(
+        self,
+        now_ms: int,
+        alerts: Sequence[Alert],
+        *,
+        unknown_sources: Collection[str] = frozenset(),
+    ) -> TickResult:
+        """Bring everything up to `now_ms`.
+
+        Args:
+            now_ms: The tick's instant.
+            alerts: Every alert whose condition holds now, from all sources.
+            unknown_sources: Units or sources (see `Alert`) that could not be evaluated: their
+                alerts keep their state.
+
+        Raises:
+            LimitExceeded: There are more than `MAX_ALERTS` alerts; nothing was changed.
+        """
+        if len(alerts) > MAX_ALERTS:
+            raise LimitExceeded(
+                f"{len(alerts)} alerts are active at once, at most {MAX_ALERTS} are kept",
+                reason="alerts",
+                hint="an alerting rule lacks an aggregation",
+            )
+        routing = self.routing
+        with self.repository.begin() as transaction:
+            last_ms = transaction.lock()
+            before = transaction.snapshot()
+            active = {fingerprint(a.labels): a for a in transaction.posted(now_ms)}
+            active |= {fingerprint(alert.labels): alert for alert in alerts}
+            outage = 0 < last_ms < now_ms - OUTAGE_TOLERANCE_MS
+            records = _advanced(before, active, now_ms, unknown_sources, outage=outage)
+            changes = incident_rules.follow(records, transaction.unresolved_incidents(), now_ms)
+            records = with_incidents(records, changes.incident_of)
+            after = replace(before, records=records)
+            outcome = dispatch(after, routing, now_ms, external_url=self.external_url)
+            transaction.save_incidents(
+                list(changes.incidents.values()), [*changes.events, *_page_events(outcome, now_ms)]
+            )
+            records = _retained(records, outcome, now_ms)
+            _save(transaction, before, records, outcome)
+            _sweep(transaction, before, routing, now_ms)
+            transaction.ticked(now_ms)
+        if self._series is not None:
+            self._series.append(records.values(), now_ms)
+        return _result(now_ms, tuple(records.values()), outcome)
+
+    def acknowledge(self, incident_id: str, who: str, now_ms: int) -> None:
+        """Someone takes an incident; paging services that were told of it are told that too.
+
+        Raises:
+            BadInput: There is no such incident.
+        """
+        who = who.strip()[:256] or "someone"
+        with self.repository.begin() as transaction:
+            transaction.lock()
+            incident = transaction.incident(incident_id)
+            if incident is None:
+                raise BadInput(f"there is no incident {incident_id!r}")
+            taken = incident_rules.acknowledged(incident, who, now_ms)
+            if taken is incident:
+                return
+            event = IncidentEvent(incident_id, now_ms, "ack", f"acknowledged by {who}", who)
+            transaction.save_incidents([taken], [event])
+            snapshot = transaction.snapshot()
+            members = frozenset(part.fingerprint for part in incident.alerts)
+            transaction.enqueue(self._acknowledgements(snapshot, members, incident_id, who, now_ms))
+
+    def note(self, incident_id: str, text: str, who: str, now_ms: int) -> None:
+        """Add a line to an incident's timeline.
+
+        Raises:
+            BadInput: There is no such incident, or the text is empty.
+        """
+        if not text.strip():
+            raise BadInput("a note needs a text")
+        with self.repository.begin() as transaction:
+            if transaction.incident(incident_id) is None:
+                raise BadInput(f"there is no incident {incident_id!r}")
+            line = IncidentEvent(incident_id, now_ms, "note", text.strip()[:10_000], who[:256])
+            transaction.save_incidents([], [line])
+
+    def post(self, alerts: Sequence[tuple[Alert, int | None, int | None]], now_ms: int) -> None:
+        """Take alerts that another program posts, each with its start and end if given.
+
+        As Alertmanager: without an end it ends after `resolve_timeout` unless posted again.
+        """
+        timeout_ms = self.routing.resolve_timeout_ms
+        with self.repository.begin() as transaction:
+            transaction.lock()
+            known = transaction.posted_times()
+            for alert, starts_ms, ends_ms in alerts:
+                before = known.get(fingerprint(alert.labels))
+                begin_ms = now_ms if ends_ms is None else min(now_ms, ends_ms)
+                begin_ms = begin_ms if starts_ms is None else starts_ms
+                if before is not None and before[1] >= begin_ms:
+                    begin_ms = min(begin_ms, before[0])
+                until_ms = now_ms + timeout_ms if ends_ms is None else ends_ms
+                if until_ms < begin_ms:
+                    raise BadInput("start time must be before end time")
+                transaction.post(alert, begin_ms, until_ms)
+
+    def set_silence(self, silence: Silence, now_ms: int) -> str:
+        """Keep a silence, new or changed; answers with its id.
+
+        Raises:
+            BadInput: It is not valid, or it names a silence that does not exist.
+        """
+        with self.repository.begin() as transaction:
+            transaction.lock()
+            kept = {known.id: known for known in transaction.silences()}
+            if silence.id and silence.id not in kept:
+                raise BadInput(f"silence {silence.id} not found")
+            ended, new = updated(kept.get(silence.id), silence, now_ms)
+            checked(new, now_ms)
+            transaction.save_silences([new] if ended is None else [ended, new])
+        return new.id
+
+    def expire_silence(self, silence_id: str, now_ms: int) -> bool:
+        """End a silence now; False when there is none of that id."""
+        with self.repository.begin() as transaction:
+            transaction.lock()
+            for silence in transaction.silences():
+                if silence.id == silence_id:
+                    if silence.ends_ms > now_ms:
+                        transaction.save_silences([expired(silence, now_ms)])
+                    return True
+        return False
+
+    def silences(self) -> list[Silence]:
+        """Every silence that is kept."""
+        with self.repository.begin() as transaction:
+            return transaction.silences()
+
+    def snapshot(self) -> Snapshot:
+        """States, groups, notification log and silences as they are now."""
+        with self.repository.begin() as transaction:
+            return transaction.snapshot()
+
+    def _acknowledgements(
+        self, snapshot: Snapshot, members: frozenset[str], incident_id: str, who: str, now_ms: int
+    ) -> list[Notice]:
+        notices = []
+        for entry in snapshot.entries.values():
+            receiver = self.routing.receivers.get(entry.receiver)
+            told = entry.firing & members
+            if receiver is None or entry.integration >= len(receiver.integrations) or not told:
+                continue
+            if receiver.integrations[entry.integration].kind != "pagerduty":
+                continue
+            group = snapshot.groups.get(entry.group_id)
+            notices.append(
+                Notice(
+                    id=f"msg_ack_{incident_id}_{entry.group_id[:24]}_{entry.integration}",
+                    lane=entry.lane,
+                    action=EventAction.ACKNOWLEDGE,
+                    receiver=entry.receiver,
+                    integration=entry.integration,
+                    group_key=group.key if group else "",
+                    dedup_key=entry.dedup_key,
+                    group_labels=group.labels if group else snapshot.records[min(told)].labels,
+                    alerts=(),
+                    reason="acknowledged",
+                    created_ms=now_ms,
+                    external_url=self.external_url,
+                    incident_id=incident_id,
+                    who=who,
+                )
+            )
+        return notices
+
+
+def _advanced(
+    before: Snapshot,
+    active: dict[str, Alert],
+    now_ms: int,
+    unknown: Collection[str],
+    *,
+    outage: bool,
+) -> dict[str, AlertRecord]:
+    records = {}
+    for identity in sorted({*before.records, *active}):
+        previous = before.records.get(identity)
+        lost = previous is not None and (previous.unit in unknown or previous.source in unknown)
+        record = advance(previous, active.get(identity), now_ms, unknown=lost, outage=outage)
+        if record is not None:
+            records[identity] = record
+    return records
+
+
+def _page_events(outcome: Dispatch, now_ms: int) -> list[IncidentEvent]:
+    return [
+        IncidentEvent(
+            notice.incident_id,
+            now_ms,
+            "page",
+            f"{notice.action} to {notice.receiver}: {notice.reason}",
+            notice.id,
+        )
+        for notice in outcome.notices
+        if notice.incident_id
+    ]
+
+
+def _retained(
+    records: dict[str, AlertRecord], outcome: Dispatch, now_ms: int
+) -> dict[str, AlertRecord]:
+    return {
+        identity: record
+        for identity, record in records.items()
+        if record.resolved_ms is None
+        or identity in outcome.waiting
+        or now_ms - record.resolved_ms <= RESOLVED_RETENTION_MS
+    }
+
+
+def _save(
+    transaction: AlertTransaction,
+    before: Snapshot,
+    records: dict[str, AlertRecord],
+    outcome: Dispatch,
+) -> None:
+    changed = [r for identity, r in records.items() if before.records.get(identity) != r]
+    transaction.save_states(changed, set(before.records) - set(records))
+    transaction.save_groups(outcome.groups.values(), outcome.ended_groups)
+    transaction.save_entries(outcome.entries.values())
+    transaction.enqueue(outcome.notices)
+
+
+def _sweep(transaction: AlertTransaction, before: Snapshot, routing: Routing, now_ms: int) -> None:
+    longest_ms = max(route.repeat_interval_ms for route in routing.route.walk())
+    oldest_ms = now_ms - max(_LOG_RETENTION_MS, 2 * longest_ms)
+    transaction.forget_entries(
+        lane
+        for lane, entry in before.entries.items()
+        if entry.at_ms < oldest_ms and not entry.firing
+    )
+    transaction.forget_silences(now_ms - RETENTION_MS)
+    transaction.forget_posted(now_ms - RESOLVED_RETENTION_MS)
+
+
+def _result(now_ms: int, records: tuple[AlertRecord, ...], outcome: Dispatch) -> TickResult:
+    counts = dict.fromkeys(AlertState, 0)
+    for record in records:
+        counts[record.state] += 1
+    return TickResult(
+        now_ms=now_ms,
+        pending=counts[AlertState.PENDING],
+        firing=counts[AlertState.FIRING],
+        resolved=counts[AlertState.RESOLVED],
+        notices=tuple(outcome.notices),
+        records=records,
+    )

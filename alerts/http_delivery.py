@@ -1,0 +1,84 @@
+"""One bounded HTTP POST, and what its failure means for a delivery."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx
+
+from alerts.notification import DeliveryError
+
+TIMEOUT_S = 10.0
+_MAX_ANSWER = 16_384
+_MAX_RETRY_AFTER_S = 3_600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back; the body is cut at 16 KiB."""
+
+    status: int
+    text: str
+    retry_after_s: float | None
+
+
+async def post(
+    client: httpx.AsyncClient, url: str, body: bytes, headers: Mapping[str, str], now_ms: int
+) -> Answer:
+    """Post a body and read the (bounded) answer. Redirects are not followed.
+
+    Raises:
+        DeliveryError: Transient, when no answer came. The address is not in the message: it may
+            hold a secret.
+    """
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            async with client.stream(
+                "POST",
+                url,
+                content=body,
+                headers={**headers, "Accept-Encoding": "identity"},
+                follow_redirects=False,
+            ) as response:
+                received = bytearray()
+                async for chunk in response.aiter_bytes(_MAX_ANSWER):
+                    received += chunk
+                    if len(received) >= _MAX_ANSWER:
+                        break
+                text = bytes(received[:_MAX_ANSWER]).decode("utf-8", "replace")
+                retry = _retry_after_s(response.headers.get("Retry-After", ""), now_ms)
+                return Answer(response.status_code, text, retry)
+    except TimeoutError as exc:
+        raise DeliveryError(f"no answer within {TIMEOUT_S:g} s", permanent=False) from exc
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as exc:
+        raise DeliveryError("the receiver's address is not valid", permanent=True) from exc
+    except httpx.HTTPError as exc:
+        raise DeliveryError(f"no answer: {type(exc).__name__}", permanent=False) from exc
+
+
+def failure(answer: Answer, who: str) -> DeliveryError:
+    """The error of an answer that is no success: 429, 408 and 5xx may pass, other 4xx will not."""
+    transient = answer.status in {408, 425, 429} or not 400 <= answer.status < 500
+    return DeliveryError(
+        f"{who} answered {answer.status}: {' '.join(answer.text.split())[:300]}",
+        permanent=not transient,
+        status=answer.status,
+        retry_after_s=answer.retry_after_s if transient else None,
+    )
+
+
+def _retry_after_s(text: str, now_ms: int) -> float | None:
+    text = text.strip()[:64]
+    if text.isascii() and text.isdigit():
+        return min(float(text), _MAX_RETRY_AFTER_S)
+    try:
+        at = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    now = datetime.fromtimestamp(now_ms / 1000, tz=UTC)
+    return min(max((at - now).total_seconds(), 0.0), _MAX_RETRY_AFTER_S)

@@ -1,0 +1,178 @@
+"""Rows of incidents, of their alerts and of their timelines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from alerts.incidents import Incident, IncidentAlert, IncidentEvent, IncidentState
+from store.model import Labels
+from store.sql import Base, SessionFactory
+
+INCIDENTS = sa.Table(
+    "incidents",
+    Base.metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("severity", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("started_ms", sa.BigInteger, nullable=False),
+    sa.Column("detected_ms", sa.BigInteger, nullable=False, index=True),
+    sa.Column("acknowledged_ms", sa.BigInteger),
+    sa.Column("acknowledged_by", sa.String(256), nullable=False),
+    sa.Column("resolved_ms", sa.BigInteger),
+)
+INCIDENT_ALERTS = sa.Table(
+    "incident_alerts",
+    Base.metadata,
+    sa.Column("incident_id", sa.String(64), primary_key=True),
+    sa.Column("fingerprint", sa.String(32), primary_key=True),
+    sa.Column("labels", sa.JSON, nullable=False),
+    sa.Column("annotations", sa.JSON, nullable=False),
+    sa.Column("fired_ms", sa.BigInteger, nullable=False),
+    sa.Column("resolved_ms", sa.BigInteger),
+)
+INCIDENT_EVENTS = sa.Table(
+    "incident_events",
+    Base.metadata,
+    sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("incident_id", sa.String(64), nullable=False, index=True),
+    sa.Column("at_ms", sa.BigInteger, nullable=False, index=True),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("ref", sa.String(256), nullable=False),
+)
+
+
+def load(session: Session, *where: Any, limit: int = 500) -> list[Incident]:
+    """Incidents with their alerts, newest first."""
+    rows = session.execute(
+        sa.select(INCIDENTS)
+        .where(*where)
+        .order_by(INCIDENTS.c.detected_ms.desc(), INCIDENTS.c.id)
+        .limit(limit)
+    ).all()
+    parts: dict[str, list[IncidentAlert]] = {row.id: [] for row in rows}
+    found = session.execute(
+        sa.select(INCIDENT_ALERTS)
+        .where(INCIDENT_ALERTS.c.incident_id.in_(list(parts)))
+        .order_by(INCIDENT_ALERTS.c.fired_ms, INCIDENT_ALERTS.c.fingerprint)
+    )
+    for row in found:
+        parts[row.incident_id].append(
+            IncidentAlert(
+                row.fingerprint,
+                Labels.of(row.labels),
+                row.annotations,
+                row.fired_ms,
+                row.resolved_ms,
+            )
+        )
+    return [_incident(row, parts[row.id]) for row in rows]
+
+
+def unresolved(session: Session) -> list[Incident]:
+    """Incidents that still run."""
+    return load(session, INCIDENTS.c.state != str(IncidentState.RESOLVED), limit=10_000)
+
+
+def save(session: Session, incidents: Sequence[Incident], events: Sequence[IncidentEvent]) -> None:
+    """Write incidents whole, and add lines to their timelines."""
+    for incident in incidents:
+        session.execute(sa.delete(INCIDENTS).where(INCIDENTS.c.id == incident.id))
+        session.execute(
+            sa.delete(INCIDENT_ALERTS).where(INCIDENT_ALERTS.c.incident_id == incident.id)
+        )
+        session.execute(
+            sa.insert(INCIDENTS).values(
+                id=incident.id,
+                title=incident.title,
+                severity=incident.severity,
+                state=str(incident.state),
+                started_ms=incident.started_ms,
+                detected_ms=incident.detected_ms,
+                acknowledged_ms=incident.acknowledged_ms,
+                acknowledged_by=incident.acknowledged_by,
+                resolved_ms=incident.resolved_ms,
+            )
+        )
+        for part in incident.alerts:
+            session.execute(
+                sa.insert(INCIDENT_ALERTS).values(
+                    incident_id=incident.id,
+                    fingerprint=part.fingerprint,
+                    labels=part.labels.to_dict(),
+                    annotations=part.annotations,
+                    fired_ms=part.fired_ms,
+                    resolved_ms=part.resolved_ms,
+                )
+            )
+    for event in events:
+        session.execute(
+            sa.insert(INCIDENT_EVENTS).values(
+                incident_id=event.incident_id,
+                at_ms=event.at_ms,
+                kind=event.kind,
+                title=event.title,
+                ref=event.ref,
+            )
+        )
+
+
+class IncidentRepository:
+    """Incidents for readers."""
+
+    def __init__(self, sessions: SessionFactory) -> None:
+        self._sessions = sessions
+
+    def incidents(self, *, state: str = "", limit: int = 100) -> list[Incident]:
+        """Newest first, of one state if given."""
+        where = [INCIDENTS.c.state == state] if state else []
+        with self._sessions() as session:
+            return load(session, *where, limit=limit)
+
+    def incident(self, incident_id: str) -> Incident | None:
+        with self._sessions() as session:
+            found = load(session, INCIDENTS.c.id == incident_id)
+        return found[0] if found else None
+
+    def events(self, incident_id: str) -> list[IncidentEvent]:
+        """The timeline of one incident, oldest first."""
+        with self._sessions() as session:
+            return _events(session, INCIDENT_EVENTS.c.incident_id == incident_id)
+
+    def events_between(
+        self, start_ms: int, end_ms: int, *, limit: int = 500
+    ) -> list[IncidentEvent]:
+        """The timelines of all incidents together, oldest first; the newest `limit` lines."""
+        window = INCIDENT_EVENTS.c.at_ms.between(start_ms, end_ms)
+        with self._sessions() as session:
+            return _events(session, window, limit=limit)
+
+
+def _events(session: Session, where: Any, *, limit: int = 2000) -> list[IncidentEvent]:
+    rows = session.execute(
+        sa.select(INCIDENT_EVENTS).where(where).order_by(INCIDENT_EVENTS.c.seq.desc()).limit(limit)
+    ).all()
+    return [
+        IncidentEvent(row.incident_id, row.at_ms, row.kind, row.title, row.ref)
+        for row in reversed(rows)
+    ]
+
+
+def _incident(row: Any, parts: list[IncidentAlert]) -> Incident:
+    return Incident(
+        id=row.id,
+        title=row.title,
+        severity=row.severity,
+        state=IncidentState(row.state),
+        started_ms=row.started_ms,
+        detected_ms=row.detected_ms,
+        acknowledged_ms=row.acknowledged_ms,
+        acknowledged_by=row.acknowledged_by,
+        resolved_ms=row.resolved_ms,
+        alerts=tuple(parts),
+    )

@@ -1,0 +1,236 @@
+"""Rows of the outbox and of the delivery ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from alerts.notification import Notice
+from store.sql import Base, SessionFactory
+
+OUTBOX = sa.Table(
+    "alert_outbox",
+    Base.metadata,
+    sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("id", sa.String(64), nullable=False, unique=True),
+    sa.Column("lane", sa.String(512), nullable=False, index=True),
+    sa.Column("dedup_key", sa.String(255), nullable=False),
+    sa.Column("incident_id", sa.String(64), nullable=False),
+    sa.Column("payload", sa.JSON, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("next_attempt_ms", sa.BigInteger, nullable=False),
+    sa.Column("lease_until_ms", sa.BigInteger, nullable=False),
+    sa.Column("claimed_by", sa.String(64), nullable=False),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+    sa.Column("finished_ms", sa.BigInteger),
+    sa.Column("last_error", sa.Text, nullable=False),
+)
+DELIVERIES = sa.Table(
+    "alert_deliveries",
+    Base.metadata,
+    sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("notice_id", sa.String(64), nullable=False, index=True),
+    sa.Column("receiver", sa.String(256), nullable=False),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("action", sa.String(16), nullable=False),
+    sa.Column("dedup_key", sa.String(255), nullable=False),
+    sa.Column("incident_id", sa.String(64), nullable=False),
+    sa.Column("at_ms", sa.BigInteger, nullable=False, index=True),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("ok", sa.Boolean, nullable=False),
+    sa.Column("status", sa.Integer),
+    sa.Column("detail", sa.Text, nullable=False),
+)
+OPEN = ("pending", "claimed")
+_MAX_DETAIL = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """A notice on its way. States: pending, claimed, sent, failed, superseded."""
+
+    notice: Notice
+    state: str
+    attempts: int
+    next_attempt_ms: int
+    last_error: str
+    finished_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One attempt, written down after it was made."""
+
+    notice_id: str
+    receiver: str
+    kind: str
+    action: str
+    dedup_key: str
+    incident_id: str
+    at_ms: int
+    attempt: int
+    ok: bool
+    status: int | None
+    detail: str
+
+
+def enqueue(session: Session, notices: Sequence[Notice]) -> None:
+    """Put notices at the end of their lanes."""
+    if not notices:
+        return
+    for notice in notices:
+        # A newer text of the same kind makes an older one needless that no worker has tried yet.
+        session.execute(
+            sa.update(OUTBOX)
+            .where(
+                OUTBOX.c.lane == notice.lane,
+                OUTBOX.c.state == "pending",
+                OUTBOX.c.attempts == 0,
+                OUTBOX.c.payload["action"].as_string() == str(notice.action),
+                OUTBOX.c.seq
+                == sa.select(sa.func.max(OUTBOX.c.seq))
+                .where(OUTBOX.c.lane == notice.lane, OUTBOX.c.state.in_(OPEN))
+                .scalar_subquery(),
+            )
+            .values(state="superseded", finished_ms=notice.created_ms)
+        )
+        session.execute(
+            sa.insert(OUTBOX).values(
+                id=notice.id,
+                lane=notice.lane,
+                dedup_key=notice.dedup_key,
+                incident_id=notice.incident_id,
+                payload=notice.to_json(),
+                state="pending",
+                attempts=0,
+                next_attempt_ms=notice.created_ms,
+                lease_until_ms=0,
+                claimed_by="",
+                created_ms=notice.created_ms,
+                last_error="",
+            )
+        )
+
+
+class OutboxRepository:
+    """What a delivery worker does to the outbox; each call is one transaction."""
+
+    def __init__(self, sessions: SessionFactory) -> None:
+        self._sessions = sessions
+
+    def claim(self, worker: str, now_ms: int, *, lease_ms: int, limit: int) -> list[OutboxRow]:
+        """Take the due heads of all lanes; a lane whose head is not due or leased gives nothing."""
+        older = OUTBOX.alias()
+        heads = (
+            sa.select(sa.func.min(older.c.seq))
+            .where(older.c.state.in_(OPEN))
+            .group_by(older.c.lane)
+            .scalar_subquery()
+        )
+        due = sa.or_(
+            sa.and_(OUTBOX.c.state == "pending", OUTBOX.c.next_attempt_ms <= now_ms),
+            sa.and_(OUTBOX.c.state == "claimed", OUTBOX.c.lease_until_ms <= now_ms),
+        )
+        claimed = []
+        with self._sessions.begin() as session:
+            rows = session.execute(
+                sa.select(OUTBOX)
+                .where(OUTBOX.c.seq.in_(heads), due)
+                .order_by(OUTBOX.c.seq)
+                .limit(limit)
+            ).all()
+            for row in rows:
+                taken = session.execute(
+                    sa.update(OUTBOX)
+                    .where(
+                        OUTBOX.c.seq == row.seq,
+                        OUTBOX.c.state == row.state,
+                        OUTBOX.c.attempts == row.attempts,
+                        OUTBOX.c.lease_until_ms == row.lease_until_ms,
+                    )
+                    .values(
+                        state="claimed",
+                        attempts=row.attempts + 1,
+                        lease_until_ms=now_ms + lease_ms,
+                        claimed_by=worker,
+                    )
+                )
+                if _count(taken) == 1:
+                    claimed.append(_row(row, attempts=row.attempts + 1))
+        return claimed
+
+    def finish(self, worker: str, delivery: Delivery, *, state: str, retry_ms: int) -> bool:
+        """Write down what came of an attempt; False when the lease was lost meanwhile."""
+        pending = state == "pending"
+        with self._sessions.begin() as session:
+            changed = session.execute(
+                sa.update(OUTBOX)
+                .where(
+                    OUTBOX.c.id == delivery.notice_id,
+                    OUTBOX.c.state == "claimed",
+                    OUTBOX.c.claimed_by == worker,
+                    OUTBOX.c.attempts == delivery.attempt,
+                )
+                .values(
+                    state=state,
+                    next_attempt_ms=retry_ms,
+                    finished_ms=None if pending else delivery.at_ms,
+                    last_error="" if delivery.ok else delivery.detail[:_MAX_DETAIL],
+                )
+            )
+            values = {name: getattr(delivery, name) for name in Delivery.__dataclass_fields__}
+            session.execute(
+                sa.insert(DELIVERIES).values(**{**values, "detail": delivery.detail[:_MAX_DETAIL]})
+            )
+            return _count(changed) == 1
+
+    def rows(self, *, limit: int = 200) -> list[OutboxRow]:
+        """The newest rows, for people."""
+        with self._sessions() as session:
+            found = session.execute(
+                sa.select(OUTBOX).order_by(OUTBOX.c.seq.desc()).limit(limit)
+            ).all()
+            return [_row(row) for row in found]
+
+    def deliveries(self, *, incident_id: str = "", limit: int = 200) -> list[Delivery]:
+        """The newest attempts, of one incident if given."""
+        query = sa.select(DELIVERIES).order_by(DELIVERIES.c.seq.desc()).limit(limit)
+        if incident_id:
+            query = query.where(DELIVERIES.c.incident_id == incident_id)
+        with self._sessions() as session:
+            return [
+                Delivery(**{name: getattr(row, name) for name in Delivery.__dataclass_fields__})
+                for row in session.execute(query)
+            ]
+
+    def counts(self) -> dict[str, int]:
+        """How many rows are in each state."""
+        query = sa.select(OUTBOX.c.state, sa.func.count()).group_by(OUTBOX.c.state)
+        with self._sessions() as session:
+            return {str(state): int(count) for state, count in session.execute(query)}
+
+    def forget(self, before_ms: int) -> None:
+        """Drop what was finished before an instant."""
+        with self._sessions.begin() as session:
+            session.execute(sa.delete(OUTBOX).where(OUTBOX.c.finished_ms < before_ms))
+            session.execute(sa.delete(DELIVERIES).where(DELIVERIES.c.at_ms < before_ms))
+
+
+def _count(result: Any) -> int:
+    return int(result.rowcount)
+
+
+def _row(row: Any, *, attempts: int | None = None) -> OutboxRow:
+    return OutboxRow(
+        notice=Notice.from_json(row.id, row.lane, row.payload),
+        state=row.state,
+        attempts=row.attempts if attempts is None else attempts,
+        next_attempt_ms=row.next_attempt_ms,
+        last_error=row.last_error,
+        finished_ms=row.finished_ms,
+    )

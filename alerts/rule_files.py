@@ -1,0 +1,182 @@
+"""Prometheus rule files to frozen rules, checked as `promtool check rules` would."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from alerts.fields import Fields
+from alerts.template_functions import TemplateError
+from alerts.template_syntax import parse_template
+from store.documents import parse_document
+from store.errors import QueryError
+from store.promql.parse import parse
+
+_METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+MAX_RULES = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingRule:
+    """`record`: the answer of a query, kept as a series."""
+
+    record: str
+    expr: str
+    labels: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.record
+
+
+@dataclass(frozen=True, slots=True)
+class AlertingRule:
+    """`alert`: what a query answers with is wrong."""
+
+    alert: str
+    expr: str
+    hold_s: float = 0.0
+    keep_firing_s: float = 0.0
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.alert
+
+
+Rule = RecordingRule | AlertingRule
+
+
+@dataclass(frozen=True, slots=True)
+class RuleGroup:
+    """Rules evaluated in order at one instant.
+
+    Attributes:
+        interval_ms: How often; 0 stands for every tick.
+        limit: More series or alerts than this of one rule are an error; 0 is no limit.
+        query_offset_ms: Queries look this far back, for data that comes late.
+    """
+
+    name: str
+    file: str
+    rules: tuple[Rule, ...]
+    interval_ms: int = 0
+    limit: int = 0
+    query_offset_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFile:
+    """A file's groups, in order."""
+
+    file: str
+    groups: tuple[RuleGroup, ...]
+
+
+def parse_rule_file(text: str, file: str) -> RuleFile:
+    """The groups of a rule file.
+
+    Raises:
+        ConfigError: With file, line and what to write instead.
+    """
+    top = Fields(parse_document(text, file), (), "the rule file")
+    groups: list[RuleGroup] = []
+    for child in top.children("groups", "a rule group"):
+        group = _group(child, file)
+        if any(known.name == group.name for known in groups):
+            raise child.error("name", f"the group {group.name!r} stands twice in this file")
+        groups.append(group)
+    top.done()
+    return RuleFile(file, tuple(groups))
+
+
+def _group(fields: Fields, file: str) -> RuleGroup:
+    name = fields.string("name")
+    if not name:
+        raise fields.error("name", "a rule group needs a name")
+    shared = _labels(fields)
+    rules: list[Rule] = []
+    seen: set[tuple[object, ...]] = set()
+    for child in fields.children("rules", "a rule"):
+        rule = _rule(child, shared)
+        identity = (type(rule), rule.name, rule.expr, tuple(sorted(rule.labels.items())))
+        if identity in seen:
+            raise child.error(
+                "alert" if isinstance(rule, AlertingRule) else "record",
+                f"the rule {rule.name!r} with the same labels and expression stands twice",
+            )
+        seen.add(identity)
+        rules.append(rule)
+    if len(rules) > MAX_RULES:
+        raise fields.error("rules", f"the group has more than {MAX_RULES} rules")
+    group = RuleGroup(
+        name=name,
+        file=file,
+        rules=tuple(rules),
+        interval_ms=fields.duration_ms("interval", 0),
+        limit=fields.integer("limit"),
+        query_offset_ms=fields.duration_ms("query_offset", 0),
+    )
+    fields.ignore("partial_response_strategy")
+    fields.done()
+    return group
+
+
+def _rule(fields: Fields, shared: dict[str, str]) -> Rule:
+    record, alert = fields.string("record", ""), fields.string("alert", "")
+    if bool(record) == bool(alert):
+        problem = "only one of 'record' and 'alert' must be set"
+        raise fields.error("record" if record else "expr", problem)
+    expr = fields.string("expr")
+    try:
+        parse(expr)
+    except QueryError as exc:
+        raise fields.error(
+            "expr", f"the expression of {record or alert!r} cannot be parsed: {exc.message}"
+        ) from exc
+    labels = {**shared, **_labels(fields)}
+    rule = _recording(fields, record, expr, labels) if record else None
+    found = rule or _alerting(fields, alert, expr, labels)
+    fields.done()
+    return found
+
+
+def _recording(fields: Fields, record: str, expr: str, labels: dict[str, str]) -> RecordingRule:
+    for name in ("for", "keep_firing_for", "annotations"):
+        if fields.has(name):
+            raise fields.error(name, f"a recording rule must not have {name!r}")
+    if not _METRIC.fullmatch(record):
+        raise fields.error("record", f"{record!r} is no metric name")
+    return RecordingRule(record, expr, labels)
+
+
+def _alerting(fields: Fields, alert: str, expr: str, labels: dict[str, str]) -> AlertingRule:
+    annotations = fields.text_mapping("annotations")
+    for section, texts in (("labels", labels), ("annotations", annotations)):
+        for name, text in texts.items():
+            if not _LABEL.fullmatch(name):
+                raise fields.error(section, f"{name!r} is no label name")
+            try:
+                parse_template(text)
+            except TemplateError as exc:
+                raise fields.document.error(
+                    (*fields.path, section, name), f"the template of {name!r} is not valid: {exc}"
+                ) from exc
+    return AlertingRule(
+        alert=alert,
+        expr=expr,
+        hold_s=fields.duration_ms("for", 0) / 1000,
+        keep_firing_s=fields.duration_ms("keep_firing_for", 0) / 1000,
+        labels=labels,
+        annotations=annotations,
+    )
+
+
+def _labels(fields: Fields) -> dict[str, str]:
+    labels = fields.text_mapping("labels")
+    for name in labels:
+        if not _LABEL.fullmatch(name) or name == "__name__":
+            raise fields.error("labels", f"{name!r} is no label that a rule may set")
+    return labels

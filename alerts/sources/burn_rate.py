@@ -1,0 +1,92 @@
+"""Burning SLOs, as alerts: one an SLO and severity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from alerts.cause import Change, candidates_of, stated
+from alerts.model import Alert
+from alerts.page import rfc3339
+from detectors.finding import Finding
+from slos.model import SloState, SloStatus, TierReading
+from store.model import Labels, UnitHealth
+
+
+def alerts_of(
+    statuses: Iterable[SloStatus],
+    external_url: str = "",
+    findings: Iterable[Finding] = (),
+    changes: Iterable[Change] = (),
+) -> list[Alert]:
+    """`ErrorBudgetBurn` for each SLO and severity of which any tier fires.
+
+    Args:
+        statuses: The SLOs at this tick.
+        external_url: Goes before the evidence's path.
+        findings: Active faults, and
+        changes: what changed in the last hour: the likeliest of both becomes the cause.
+    """
+    candidates = candidates_of(findings, changes)
+    alerts = []
+    for status in statuses:
+        fastest: dict[str, TierReading] = {}
+        for tier in status.tiers:
+            known = fastest.get(tier.severity)
+            if tier.firing and (known is None or tier.factor > known.factor):
+                fastest[tier.severity] = tier
+        alerts += [_alert(status, tier, external_url, candidates) for tier in fastest.values()]
+    return alerts
+
+
+def unknown_units(statuses: Iterable[SloStatus], health: Iterable[UnitHealth]) -> frozenset[str]:
+    """Units (`Alert.unit`) of the SLOs without data or whose evaluation failed."""
+    silent = {f"{s.service}-{s.name}" for s in statuses if s.state is SloState.NO_DATA or s.error}
+    failed = {unit.unit.removeprefix("slo:") for unit in health if not unit.ok}
+    return frozenset(f"slo:{name}" for name in silent | failed)
+
+
+def _alert(
+    status: SloStatus, tier: TierReading, external_url: str, candidates: list[Change]
+) -> Alert:
+    burn = tier.long_burn or 0.0
+    labels = {
+        **status.labels,
+        "alertname": "ErrorBudgetBurn",
+        "service": status.service,
+        "slo": status.name,
+        "severity": tier.severity,
+    }
+    identity = Labels.of(labels)
+    return Alert(
+        labels=identity,
+        annotations={
+            "summary": f"{status.name} burns its error budget {burn:.3g} times too fast",
+            "cause": stated(identity, status.at_ms, candidates, _cause(status, tier)),
+            "impact": _impact(status),
+            "fix": "look at what changed just before, and at the slowest and failing routes",
+            "evidence_url": f"{external_url.rstrip('/')}/slos/{status.name}",
+        },
+        value=burn,
+        source="burn_rate",
+        unit=f"slo:{status.service}-{status.name}",
+    )
+
+
+def _cause(status: SloStatus, tier: TierReading) -> str:
+    if status.statement:
+        return status.statement
+    return (
+        f"burn rate {tier.long_burn or 0:.3g} over {tier.long_s} s and {tier.short_burn or 0:.3g} "
+        f"over {tier.short_s} s, both above {tier.factor:g}; objective {status.objective:.4%}"
+    )
+
+
+def _impact(status: SloStatus) -> str:
+    parts = []
+    if status.bad_events is not None and status.total_events is not None:
+        parts.append(f"{status.bad_events:.0f} of {status.total_events:.0f} events were bad")
+    if status.error_budget_remaining is not None:
+        parts.append(f"{status.error_budget_remaining:.1%} of the error budget is left")
+    if status.exhausts_at_ms is not None:
+        parts.append(f"it runs out at {rfc3339(status.exhausts_at_ms)}")
+    return ", ".join(parts)

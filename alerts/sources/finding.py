@@ -1,0 +1,105 @@
+"""Findings of the detectors, as alerts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from alerts.model import Alert
+from alerts.page import rfc3339
+from detectors.finding import Finding, FindingStatus, Priority
+from store.model import Labels, UnitHealth
+
+# Names people search for; any other kind is its own name in CamelCase.
+_NAMES = {
+    "n_plus_one_query": "NPlusOneQuery",
+    "n_plus_one_call": "NPlusOneCall",
+    "n_plus_one_cache": "NPlusOneCache",
+    "hit_rate_drop": "CacheHitRateDrop",
+    "replica_lag": "ReplicaLagHigh",
+    "connection_saturation": "ConnectionsSaturated",
+    "connection_wait": "ConnectionWaitHigh",
+}
+_SEVERITY = {Priority.P0: "page", Priority.P1: "page", Priority.P2: "info"}
+_LOOPS = frozenset({"n_plus_one_query", "n_plus_one_call", "n_plus_one_cache", "paginated_loop"})
+_MAX_STATEMENT = 500
+
+
+def alert_of(finding: Finding, external_url: str = "") -> Alert:
+    """The alert of an active finding."""
+    labels = {
+        **finding.labels,
+        "alertname": _NAMES.get(finding.kind) or _camel(finding.kind),
+        "service": finding.service,
+        "route": finding.route,
+        "kind": finding.kind,
+        "fingerprint": finding.fingerprint,
+        "severity": _SEVERITY[finding.priority],
+    }
+    return Alert(
+        labels=Labels.of(labels),
+        annotations={
+            "summary": finding.title,
+            "cause": cause_of(finding),
+            "since": rfc3339(finding.first_seen_ms),
+            "impact": impact_of(finding),
+            "fix": finding.fix,
+            "evidence_url": external_url.rstrip("/") + evidence_url(finding),
+        },
+        value=float(finding.evidence.repetitions or finding.occurrences),
+        since_ms=finding.first_seen_ms,
+        source="finding",
+        unit=f"finding:{finding.kind}",
+    )
+
+
+def alerts_of(findings: Iterable[Finding], external_url: str = "") -> list[Alert]:
+    """Alerts of the findings that are active and neither suppressed nor marked as fixed."""
+    quiet = {FindingStatus.SUPPRESSED, FindingStatus.FIXED}
+    return [alert_of(f, external_url) for f in findings if f.active and f.status not in quiet]
+
+
+def unknown_units(health: Iterable[UnitHealth]) -> frozenset[str]:
+    """Units (`Alert.unit`) of the detectors that could not look."""
+    return frozenset(f"finding:{unit.unit}" for unit in health if not unit.ok)
+
+
+def cause_of(finding: Finding) -> str:
+    """What does it, where, in one line."""
+    evidence, code = finding.evidence, finding.evidence.code
+    place = ""
+    if code is not None:
+        place = f"{code.file}:{code.line} {code.function}".strip()
+        place += " (nearest application span)" if code.inferred else ""
+    statement = " ".join((evidence.statement or evidence.series).split())[:_MAX_STATEMENT]
+    if finding.kind in _LOOPS or (evidence.statement and evidence.repetitions > 1):
+        at_least = "" if finding.complete else "at least "
+        who = place or finding.route or finding.service
+        return f"{who} repeats `{statement}` {at_least}{evidence.repetitions} times"
+    parts = [place, f"`{statement}`" if statement else ""]
+    return ": ".join(part for part in parts if part) or finding.title
+
+
+def impact_of(finding: Finding) -> str:
+    """What it costs, as far as known."""
+    impact = finding.impact
+    parts = []
+    if impact.wasted_seconds_per_request > 0:
+        parts.append(f"{impact.wasted_seconds_per_request * 1000:.0f} ms wasted a request")
+    if impact.requests_per_second > 0:
+        parts.append(f"{impact.requests_per_second:.3g} requests/s")
+    if impact.wasted_hours_per_day > 0:
+        parts.append(f"{impact.wasted_hours_per_day:.1f} hours of waiting a day")
+    if impact.money_per_hour:
+        parts.append(f"{impact.money_per_hour} an hour")
+    return ", ".join(parts)
+
+
+def evidence_url(finding: Finding) -> str:
+    """Where the proof is shown: the trace if there is one, else the finding."""
+    if finding.evidence.trace_id:
+        return f"/traces/{finding.evidence.trace_id}"
+    return f"/findings/{finding.fingerprint}"
+
+
+def _camel(kind: str) -> str:
+    return "".join(part.capitalize() for part in kind.split("_"))

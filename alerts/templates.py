@@ -1,0 +1,170 @@
+"""Go templates, as far as Prometheus rule files use them: parsed once, rendered within bounds.
+
+Known: text, pipelines, variables, if/else, with, range, comments, trim marks and the functions
+of `alerts.template_functions`. Not known: define, template, block; they are errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from alerts.template_functions import (
+    Function,
+    TemplateContext,
+    TemplateError,
+    functions,
+    text_of,
+    truth,
+)
+from alerts.template_syntax import Block, Call, Literal, Pipeline, parse_template
+
+MAX_OUTPUT = 65_536
+_MAX_STEPS = 100_000
+
+
+def render(text: str, labels: Mapping[str, str], value: float, context: TemplateContext) -> str:
+    """The text with its actions carried out, as for a rule's label or annotation.
+
+    Raises:
+        TemplateError: With the reason.
+    """
+    if "{{" not in text:
+        return text
+    data = {
+        "Labels": labels,
+        "ExternalLabels": context.external_labels,
+        "ExternalURL": context.external_url,
+        "Value": value,
+    }
+    names = {
+        "$": data,
+        "$labels": labels,
+        "$externalLabels": context.external_labels,
+        "$externalURL": context.external_url,
+        "$value": value,
+    }
+    return _Renderer(functions(context)).render(parse_template(text), data, names)
+
+
+def render_data(text: str, data: Mapping[str, Any]) -> str:
+    """The text over any plain data, without queries."""
+    renderer = _Renderer(functions(TemplateContext()))
+    return renderer.render(parse_template(text), data, {"$": data})
+
+
+def render_or_explain(
+    name: str, text: str, labels: Mapping[str, str], value: float, context: TemplateContext
+) -> str:
+    """Like `render`; an error becomes part of the text, so that the page still goes out."""
+    try:
+        return render(text, labels, value, context)
+    except TemplateError as exc:
+        return f"<error expanding template {name}: {exc}>"
+
+
+class _Renderer:
+    def __init__(self, table: Mapping[str, Function]) -> None:
+        self._table = table
+        self._steps = 0
+        self._out: list[str] = []
+        self._size = 0
+
+    def render(self, nodes: tuple[Any, ...], dot: Any, names: dict[str, Any]) -> str:
+        self._nodes(nodes, dot, dict(names))
+        return "".join(self._out)
+
+    def _nodes(self, nodes: Any, dot: Any, names: dict[str, Any]) -> None:
+        for node in nodes:
+            self._steps += 1
+            if self._steps > _MAX_STEPS:
+                raise TemplateError("the template takes too many steps")
+            if isinstance(node, str):
+                self._write(node)
+            elif isinstance(node, Block):
+                self._block(node, dot, names)
+            else:
+                value = self._pipeline(node, dot, names)
+                if node.variables:
+                    names[node.variables[0]] = value
+                else:
+                    self._write(text_of(value))
+
+    def _write(self, text: str) -> None:
+        self._size += len(text)
+        if self._size > MAX_OUTPUT:
+            raise TemplateError(f"the text grows over {MAX_OUTPUT} characters")
+        self._out.append(text)
+
+    def _block(self, block: Block, dot: Any, names: dict[str, Any]) -> None:
+        value = self._pipeline(block.pipeline, dot, names)
+        # The outer names are shared, as in Go: an assignment within is seen after the block.
+        if block.kind == "range":
+            self._range(block, value, dot, names)
+        elif truth(value):
+            if block.pipeline.variables:
+                names[block.pipeline.variables[0]] = value
+            self._nodes(block.body, value if block.kind == "with" else dot, names)
+        else:
+            self._nodes(block.otherwise, dot, names)
+
+    def _range(self, block: Block, value: Any, dot: Any, names: dict[str, Any]) -> None:
+        if isinstance(value, Mapping):
+            items: list[tuple[Any, Any]] = sorted(value.items())
+        elif isinstance(value, list | tuple):
+            items = list(enumerate(value))
+        else:
+            raise TemplateError(f"range can't iterate over {text_of(value)}")
+        if not items:
+            self._nodes(block.otherwise, dot, names)
+        variables = block.pipeline.variables
+        for key, item in items:
+            if variables:
+                names[variables[-1]] = item
+            if len(variables) > 1:
+                names[variables[0]] = key
+            self._nodes(block.body, item, names)
+
+    def _pipeline(self, pipeline: Pipeline, dot: Any, names: dict[str, Any]) -> Any:
+        value: Any = None
+        for place, command in enumerate(pipeline.commands):
+            piped = (value,) if place else ()
+            if isinstance(command, Call):
+                arguments = [self._value(a, dot, names) for a in command.arguments]
+                value = self._call(command.function, [*arguments, *piped])
+            elif piped:
+                raise TemplateError("only a function may stand behind |")
+            else:
+                value = self._value(command, dot, names)
+        return value
+
+    def _value(self, node: Any, dot: Any, names: dict[str, Any]) -> Any:
+        if isinstance(node, Literal):
+            return node.value
+        if isinstance(node, Call):
+            return self._call(node.function, [])
+        if isinstance(node.base, Pipeline):
+            value = self._pipeline(node.base, dot, names)
+        elif node.base == ".":
+            value = dot
+        elif node.base in names:
+            value = names[node.base]
+        else:
+            raise TemplateError(f"undefined variable {node.base!r}")
+        for name in node.fields:
+            if not isinstance(value, Mapping):
+                raise TemplateError(f"can't evaluate field {name} in {text_of(value)!r}")
+            value = value.get(name, "")
+        return value
+
+    def _call(self, name: str, arguments: list[Any]) -> Any:
+        self._steps += 1
+        function = self._table.get(name)
+        if function is None:
+            raise TemplateError(f"function {name!r} not defined")
+        try:
+            return function(*arguments)
+        except TemplateError:
+            raise
+        except Exception as exc:
+            raise TemplateError(f"error calling {name}: {exc}") from exc

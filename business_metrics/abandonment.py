@@ -1,0 +1,166 @@
+"""Checkout abandonment by cohort.
+
+The unit is a checkout. It belongs to the cohort of its start (`begin_checkout`). It is completed
+when it is bought, however late; abandoned when nothing was done in it for the timeout; open else.
+A cohort counts once it is older than the timeout; before, its figure is provisional.
+A checkout with any bot or test event is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+
+from business_metrics.significance import wilson
+from store.model import BoolArray, Int64Array
+
+# The stubs of the compute functions know no chunked columns.
+pc: Any = pyarrow.compute
+
+SEGMENTS = ("device", "channel", "country")
+_MAX_SEGMENT_VALUES = 50
+_NEVER = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True, slots=True)
+class Checkouts:
+    """One row a checkout. `purchased_ms` is the largest integer where nothing was bought."""
+
+    start_ms: Int64Array
+    last_ms: Int64Array
+    purchased_ms: Int64Array
+    segments: dict[str, tuple[Int64Array, tuple[str, ...]]]
+
+    def __len__(self) -> int:
+        return len(self.start_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class AbandonmentPoint:
+    """One cohort. `rate` is abandoned / (abandoned + completed); `low` and `high` bound it.
+
+    A provisional cohort's rate is the share not completed so far; its bounds are what it becomes
+    when every open checkout is bought, or none.
+    """
+
+    at_ms: int
+    started: int
+    completed: int
+    abandoned: int
+    rate: float | None
+    low: float | None
+    high: float | None
+    provisional: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AbandonmentSeries:
+    """The cohorts of one segment; without labels, of all."""
+
+    labels: dict[str, str]
+    points: tuple[AbandonmentPoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Abandonment:
+    """The answer of a query: cohorts that started before `matured_until_ms` are final."""
+
+    matured_until_ms: int
+    timeout_s: int
+    series: tuple[AbandonmentSeries, ...]
+
+
+def fold(events: pa.Table) -> Checkouts:
+    """Checkouts of a table of events (`EVENT_SCHEMA`'s columns), columns all the way."""
+    events = events.filter(pc.is_valid(events["checkout_id"]))
+    kind, ts = events["type"], events["ts_ms"]
+    nothing = pa.scalar(None, pa.int64())
+    columns = {
+        "id": events["checkout_id"],
+        "ts": ts,
+        "start": pc.if_else(pc.equal(kind, "begin_checkout"), ts, nothing),
+        "bought": pc.if_else(pc.equal(kind, "purchase"), ts, nothing),
+        "ignored": pc.or_(events["bot"], events["test"]),
+    } | {name: events[name] for name in SEGMENTS}
+    rows = pa.table(columns).group_by("id")
+    wanted: Any = [("start", "min"), ("ts", "max"), ("bought", "min"), ("ignored", "max")]
+    table = rows.aggregate(wanted + [(name, "min") for name in SEGMENTS])
+    known = pc.and_(pc.is_valid(table["start_min"]), pc.invert(table["ignored_max"]))
+    table = table.filter(known)
+    return Checkouts(
+        start_ms=_numbers(table["start_min"]),
+        last_ms=_numbers(table["ts_max"]),
+        purchased_ms=_numbers(pc.fill_null(table["bought_min"], _NEVER)),
+        segments={name: _codes(table[f"{name}_min"]) for name in SEGMENTS},
+    )
+
+
+def _numbers(column: Any) -> Int64Array:
+    return np.asarray(column.to_numpy(), dtype=np.int64)
+
+
+def _codes(column: Any) -> tuple[Int64Array, tuple[str, ...]]:
+    encoded = pc.fill_null(column, "").combine_chunks().dictionary_encode()
+    return np.asarray(encoded.indices, dtype=np.int64), tuple(encoded.dictionary.to_pylist())
+
+
+def outcome(checkouts: Checkouts, as_of_ms: int, timeout_s: int) -> tuple[BoolArray, BoolArray]:
+    """Which checkouts are completed, and which abandoned, as of an instant."""
+    completed = checkouts.purchased_ms <= as_of_ms
+    idle = checkouts.last_ms <= as_of_ms - timeout_s * 1_000
+    return completed, ~completed & idle
+
+
+def point(
+    at_ms: int, chosen: BoolArray, results: tuple[BoolArray, BoolArray], *, provisional: bool
+) -> AbandonmentPoint:
+    """The figures of the chosen checkouts."""
+    started = int(chosen.sum())
+    completed, abandoned = (int((chosen & result).sum()) for result in results)
+    rate = low = high = None
+    if provisional and started:
+        low, high = abandoned / started, (started - completed) / started
+        rate = high
+    elif completed + abandoned:
+        rate = abandoned / (completed + abandoned)
+        low, high = wilson(abandoned, completed + abandoned)
+    return AbandonmentPoint(at_ms, started, completed, abandoned, rate, low, high, provisional)
+
+
+def cohorts(
+    checkouts: Checkouts, starts_ms: Iterable[int], step_ms: int, as_of_ms: int, timeout_s: int
+) -> tuple[AbandonmentPoint, ...]:
+    """One point for each cohort `[start, start + step)`."""
+    matured_ms = as_of_ms - timeout_s * 1_000
+    results = outcome(checkouts, as_of_ms, timeout_s)
+    points = []
+    for start_ms in starts_ms:
+        chosen = (checkouts.start_ms >= start_ms) & (checkouts.start_ms < start_ms + step_ms)
+        young = start_ms + step_ms > matured_ms
+        points.append(point(start_ms, chosen, results, provisional=young))
+    return tuple(points)
+
+
+def split(checkouts: Checkouts, by: str) -> list[tuple[dict[str, str], Checkouts]]:
+    """The checkouts of each value of a segment, most frequent first; all of them without `by`."""
+    if not by:
+        return [({}, checkouts)]
+    codes, values = checkouts.segments[by]
+    counts = np.bincount(codes, minlength=len(values))
+    order = np.argsort(-counts, kind="stable")[:_MAX_SEGMENT_VALUES]
+    return [({by: values[code] or "unknown"}, take(checkouts, codes == code)) for code in order]
+
+
+def take(checkouts: Checkouts, chosen: BoolArray) -> Checkouts:
+    """The chosen checkouts."""
+    return Checkouts(
+        checkouts.start_ms[chosen],
+        checkouts.last_ms[chosen],
+        checkouts.purchased_ms[chosen],
+        {name: (codes[chosen], values) for name, (codes, values) in checkouts.segments.items()},
+    )

@@ -1,0 +1,189 @@
+"""Every business figure at one tick: counted, judged, recorded. Each unit fails alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import structlog
+
+from business_metrics import queries, recording
+from business_metrics.abandonment import Abandonment
+from business_metrics.baseline import NOTHING_EXPECTED, Baseline
+from business_metrics.checkout_watch import CheckoutWatch
+from business_metrics.events import MINUTE_MS, EventFeed
+from business_metrics.funnel import FunnelStep
+from business_metrics.memory import BreachMemory, ForgetfulMemory
+from business_metrics.model import KpiReading
+from business_metrics.order_watch import OrdersNow, OrderWatch
+from business_metrics.past_orders import PastOrders
+from business_metrics.queries import Orders
+from business_metrics.sales_figures import SalesFigures
+from business_metrics.settings import BusinessSettings
+from store.errors import WarroomError
+from store.model import SampleBatch, UnitHealth
+from store.ports import Appender, EventReader, Querier
+
+_log = structlog.get_logger()
+_APPEND_TIMEOUT_S = 10.0
+_SPARE_S = 600
+_MAX_POINTS = 20_000
+_MAX_EXPECTED_MIN = 8 * 1_440
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class BusinessTick:
+    """What one tick found: the readings, and how each unit fared."""
+
+    readings: tuple[KpiReading, ...]
+    health: tuple[UnitHealth, ...]
+
+
+class BusinessEvaluator:
+    """The business metrics of one shop. Ticks and queries may come from several threads."""
+
+    def __init__(
+        self,
+        events: EventReader,
+        querier: Querier,
+        appender: Appender,
+        settings: BusinessSettings,
+        memory: BreachMemory | None = None,
+    ) -> None:
+        self._reader = events
+        self._appender = appender
+        self._settings = settings
+        keep_s = max(settings.checkout_timeout_s + settings.abandonment_window_s, 3_600) + _SPARE_S
+        history_days = settings.baseline_weeks * 7 + 2
+        self._feed = EventFeed(events, settings.currency, history_days=history_days, keep_s=keep_s)
+        self._past = PastOrders(querier, self._feed, settings)
+        self._baseline = Baseline(self._feed.history, settings)
+        keeper = memory or ForgetfulMemory()
+        self._orders = OrderWatch(self._feed, self._baseline, settings, keeper)
+        self._checkouts = CheckoutWatch(self._feed, settings, keeper)
+        self._sales = SalesFigures(self._feed, settings)
+        self._breached: dict[str, KpiReading] = {}
+        self._lock = threading.Lock()
+
+    def tick(self, now_ms: int) -> BusinessTick:
+        """Take in what came, judge it at one instant, and record the series."""
+        with self._lock:
+            return self._tick(now_ms)
+
+    def _tick(self, now_ms: int) -> BusinessTick:
+        units = _Units(now_ms)
+        pulled = units.run("events", lambda: self._pull(now_ms))
+        if pulled is None:
+            # Without events every count would look like a drop: nothing is judged, what held holds.
+            held = tuple(replace(reading, at_ms=now_ms) for reading in self._breached.values())
+            return BusinessTick(held, tuple(units.health))
+        orders = units.run("order_rate", lambda: self._orders.tick(now_ms))
+        checkouts = units.run("checkout_abandonment", lambda: self._checkouts.tick(now_ms))
+        sales = units.run("sales", lambda: self._sales.tick(now_ms))
+        readings = [*(checkouts or ()), *(sales or ())]
+        if orders is not None:
+            readings = [orders.reading, *_money_readings(orders, self._settings, now_ms), *readings]
+        self._breached = {reading.kpi: reading for reading in readings if reading.breached}
+        units.run("recording", lambda: self._record(orders, readings, now_ms))
+        return BusinessTick(tuple(readings), tuple(units.health))
+
+    def _pull(self, now_ms: int) -> int:
+        taken = self._feed.pull(now_ms)
+        self._past.fill(now_ms)
+        return taken
+
+    def _record(self, orders: OrdersNow | None, readings: Sequence[KpiReading], now_ms: int) -> int:
+        rows = recording.rows(orders, readings, self._checkouts.segments, self._settings, now_ms)
+        if rows:
+            batch = SampleBatch.of_rows(rows)
+            self._appender.append(batch).result(timeout=_APPEND_TIMEOUT_S)
+        return len(rows)
+
+    def orders(self, start_ms: int, end_ms: int, step_ms: int) -> Orders:
+        """Orders and revenue by step, with what was expected.
+
+        Raises:
+            BadInput: The range or the step makes no sense, or gives too many points.
+        """
+        queries.check_range(start_ms, end_ms, step_ms, _MAX_POINTS)
+        start, end = start_ms // MINUTE_MS, -(-end_ms // MINUTE_MS)
+        expectation = NOTHING_EXPECTED
+        if end - start <= _MAX_EXPECTED_MIN:
+            with self._lock:
+                expectation = self._baseline.expect(start, end, end, self._orders.excluded)
+        table = self._reader.events(start_ms, end_ms, types=("purchase",))
+        return queries.orders(table, (start_ms, end_ms, step_ms), expectation, self._settings)
+
+    def funnel(self, start_ms: int, end_ms: int, segment: str = "") -> tuple[FunnelStep, ...]:
+        """The funnel of the sessions in a range; `segment` as in `device:mobile`.
+
+        Raises:
+            BadInput: The range or the segment is not understood.
+        """
+        queries.check_range(start_ms, end_ms, end_ms - start_ms, 1)
+        return queries.funnel(self._reader, start_ms, end_ms, segment)
+
+    def abandonment(self, start_ms: int, end_ms: int, step_ms: int, by: str = "") -> Abandonment:
+        """Cohorts of checkouts by start, as of the last tick.
+
+        Raises:
+            BadInput: The range, the step or `by` is not understood.
+        """
+        queries.check_range(start_ms, end_ms, step_ms, _MAX_POINTS)
+        as_of_ms = self._checkouts.as_of_ms or end_ms
+        timeout_s = self._settings.checkout_timeout_s
+        return queries.abandonment(
+            self._reader, (start_ms, end_ms, step_ms), by, as_of_ms, timeout_s
+        )
+
+
+def _money_readings(
+    orders: OrdersNow, settings: BusinessSettings, now_ms: int
+) -> tuple[KpiReading, ...]:
+    now = KpiReading(
+        kpi="orders_per_minute",
+        at_ms=now_ms,
+        value=orders.orders_per_minute,
+        unit="orders/min",
+        expected=orders.expected_per_minute,
+        low=orders.low,
+        high=orders.high,
+        window_s=60,
+    )
+    revenue = KpiReading(
+        kpi="revenue_per_minute",
+        at_ms=now_ms,
+        value=float(orders.revenue_per_minute),
+        unit=f"{settings.currency}/min",
+        currency=settings.currency,
+        window_s=60,
+    )
+    return now, revenue
+
+
+class _Units:
+    """Runs units so that each fails alone, and keeps their health."""
+
+    def __init__(self, now_ms: int) -> None:
+        self._now_ms = now_ms
+        self.health: list[UnitHealth] = []
+
+    def run(self, name: str, work: Callable[[], _T]) -> _T | None:
+        started = time.perf_counter()
+        error, result = "", None
+        try:
+            result = work()
+        except (WarroomError, TimeoutError) as exc:
+            error = f"{type(exc).__name__}: {exc}"
+        except Exception as exc:  # noqa: BLE001  # a unit fails alone; its health says so
+            error = f"{type(exc).__name__}: {exc}"
+            _log.exception("business_unit_failed", unit=name)
+        duration_s = time.perf_counter() - started
+        self.health.append(
+            UnitHealth(f"business:{name}", not error, self._now_ms, duration_s, error)
+        )
+        return result

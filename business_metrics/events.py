@@ -1,0 +1,232 @@
+"""Business events as they arrive: orders by minute for weeks, checkouts for hours.
+
+Memory is bounded in days and in rows.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+
+from store.model import EVENT_READ_SCHEMA, Int64Array
+from store.ports import EventReader
+
+# The stubs of the compute functions know no chunked columns.
+pc: Any = pyarrow.compute
+
+MINUTE_MS = 60_000
+DAY_MIN = 1_440
+UNITS_PER_MONEY = 10_000
+_DAY_MS = 86_400_000
+_COLUMNS = (
+    "type",
+    "ts_ms",
+    "session_id",
+    "checkout_id",
+    "amount",
+    "currency",
+    "bot",
+    "test",
+    "device",
+    "channel",
+    "country",
+    "received_ms",
+    "seq",
+)
+_MAX_BATCHES = 50
+_MAX_RECENT_ROWS = 2_000_000
+_LATEST_ORDERS = 200
+_MAX_LATENESS_MS = 10_000
+
+
+def genuine(events: pa.Table) -> pa.Table:
+    """Without the events of bots and tests."""
+    return events.filter(pc.invert(pc.or_(events["bot"], events["test"])))
+
+
+@cache
+def _money_scalars() -> tuple[Any, Any]:
+    """Nothing, and the units in one; a decimal scalar costs Arrow a millisecond each time."""
+    nothing = pa.scalar(Decimal(0), pa.decimal128(18, 4))
+    return nothing, pa.scalar(Decimal(UNITS_PER_MONEY), pa.decimal128(5, 0))
+
+
+def money_units(events: pa.Table, currency: str) -> Int64Array:
+    """Each event's amount in ten-thousandths, exact; zero for none or for another currency."""
+    own = pc.or_kleene(pc.is_null(events["currency"]), pc.equal(events["currency"], currency))
+    nothing, units = _money_scalars()
+    amounts = pc.fill_null(pc.if_else(own, events["amount"], nothing), nothing)
+    scaled = pc.multiply(amounts, units)
+    return np.asarray(pc.cast(scaled, pa.int64(), safe=False).to_numpy(), dtype=np.int64)
+
+
+def money(units: float) -> Decimal:
+    """Ten-thousandths to money, to the cent."""
+    return (Decimal(round(units)) / UNITS_PER_MONEY).quantize(Decimal("0.01"))
+
+
+class MinuteHistory:
+    """Orders and revenue of each minute, in days of UTC; the days longest unused go first."""
+
+    def __init__(self, max_days: int) -> None:
+        self._max_days = max_days
+        self._days: OrderedDict[int, Int64Array] = OrderedDict()
+        self.first_minute: int | None = None
+
+    def add(self, ts_ms: Int64Array, units: Int64Array) -> None:
+        """Count orders at these instants, each with its amount."""
+        if not len(ts_ms):
+            return
+        minutes = ts_ms // MINUTE_MS
+        first = int(minutes.min())
+        self.first_minute = first if self.first_minute is None else min(self.first_minute, first)
+        days = minutes // DAY_MIN
+        for day in np.unique(days).tolist():
+            here = days == day
+            table = self._day(day)
+            place = minutes[here] - day * DAY_MIN
+            np.add.at(table[0], place, 1)
+            np.add.at(table[1], place, units[here])
+
+    def _day(self, day: int) -> Int64Array:
+        if day not in self._days:
+            self._days[day] = np.zeros((2, DAY_MIN), dtype=np.int64)
+            if len(self._days) > self._max_days:
+                self._days.pop(min(self._days))
+        return self._days.setdefault(day, np.zeros((2, DAY_MIN), dtype=np.int64))
+
+    def slice(self, start_minute: int, end_minute: int) -> Int64Array:
+        """Two rows, orders and money units, for the minutes `[start, end)`."""
+        out = np.zeros((2, max(end_minute - start_minute, 0)), dtype=np.int64)
+        for day in range(start_minute // DAY_MIN, -(-end_minute // DAY_MIN)):
+            table = self._days.get(day)
+            if table is None:
+                continue
+            begin, end = max(start_minute, day * DAY_MIN), min(end_minute, (day + 1) * DAY_MIN)
+            out[:, begin - start_minute : end - start_minute] = table[
+                :, begin - day * DAY_MIN : end - day * DAY_MIN
+            ]
+        return out
+
+
+class EventFeed:
+    """Follows the store's events. Call `pull` at each tick; the rest are views of what came.
+
+    Attributes:
+        history: Genuine orders by minute.
+        recent: Every event of the last `keep_s` seconds, with the columns that are needed.
+        order_ms: The instants of the genuine orders among them, ascending.
+        order_units: Their amounts.
+        lateness_ms: How long orders usually take from the shop to here.
+        version: Changes when `recent` does.
+    """
+
+    def __init__(
+        self, reader: EventReader, currency: str, *, history_days: int, keep_s: int
+    ) -> None:
+        self._reader = reader
+        self._currency = currency
+        self._history_days = history_days
+        self._keep_ms = keep_s * 1_000
+        self._seq: int | None = None
+        self.history = MinuteHistory(history_days + 30)
+        self.recent = _slim(EVENT_READ_SCHEMA.empty_table())
+        self.order_ms: Int64Array = np.empty(0, dtype=np.int64)
+        self.order_units: Int64Array = np.empty(0, dtype=np.int64)
+        self.lateness_ms = 0
+        self.version = 0
+
+    def pull(self, now_ms: int) -> int:
+        """Take in what came since the last pull; the number of events."""
+        if self._seq is None:
+            taken = self._start(now_ms)
+        else:
+            taken = 0
+            for _ in range(_MAX_BATCHES):
+                table = self._reader.events_after(self._seq)
+                if not table.num_rows:
+                    break
+                self._seq = max(self._seq, int(pc.max(table["seq"]).as_py()))
+                self._take(_slim(table), now_ms)
+                taken += table.num_rows
+        before = self.recent.num_rows
+        self._trim(now_ms)
+        if taken or self.recent.num_rows != before:
+            self.version += 1
+        return taken
+
+    def _start(self, now_ms: int) -> int:
+        """Read back, newest first. Only rows up to the first sequence number seen are counted.
+
+        Later ones are delivered by `events_after`, so nothing counts twice and nothing is lost.
+        """
+        recent = _slim(self._reader.events(now_ms - self._keep_ms, now_ms + _DAY_MS))
+        taken = recent.num_rows
+        if taken:
+            self._seq = int(pc.max(recent["seq"]).as_py())
+            self._take(recent, now_ms)
+        end_ms = now_ms - self._keep_ms
+        for _ in range(self._history_days):
+            table = self._reader.events(end_ms - _DAY_MS, end_ms, types=("purchase",))
+            end_ms -= _DAY_MS
+            if not table.num_rows:
+                continue
+            table = _slim(table)
+            if self._seq is None:
+                self._seq = int(pc.max(table["seq"]).as_py())
+            known = table.filter(pc.less_equal(table["seq"], self._seq))
+            self._count(known)
+            taken += known.num_rows
+        self._seq = self._seq or 0
+        return taken
+
+    def load_day(self, start_ms: int) -> None:
+        """Count one more day of the past, for a sale of an earlier year."""
+        self._count(_slim(self._reader.events(start_ms, start_ms + _DAY_MS, types=("purchase",))))
+
+    def _take(self, table: pa.Table, now_ms: int) -> None:
+        orders = self._count(table)
+        live = table.filter(pc.greater_equal(table["ts_ms"], now_ms - self._keep_ms))
+        self.recent = pa.concat_tables([self.recent, live])
+        ts = np.asarray(orders["ts_ms"].to_numpy(), dtype=np.int64)
+        fresh = ts >= now_ms - self._keep_ms
+        if fresh.any():
+            self._add_orders(ts[fresh], money_units(orders, self._currency)[fresh])
+            late = np.asarray(orders["received_ms"].to_numpy(), dtype=np.int64)[fresh] - ts[fresh]
+            usual = float(np.quantile(late[-_LATEST_ORDERS:], 0.9))
+            self.lateness_ms = int(min(max(usual, 0.0), _MAX_LATENESS_MS))
+
+    def _add_orders(self, ts: Int64Array, units: Int64Array) -> None:
+        times = np.concatenate([self.order_ms, ts])
+        order = np.argsort(times, kind="stable")
+        self.order_ms = times[order]
+        self.order_units = np.concatenate([self.order_units, units])[order]
+
+    def _count(self, table: pa.Table) -> pa.Table:
+        orders = genuine(table.filter(pc.equal(table["type"], "purchase")))
+        ts = np.asarray(orders["ts_ms"].to_numpy(), dtype=np.int64)
+        self.history.add(ts, money_units(orders, self._currency))
+        return orders
+
+    def _trim(self, now_ms: int) -> None:
+        since_ms = now_ms - self._keep_ms
+        if self.recent.num_rows:
+            kept = self.recent.filter(pc.greater_equal(self.recent["ts_ms"], since_ms))
+            self.recent = kept.slice(max(kept.num_rows - _MAX_RECENT_ROWS, 0)).combine_chunks()
+        first = int(np.searchsorted(self.order_ms, since_ms))
+        self.order_ms, self.order_units = self.order_ms[first:], self.order_units[first:]
+
+    def orders_between(self, start_ms: float, end_ms: float) -> tuple[int, int]:
+        """Genuine orders and their money units with `start <= ts < end`, within what is kept."""
+        first, last = np.searchsorted(self.order_ms, [start_ms, end_ms])
+        return int(last - first), int(self.order_units[first:last].sum())
+
+
+def _slim(table: pa.Table) -> pa.Table:
+    return table.select(list(_COLUMNS))

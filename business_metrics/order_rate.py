@@ -1,0 +1,139 @@
+"""Are orders missing? Pure decisions on counts against what was expected.
+
+Significance is the trigger, a drop by half is the severity. A look at a window every few seconds is
+many looks a month, so each window's level of significance is set by what a month may cost in false
+alarms. The window is the shortest in which a drop by half could be proven at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from business_metrics.significance import lower_tail, upper_tail
+
+WINDOWS_S = (60, 300, 900, 3_600)
+HALF = 0.5
+_MONTH_S = 30 * 86_400
+# Overlapping looks at one window count as about so many independent ones.
+_LOOKS = 4
+_RECOVERY_MIN_EXPECTED = 30.0
+_RECOVERY_ALPHA = 1e-3
+_RECOVERY_MIN_TAIL = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Orders seen in a window against those expected; `cv` is how unsure the expectation is."""
+
+    window_s: float
+    observed: int
+    expected: float
+    cv: float
+
+    @property
+    def ratio(self) -> float:
+        return self.observed / self.expected if self.expected > 0 else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class OrderVerdict:
+    """The decision with its name, and the window that it rests on."""
+
+    breached: bool
+    reason: str
+    evidence: Evidence | None = None
+    chance: float = 1.0
+
+
+def alpha_for(window_s: float, alpha: float, false_alarms_per_month: float) -> float:
+    """The level of significance of one look at a window."""
+    return min(alpha, false_alarms_per_month * window_s / (_MONTH_S * _LOOKS))
+
+
+def provable(evidence: Evidence, alpha: float) -> bool:
+    """Whether a drop by half would be significant in this window.
+
+    >>> [provable(Evidence(300, 0, mean, 0.0), 1e-4) for mean in (46.0, 47.0)]
+    [False, True]
+    """
+    return lower_tail(HALF * evidence.expected, evidence.expected, evidence.cv) < alpha
+
+
+def judge(
+    windows: Sequence[Evidence], gap: Evidence | None, alpha: float, false_alarms_per_month: float
+) -> OrderVerdict:
+    """Whether orders are missing.
+
+    Args:
+        windows: The windows that end now, shortest first.
+        gap: The time since the latest order, with nothing observed in it.
+        alpha: The level of significance at most.
+        false_alarms_per_month: What each window may cost.
+    """
+    if gap is not None and gap.expected > 0 and gap.window_s > 0:
+        orders_a_month = gap.expected / gap.window_s * _MONTH_S
+        level = min(alpha, false_alarms_per_month / max(orders_a_month, 1.0))
+        chance = lower_tail(0, gap.expected, gap.cv)
+        if chance < level:
+            return OrderVerdict(breached=True, reason="no_orders", evidence=gap, chance=chance)
+    deciding: OrderVerdict | None = None
+    for evidence in windows:
+        level = alpha_for(evidence.window_s, alpha, false_alarms_per_month)
+        if lower_tail(0, evidence.expected, evidence.cv) >= level:
+            continue
+        chance = lower_tail(evidence.observed, evidence.expected, evidence.cv)
+        if chance < level:
+            return OrderVerdict(
+                breached=True, reason="orders_missing", evidence=evidence, chance=chance
+            )
+        if deciding is None or not provable(deciding.evidence or evidence, level):
+            deciding = OrderVerdict(
+                breached=False, reason="as_expected", evidence=evidence, chance=chance
+            )
+    widest = windows[-1] if windows else None
+    return deciding or OrderVerdict(
+        breached=False, reason="too_few_orders_to_judge", evidence=widest
+    )
+
+
+def recovered(recent: Sequence[Evidence], depth: float) -> Evidence | None:
+    """The window that proves that orders are back, or None.
+
+    Both must hold: such a count is next to impossible if the drop still lasted, and it is nothing
+    unusual for a healthy shop. So a breach ends once, and not at the first lucky minute.
+
+    Args:
+        recent: Windows since the breach began that end now, shortest first.
+        depth: The share of expected orders that was seen during the breach.
+    """
+    still = min(max(depth, 0.05), 0.7)
+    for evidence in recent:
+        if evidence.expected < _RECOVERY_MIN_EXPECTED:
+            continue
+        if lower_tail(evidence.observed, evidence.expected, evidence.cv) <= _RECOVERY_MIN_TAIL:
+            return None
+        dropped = still * evidence.expected
+        if upper_tail(evidence.observed, dropped, evidence.cv) < _RECOVERY_ALPHA:
+            return evidence
+    return None
+
+
+def severity(depth: float) -> str:
+    """A drop by half or more pages; a smaller one, though proven, is a ticket."""
+    return "page" if depth <= HALF else "ticket"
+
+
+def in_words(verdict: OrderVerdict) -> str:
+    """The decision with its numbers."""
+    evidence = verdict.evidence
+    if evidence is None:
+        return verdict.reason
+    minutes = evidence.window_s / 60
+    span = f"{minutes:.3g} min" if minutes >= 1 else f"{evidence.window_s:.0f} s"
+    counts = f"{evidence.observed:,} orders in {span}, {evidence.expected:,.1f} expected"
+    words = f"{verdict.reason}: {counts}"
+    if verdict.breached and verdict.chance > 0:
+        return f"{words}; by chance once in 10^{-math.log10(verdict.chance):.0f}"
+    return words

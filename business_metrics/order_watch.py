@@ -1,0 +1,287 @@
+"""Watches the order rate from tick to tick: when a drop began, how deep it is, when it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+import numpy as np
+
+from business_metrics import order_rate
+from business_metrics.baseline import NOTHING_EXPECTED, Baseline, Expectation, Interval
+from business_metrics.events import DAY_MIN, MINUTE_MS, EventFeed, money
+from business_metrics.memory import Breach, BreachMemory
+from business_metrics.model import KpiReading
+from business_metrics.order_rate import WINDOWS_S, Evidence, OrderVerdict
+from business_metrics.settings import BusinessSettings
+from business_metrics.significance import quantile
+
+KPI = "order_rate"
+_REMEMBER_MS = 90 * 86_400_000
+_GUARD_MIN = 10
+_OPEN_GUARD_MIN = 2
+_BAND = 0.005
+_ONSET_STEP_MS = 10_000
+_MAX_INTERVALS = 500
+_AVERAGE_OVER_MIN = 1_440
+
+
+@dataclass(frozen=True, slots=True)
+class OrdersNow:
+    """What one tick says of the orders.
+
+    Attributes:
+        expected_per_minute: None while nothing is expected yet; `low` and `high` bound a minute.
+    """
+
+    reading: KpiReading
+    orders_per_minute: float
+    revenue_per_minute: Decimal
+    expected_per_minute: float | None
+    low: float | None
+    high: float | None
+
+
+class OrderWatch:
+    """The order rule with its memory. One tick at a time."""
+
+    def __init__(
+        self, feed: EventFeed, baseline: Baseline, settings: BusinessSettings, memory: BreachMemory
+    ) -> None:
+        self._feed = feed
+        self._baseline = baseline
+        self._settings = settings
+        self._memory = memory
+        self._past: list[Interval] = []
+        self._open: Breach | None = None
+        self._recovered_ms = 0
+        self._loaded = False
+        self._cached: tuple[tuple[int, int | None, int], Expectation] | None = None
+
+    @property
+    def excluded(self) -> Sequence[Interval]:
+        """Past spans with missing orders, in milliseconds."""
+        return tuple(self._past)
+
+    def tick(self, now_ms: int) -> OrdersNow:
+        """Judge the orders up to now, less the time events usually take to arrive."""
+        self._load(now_ms)
+        end_ms = now_ms - self._feed.lateness_ms
+        expectation = self.expectation(end_ms)
+        verdict = self._judge(expectation, end_ms)
+        if self._open is None and verdict.breached:
+            self._begin(verdict, expectation, end_ms)
+        elif self._open is not None:
+            verdict = self._still(verdict, expectation, end_ms)
+        return self._now(verdict, expectation, end_ms, now_ms)
+
+    def expectation(self, end_ms: int) -> Expectation:
+        """What is expected up to now; kept for a minute."""
+        minute = end_ms // MINUTE_MS
+        since = self._open.start_ms if self._open else None
+        key = (minute, since, len(self._past))
+        if self._cached is None or self._cached[0] != key:
+            self._cached = (key, self._expect(minute, since))
+        return self._cached[1]
+
+    def _expect(self, minute: int, since_ms: int | None) -> Expectation:
+        excluded = [*self._past[-_MAX_INTERVALS:]]
+        start = minute - 61
+        until = minute - self._guard_min()
+        if since_ms is not None:
+            excluded.append((since_ms, (minute + 1) * MINUTE_MS))
+            until = since_ms // MINUTE_MS - _OPEN_GUARD_MIN
+            start = max(min(start, since_ms // MINUTE_MS), minute - DAY_MIN)
+        return self._baseline.expect(start, minute + 2, until, excluded)
+
+    def _guard_min(self) -> int:
+        """The latest minutes are on trial: as many as it takes to prove a drop by half."""
+        known = self._cached[1] if self._cached else NOTHING_EXPECTED
+        if not len(known.per_minute):
+            return 1
+        if known.source == "own_recent":
+            seen_min = self._feed.history.first_minute or 0
+            return min(_GUARD_MIN, max((known.start_minute + 61 - seen_min) // 3, 1))
+        rate = float(known.per_minute[-1])
+        for window_s in WINDOWS_S:
+            if rate * window_s / 60 >= 90:
+                return max(window_s // 60, _GUARD_MIN)
+        return WINDOWS_S[-1] // 60
+
+    def _judge(self, expectation: Expectation, end_ms: int) -> OrderVerdict:
+        if expectation is NOTHING_EXPECTED or expectation.source == "none":
+            return OrderVerdict(breached=False, reason="no_history_yet")
+        windows = [
+            self._evidence(expectation, end_ms - window_s * 1_000, end_ms) for window_s in WINDOWS_S
+        ]
+        last = int(np.searchsorted(self._feed.order_ms, end_ms))
+        latest_ms = int(self._feed.order_ms[last - 1]) if last else end_ms - WINDOWS_S[-1] * 1_000
+        gap = replace(self._evidence(expectation, latest_ms, end_ms), observed=0)
+        settings = self._settings
+        return order_rate.judge(windows, gap, settings.alpha, settings.false_alarms_per_month)
+
+    def _evidence(self, expectation: Expectation, start_ms: int, end_ms: int) -> Evidence:
+        """Counts since `start_ms`, or since a recovery or the first order if these are later."""
+        first = ((self._feed.history.first_minute or 0) + 1) * MINUTE_MS
+        start_ms = min(max(start_ms, self._recovered_ms, first), end_ms)
+        expected = expectation.expected(start_ms, end_ms)
+        observed = self._observed(start_ms, end_ms)[0]
+        return Evidence((end_ms - start_ms) / 1_000, observed, expected, expectation.cv)
+
+    def _observed(self, start_ms: int, end_ms: int) -> tuple[int, int]:
+        """Orders and money units; by whole minutes before what is kept exactly."""
+        kept_ms = end_ms - WINDOWS_S[-1] * 1_000
+        orders, units = self._feed.orders_between(max(start_ms, kept_ms), end_ms)
+        if start_ms < kept_ms:
+            old = self._feed.history.slice(start_ms // MINUTE_MS, kept_ms // MINUTE_MS).sum(axis=1)
+            orders, units = orders + int(old[0]), units + int(old[1])
+        return orders, units
+
+    def _begin(self, verdict: OrderVerdict, expectation: Expectation, end_ms: int) -> None:
+        evidence = verdict.evidence
+        window_s = evidence.window_s if evidence else WINDOWS_S[0]
+        since_ms = end_ms - round(window_s * 1_000)
+        if verdict.reason != "no_orders":
+            since_ms = self._onset(expectation, since_ms, end_ms)
+        depth = self._evidence(expectation, since_ms, end_ms).ratio
+        self._open = Breach(KPI, since_ms, None, order_rate.severity(depth))
+        self._memory.save(self._open)
+
+    def _onset(self, expectation: Expectation, start_ms: int, end_ms: int) -> int:
+        """When the drop began: where the surplus over what was expected was at its highest."""
+        grid = np.arange(start_ms, end_ms, _ONSET_STEP_MS, dtype=np.int64)
+        seen = np.searchsorted(self._feed.order_ms, grid) - np.searchsorted(
+            self._feed.order_ms, start_ms
+        )
+        due = np.asarray([expectation.expected(start_ms, int(at)) for at in grid])
+        return int(grid[int(np.argmax(seen - due))])
+
+    def _still(self, verdict: OrderVerdict, expectation: Expectation, end_ms: int) -> OrderVerdict:
+        """The open breach: over when orders are proven back, graver when it got deeper."""
+        breach = self._open
+        if breach is None:
+            return verdict
+        whole = self._evidence(expectation, breach.start_ms, end_ms)
+        back = order_rate.recovered(self._recent(expectation, breach, end_ms), whole.ratio)
+        if back is not None:
+            self._end(replace(breach, end_ms=end_ms - round(back.window_s * 1_000)), end_ms)
+            return OrderVerdict(breached=False, reason="orders_are_back", evidence=back)
+        if breach.severity == "ticket" and verdict.breached and verdict.evidence is not None:
+            depth = verdict.evidence.ratio
+            if order_rate.severity(depth) == "page":
+                self._open = replace(breach, severity="page")
+                self._memory.save(self._open)
+        if verdict.breached:
+            return verdict
+        return OrderVerdict(breached=True, reason="orders_not_yet_back", evidence=whole)
+
+    def _recent(self, expectation: Expectation, breach: Breach, end_ms: int) -> list[Evidence]:
+        spans = [30, 60, 120, *WINDOWS_S[1:]]
+        starts = [max(end_ms - span * 1_000, breach.start_ms) for span in spans]
+        return [self._evidence(expectation, start, end_ms) for start in dict.fromkeys(starts)]
+
+    def _end(self, breach: Breach, end_ms: int) -> None:
+        stop_ms = max(breach.end_ms or end_ms, breach.start_ms + 1)
+        self._memory.save(replace(breach, end_ms=stop_ms))
+        self._past.append((breach.start_ms, stop_ms))
+        self._past = self._past[-_MAX_INTERVALS:]
+        self._recovered_ms = stop_ms
+        self._open = None
+
+    def _load(self, now_ms: int) -> None:
+        if self._loaded:
+            return
+        for breach in self._memory.breaches(KPI, now_ms - _REMEMBER_MS):
+            if breach.end_ms is None:
+                self._open = breach
+            else:
+                self._past.append((breach.start_ms, breach.end_ms))
+                self._recovered_ms = max(self._recovered_ms, breach.end_ms)
+        self._loaded = True
+
+    def _now(
+        self, verdict: OrderVerdict, expectation: Expectation, end_ms: int, now_ms: int
+    ) -> OrdersNow:
+        orders, units = self._feed.orders_between(end_ms - MINUTE_MS, end_ms)
+        due = expectation.expected(end_ms - MINUTE_MS, end_ms)
+        known = len(expectation.per_minute) > 0
+        band = [float(quantile(q, due, expectation.cv)) for q in (_BAND, 1 - _BAND)]
+        return OrdersNow(
+            reading=self._reading(verdict, expectation, end_ms, now_ms),
+            orders_per_minute=float(orders),
+            revenue_per_minute=money(units),
+            expected_per_minute=due if known else None,
+            low=band[0] if known else None,
+            high=band[1] if known else None,
+        )
+
+    def _reading(
+        self, verdict: OrderVerdict, expectation: Expectation, end_ms: int, now_ms: int
+    ) -> KpiReading:
+        evidence = verdict.evidence
+        if evidence is None or evidence.window_s <= 0:
+            orders = self._feed.orders_between(end_ms - MINUTE_MS, end_ms)[0]
+            value = float(orders) if self._feed.history.first_minute is not None else None
+            return KpiReading(
+                KPI, now_ms, value, "orders/min", reason=verdict.reason, window_s=WINDOWS_S[0]
+            )
+        minutes = evidence.window_s / 60
+        low, high = (
+            quantile(q, evidence.expected, evidence.cv) / minutes for q in (_BAND, 1 - _BAND)
+        )
+        reading = KpiReading(
+            kpi=KPI,
+            at_ms=now_ms,
+            value=evidence.observed / minutes,
+            unit="orders/min",
+            expected=evidence.expected / minutes,
+            low=low,
+            high=high,
+            reason=order_rate.in_words(verdict),
+            window_s=round(evidence.window_s),
+            detail={"baseline": expectation.source, "level": round(expectation.level, 3)},
+        )
+        return self._with_breach(reading, expectation, end_ms) if self._open else reading
+
+    def _with_breach(
+        self, reading: KpiReading, expectation: Expectation, end_ms: int
+    ) -> KpiReading:
+        breach = self._open
+        if breach is None:
+            return reading
+        risk, low, high = self.at_risk(expectation, breach.start_ms, end_ms)
+        orders = expectation.expected(breach.start_ms, end_ms)
+        missing = max(orders - self._observed(breach.start_ms, end_ms)[0], 0.0)
+        detail: dict[str, float | str] = {
+            "missing_orders": round(missing, 1),
+            "revenue_at_risk_low": str(low),
+            "revenue_at_risk_high": str(high),
+        }
+        return replace(
+            reading,
+            breached=True,
+            severity=breach.severity,
+            since_ms=breach.start_ms,
+            revenue_at_risk=risk,
+            currency=self._settings.currency,
+            detail=dict(reading.detail) | detail,
+        )
+
+    def at_risk(
+        self, expectation: Expectation, start_ms: int, end_ms: int
+    ) -> tuple[Decimal, Decimal, Decimal]:
+        """Expected less actual revenue with its band (95 %), at what an order usually brings."""
+        average = self.average_units(start_ms)
+        due = expectation.expected(start_ms, end_ms)
+        units = self._observed(start_ms, end_ms)[1]
+        bounds = [quantile(q, due, expectation.cv) for q in (0.025, 0.975)]
+        figures = [money(max(orders * average - units, 0.0)) for orders in (due, *bounds)]
+        return figures[0], figures[1], figures[2]
+
+    def average_units(self, before_ms: int) -> float:
+        """Money units of an average order in the day before an instant."""
+        minute = before_ms // MINUTE_MS
+        history = self._feed.history
+        day = history.slice(minute - _AVERAGE_OVER_MIN, minute).sum(axis=1)
+        return float(day[1] / day[0]) if day[0] else 0.0

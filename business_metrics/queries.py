@@ -1,0 +1,158 @@
+"""Answers of the business API over any range, from the events themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+import numpy as np
+import pyarrow as pa
+
+from business_metrics import abandonment as cohorts
+from business_metrics.abandonment import SEGMENTS, Abandonment, AbandonmentSeries
+from business_metrics.baseline import Expectation
+from business_metrics.events import genuine, money, money_units
+from business_metrics.funnel import STEPS, FunnelStep, parse_segment
+from business_metrics.funnel import funnel as funnel_of
+from business_metrics.settings import BusinessSettings
+from business_metrics.significance import quantile
+from store.errors import BadInput
+from store.ports import EventReader
+
+_MAX_RANGE_MS = 400 * 86_400_000
+_CHECKOUT_TYPES = (
+    "begin_checkout",
+    "add_shipping_info",
+    "add_payment_info",
+    "payment_failed",
+    "purchase",
+)
+# Purchases later than this after the range no longer correct its cohorts.
+_LATE_MS = 86_400_000
+_BAND = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class OrderPoint:
+    """One step: what was sold, and what was expected (None where nothing can be)."""
+
+    at_ms: int
+    orders: int
+    revenue: Decimal
+    expected_orders: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RevenueAtRisk:
+    """Expected less actual revenue of a range, not below zero, with its band (95 %)."""
+
+    amount: Decimal
+    currency: str
+    low: Decimal
+    high: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """The answer of `orders`. `baseline` says what the expectation rests on."""
+
+    step_s: float
+    points: tuple[OrderPoint, ...]
+    revenue_at_risk: RevenueAtRisk | None
+    baseline: str
+
+
+def check_range(start_ms: int, end_ms: int, step_ms: int, max_points: int) -> None:
+    """Refuse a range that is empty, endless or too finely cut.
+
+    Raises:
+        BadInput: It is.
+    """
+    if end_ms <= start_ms:
+        raise BadInput("the range is empty", hint="let 'to' lie after 'from'")
+    if end_ms - start_ms > _MAX_RANGE_MS:
+        raise BadInput("the range is longer than 400 days", hint="ask for less at once")
+    if step_ms < 1_000:
+        raise BadInput("the step is shorter than a second", hint="write step=60s or more")
+    if (end_ms - start_ms) / step_ms > max_points:
+        raise BadInput(f"more than {max_points} points", hint="write a longer step")
+
+
+def orders(
+    table: pa.Table,
+    span: tuple[int, int, int],
+    expectation: Expectation,
+    settings: BusinessSettings,
+) -> Orders:
+    """Orders by step. `span` is start, end and step in milliseconds."""
+    start_ms, end_ms, step_ms = span
+    sold = genuine(table)
+    units = money_units(sold, settings.currency)
+    place = (np.asarray(sold["ts_ms"].to_numpy(), dtype=np.int64) - start_ms) // step_ms
+    steps = -(-(end_ms - start_ms) // step_ms)
+    counts = np.bincount(place, minlength=steps)
+    sums = np.zeros(steps, dtype=np.int64)
+    np.add.at(sums, place, units)
+    points = tuple(
+        _order_point(start_ms + i * step_ms, end_ms, step_ms, expectation, (counts[i], sums[i]))
+        for i in range(steps)
+    )
+    risk = _at_risk(points, settings.currency, expectation.cv)
+    return Orders(step_ms / 1_000, points, risk, expectation.source)
+
+
+def _order_point(
+    at_ms: int, end_ms: int, step_ms: int, expectation: Expectation, sold: tuple[int, int]
+) -> OrderPoint:
+    expected = low = high = None
+    if len(expectation.per_minute):
+        expected = expectation.expected(at_ms, min(at_ms + step_ms, end_ms))
+        low, high = (
+            float(quantile(share, expected, expectation.cv)) for share in (_BAND, 1 - _BAND)
+        )
+    return OrderPoint(at_ms, int(sold[0]), money(int(sold[1])), expected, low, high)
+
+
+def _at_risk(points: tuple[OrderPoint, ...], currency: str, cv: float) -> RevenueAtRisk | None:
+    count = sum(p.orders for p in points)
+    if not count or any(p.expected_orders is None for p in points):
+        return None
+    revenue = sum((p.revenue for p in points), Decimal(0))
+    average = revenue / count
+    due = sum(p.expected_orders or 0.0 for p in points)
+    bounds = (due, quantile(0.025, due, cv), quantile(0.975, due, cv))
+    cent = Decimal("0.01")
+    amount, low, high = (
+        max(Decimal(str(round(n, 6))) * average - revenue, Decimal(0)).quantize(cent)
+        for n in bounds
+    )
+    return RevenueAtRisk(amount, currency, low, high)
+
+
+def funnel(reader: EventReader, start_ms: int, end_ms: int, segment: str) -> tuple[FunnelStep, ...]:
+    """The funnel of a range."""
+    chosen = parse_segment(segment)
+    return funnel_of(reader.events(start_ms, end_ms, types=STEPS), chosen)
+
+
+def abandonment(
+    reader: EventReader, span: tuple[int, int, int], by: str, as_of_ms: int, timeout_s: int
+) -> Abandonment:
+    """Cohorts by start; `by` names a segment or nothing."""
+    if by and by not in SEGMENTS:
+        raise BadInput(f"cannot split by {by!r}", hint=f"write one of {', '.join(SEGMENTS)}")
+    start_ms, end_ms, step_ms = span
+    table = reader.events(start_ms, end_ms + _LATE_MS, types=_CHECKOUT_TYPES)
+    checkouts = cohorts.fold(table)
+    in_range = (checkouts.start_ms >= start_ms) & (checkouts.start_ms < end_ms)
+    parts = cohorts.split(cohorts.take(checkouts, in_range), by)
+    series = tuple(
+        AbandonmentSeries(
+            labels,
+            cohorts.cohorts(part, range(start_ms, end_ms, step_ms), step_ms, as_of_ms, timeout_s),
+        )
+        for labels, part in parts
+    )
+    return Abandonment(as_of_ms - timeout_s * 1_000, timeout_s, series)

@@ -1,0 +1,81 @@
+"""Average order, payment success and conversion: shown, not judged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute
+
+from business_metrics.events import MINUTE_MS, EventFeed, genuine, money
+from business_metrics.model import KpiReading
+from business_metrics.settings import BusinessSettings
+from business_metrics.significance import wilson
+
+# The stubs of the compute functions know no chunked columns.
+pc: Any = pyarrow.compute
+_PAYMENT_S = 900
+_CONVERSION_S = 3_600
+
+
+class SalesFigures:
+    """Figures over the last minutes; conversion, the dearest, is counted once a minute."""
+
+    def __init__(self, feed: EventFeed, settings: BusinessSettings) -> None:
+        self._feed = feed
+        self._currency = settings.currency
+        self._conversion: tuple[int, KpiReading] | None = None
+
+    def tick(self, now_ms: int) -> tuple[KpiReading, ...]:
+        """The readings at an instant."""
+        minute = now_ms // MINUTE_MS
+        if self._conversion is None or self._conversion[0] != minute:
+            self._conversion = (minute, self._converted(now_ms))
+        return self._average(now_ms), self._payments(now_ms), self._conversion[1]
+
+    def _average(self, now_ms: int) -> KpiReading:
+        orders, units = self._feed.orders_between(now_ms - _PAYMENT_S * 1_000, now_ms)
+        return KpiReading(
+            kpi="average_order_value",
+            at_ms=now_ms,
+            value=float(money(units / orders)) if orders else None,
+            unit=self._currency,
+            currency=self._currency,
+            window_s=_PAYMENT_S,
+        )
+
+    def _payments(self, now_ms: int) -> KpiReading:
+        recent = self._since(now_ms - _PAYMENT_S * 1_000)
+        paid = int(pc.sum(pc.equal(recent["type"], "purchase")).as_py() or 0)
+        failed = int(pc.sum(pc.equal(recent["type"], "payment_failed")).as_py() or 0)
+        tried = paid + failed
+        low, high = wilson(paid, tried) if tried else (None, None)
+        return KpiReading(
+            kpi="payment_success",
+            at_ms=now_ms,
+            value=paid / tried if tried else None,
+            unit="ratio",
+            low=low,
+            high=high,
+            reason=f"{failed:,} of {tried:,} payments failed",
+            window_s=_PAYMENT_S,
+        )
+
+    def _converted(self, now_ms: int) -> KpiReading:
+        recent = self._since(now_ms - _CONVERSION_S * 1_000)
+        sessions = recent["session_id"]
+        visited = int(pc.count_distinct(sessions).as_py())
+        bought = pc.count_distinct(sessions.filter(pc.equal(recent["type"], "purchase"))).as_py()
+        return KpiReading(
+            kpi="conversion",
+            at_ms=now_ms,
+            value=bought / visited if visited else None,
+            unit="ratio",
+            reason=f"{bought:,} of {visited:,} sessions bought",
+            provisional=True,
+            window_s=_CONVERSION_S,
+        )
+
+    def _since(self, start_ms: int) -> pa.Table:
+        recent = self._feed.recent
+        return genuine(recent.filter(pc.greater_equal(recent["ts_ms"], start_ms)))

@@ -1,0 +1,1 @@
+"""OTLP, whatever carried it: protobuf or JSON in, columns out."""

@@ -1,0 +1,106 @@
+"""OTLP's envelope messages with their leaves left as bytes.
+
+The wire format does not tell a sub-message from bytes. Reading the leaves as bytes has two uses:
+equal leaves (attributes above all) are recognised without being parsed again, and a leaf that is
+malformed or not UTF-8 costs that leaf alone, not the whole request.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
+
+from store.errors import BadInput
+
+_Field = descriptor_pb2.FieldDescriptorProto
+_BYTES = _Field.TYPE_BYTES
+_FIXED64 = _Field.TYPE_FIXED64
+_UINT64 = _Field.TYPE_UINT64
+_PACKAGE = "warroom.otlp"
+
+# Field numbers: opentelemetry-proto 1.x, trace.proto, metrics.proto, logs.proto.
+_SPAN: dict[str, tuple[int, int, bool]] = {
+    "trace_id": (1, _BYTES, False),
+    "span_id": (2, _BYTES, False),
+    "parent_span_id": (4, _BYTES, False),
+    "name": (5, _BYTES, False),
+    "kind": (6, _UINT64, False),
+    "start_time_unix_nano": (7, _FIXED64, False),
+    "end_time_unix_nano": (8, _FIXED64, False),
+    "attributes": (9, _BYTES, True),
+    "events": (11, _BYTES, True),
+    "links": (13, _BYTES, True),
+    "status": (15, _BYTES, False),
+}
+
+
+def parse_trace_envelope(body: bytes) -> Any:
+    """`ExportTraceServiceRequest` whose spans hold attributes, events and links as bytes."""
+    return _parse(_classes()["TraceRequest"], body)
+
+
+def parse_leaf_envelope(body: bytes) -> Any:
+    """Metrics or logs: `resources[].scopes[].leaves[]`, each leaf as bytes."""
+    return _parse(_classes()["LeafRequest"], body)
+
+
+def _parse(message_class: Any, body: bytes) -> Any:
+    try:
+        return message_class.FromString(body)
+    except DecodeError as error:
+        raise BadInput(
+            "the body is not a valid OTLP protobuf message",
+            hint="it may be truncated, or its Content-Type may be wrong",
+        ) from error
+
+
+@cache
+def _classes() -> dict[str, Any]:
+    file = descriptor_pb2.FileDescriptorProto(
+        name="warroom_otlp.proto", package=_PACKAGE, syntax="proto3"
+    )
+    _message(file, "Span", _SPAN)
+    _nested(file, "TraceScope", (("scope", 1, ""), ("spans", 2, "Span")))
+    _nested(file, "TraceResource", (("resource", 1, ""), ("scopes", 2, "TraceScope")))
+    _nested(file, "TraceRequest", (("resources", 1, "TraceResource"),))
+    _message(file, "LeafScope", {"scope": (1, _BYTES, False), "leaves": (2, _BYTES, True)})
+    _nested(file, "LeafResource", (("resource", 1, ""), ("scopes", 2, "LeafScope")))
+    _nested(file, "LeafRequest", (("resources", 1, "LeafResource"),))
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
+        for name in ("TraceRequest", "LeafRequest")
+    }
+
+
+def _message(
+    file: descriptor_pb2.FileDescriptorProto, name: str, fields: dict[str, tuple[int, int, bool]]
+) -> None:
+    message = file.message_type.add(name=name)
+    for field_name, (number, kind, repeated) in fields.items():
+        label = _Field.LABEL_REPEATED if repeated else _Field.LABEL_OPTIONAL
+        message.field.add(name=field_name, number=number, type=kind, label=label)
+
+
+def _nested(
+    file: descriptor_pb2.FileDescriptorProto, name: str, fields: tuple[tuple[str, int, str], ...]
+) -> None:
+    """Fields without a message name are single bytes; those with one are repeated messages."""
+    message = file.message_type.add(name=name)
+    for field_name, number, child in fields:
+        if child:
+            message.field.add(
+                name=field_name,
+                number=number,
+                type=_Field.TYPE_MESSAGE,
+                type_name=f".{_PACKAGE}.{child}",
+                label=_Field.LABEL_REPEATED,
+            )
+        else:
+            message.field.add(
+                name=field_name, number=number, type=_BYTES, label=_Field.LABEL_OPTIONAL
+            )

@@ -1,0 +1,144 @@
+"""OTLP/gRPC: the Trace, Metrics and Logs services.
+
+Messages are taken as bytes, so that a malformed one is answered INVALID_ARGUMENT with a sentence
+and decoding runs off the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import structlog
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceResponse,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+from collector.otlp.ingest import OtlpAnswer, OtlpIngest, Signal
+from collector.otlp.status import (
+    INTERNAL,
+    INVALID_ARGUMENT,
+    RESOURCE_EXHAUSTED,
+    UNAVAILABLE,
+    status_protobuf,
+)
+from collector.refusal import refusal_of
+from store.errors import WarroomError
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024  # the OTLP specification's own recommendation
+# Together with the message bound this bounds the memory that requests in flight can hold.
+MAX_CONCURRENT_CALLS = 64
+_CODES = {
+    429: (grpc.StatusCode.RESOURCE_EXHAUSTED, RESOURCE_EXHAUSTED),
+    500: (grpc.StatusCode.INTERNAL, INTERNAL),
+    503: (grpc.StatusCode.UNAVAILABLE, UNAVAILABLE),
+}
+_SERVICES = {
+    Signal.TRACES: "opentelemetry.proto.collector.trace.v1.TraceService",
+    Signal.METRICS: "opentelemetry.proto.collector.metrics.v1.MetricsService",
+    Signal.LOGS: "opentelemetry.proto.collector.logs.v1.LogsService",
+}
+
+log = structlog.get_logger()
+
+
+class OtlpGrpcServer:
+    """A gRPC server on one address. `await start()` answers with the port it is bound to."""
+
+    def __init__(
+        self,
+        ingest: OtlpIngest,
+        address: str,
+        *,
+        credentials: grpc.ServerCredentials | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        self._ingest = ingest
+        self._address = address
+        self._credentials = credentials
+        self._max_message_bytes = max_message_bytes
+        self._server: Any = None
+
+    async def start(self) -> int:
+        """Bind and serve; port 0 in the address picks a free one.
+
+        Raises:
+            RuntimeError: The address cannot be bound.
+        """
+        server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", self._max_message_bytes),
+                ("grpc.so_reuseport", 0),
+            ],
+            maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
+        )
+        server.add_generic_rpc_handlers(
+            tuple(_service(name, self._method(signal)) for signal, name in _SERVICES.items())
+        )
+        if self._credentials is None:
+            port: int = server.add_insecure_port(self._address)
+        else:
+            port = server.add_secure_port(self._address, self._credentials)
+        await server.start()
+        self._server = server
+        return port
+
+    async def stop(self, grace_s: float = 2.0) -> None:
+        """Refuse new calls and let running ones finish within the grace."""
+        if self._server is not None:
+            await self._server.stop(grace_s)
+            self._server = None
+
+    def _method(self, signal: Signal) -> Callable[[bytes, Any], Awaitable[bytes]]:
+        async def export(message: bytes, context: Any) -> bytes:
+            try:
+                answer = await self._ingest.accept(signal, message)
+            except WarroomError as error:
+                await _abort(context, error)
+                raise
+            except Exception:
+                log.exception("otlp call failed", signal=signal.value)
+                await context.abort(grpc.StatusCode.INTERNAL, "an internal error occurred")
+                raise
+            return _response(signal, answer)
+
+        return export
+
+
+def _service(name: str, method: Callable[[bytes, Any], Awaitable[bytes]]) -> Any:
+    handler = grpc.unary_unary_rpc_method_handler(method)
+    return grpc.method_handlers_generic_handler(name, {"Export": handler})
+
+
+def _response(signal: Signal, answer: OtlpAnswer) -> bytes:
+    response: ExportTraceServiceResponse | ExportMetricsServiceResponse | ExportLogsServiceResponse
+    if signal is Signal.TRACES:
+        response = ExportTraceServiceResponse()
+        response.partial_success.rejected_spans = answer.rejected
+    elif signal is Signal.METRICS:
+        response = ExportMetricsServiceResponse()
+        response.partial_success.rejected_data_points = answer.rejected
+    else:
+        response = ExportLogsServiceResponse()
+        response.partial_success.rejected_log_records = answer.rejected
+    if not answer.rejected:
+        return b""
+    response.partial_success.error_message = answer.message
+    encoded: bytes = response.SerializeToString()
+    return encoded
+
+
+async def _abort(context: Any, error: WarroomError) -> None:
+    code, number, retry_after_s = _code(error)
+    text = str(error)
+    details = status_protobuf(number, text, retry_after_s=retry_after_s)
+    await context.abort(code, text, trailing_metadata=(("grpc-status-details-bin", details),))
+
+
+def _code(error: WarroomError) -> tuple[grpc.StatusCode, int, int | None]:
+    refusal = refusal_of(error)
+    code, number = _CODES.get(refusal.status, (grpc.StatusCode.INVALID_ARGUMENT, INVALID_ARGUMENT))
+    return code, number, refusal.retry_after_s

@@ -1,0 +1,1 @@
+"""Prometheus remote write: from bytes to columns."""

@@ -1,0 +1,1 @@
+"""Prometheus scraping: configuration, text formats, relabelling, and the scrape itself."""

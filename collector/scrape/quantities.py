@@ -1,0 +1,43 @@
+"""Durations and sizes as Prometheus's configuration writes them."""
+
+from __future__ import annotations
+
+import re
+
+_DURATION = re.compile(
+    r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?"
+)
+_SECONDS = (365 * 86_400.0, 7 * 86_400.0, 86_400.0, 3_600.0, 60.0, 1.0, 0.001)
+_SIZE = re.compile(r"(\d+)([KMGTPE]?i?B)?")
+_POWERS = "BKMGTPE"
+
+
+def duration_s(text: str) -> float:
+    """Seconds of a duration.
+
+    >>> duration_s("1m30s"), duration_s("500ms")
+    (90.0, 0.5)
+
+    Raises:
+        ValueError: It is none.
+    """
+    match = _DURATION.fullmatch(text)
+    if not match or not text:
+        raise ValueError(f"{text!r} is not a duration such as 15s or 1m30s")
+    return sum(int(n) * s for n, s in zip(match.groups(), _SECONDS, strict=True) if n)
+
+
+def size_bytes(text: str) -> int:
+    """Bytes of a size; as in Prometheus, KB is 1024.
+
+    >>> size_bytes("10MB")
+    10485760
+
+    Raises:
+        ValueError: It is none.
+    """
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise ValueError(f"{text!r} is not a size such as 10MB")
+    unit = match[2] or "B"
+    return int(match[1]) * int(1024 ** _POWERS.index(unit[0]))

@@ -1,0 +1,283 @@
+"""Web vitals of real browsers as cumulative histograms, one a vital, page and device.
+
+A browser may report a vital again with a larger value while its page lives. The last value within
+`settle_ms` of the first report counts, once. Nothing that names a person is kept: no address, no
+query string, no element, and ids in paths become `{id}`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from store.errors import BadInput, LimitExceeded
+from store.model import METRIC_NAME, Labels, MetricMetadata, MetricType, SampleBatch
+
+MAX_VITALS = 100
+MAX_PAGES = 200
+MAX_PENDING = 20_000
+MAX_SETTLED = 50_000
+SETTLE_MS = 5_000
+OTHER_PAGE = "(other)"
+DEVICES = frozenset({"mobile", "desktop", "tablet"})
+
+_MS = 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class VitalKind:
+    """A vital: its series, its bucket bounds, and the largest value that is believed.
+
+    The thresholds of good and poor (web-vitals 6) are among the bounds.
+    """
+
+    family: str
+    bounds: tuple[float, ...]
+    largest: float
+    divisor: float
+
+
+KINDS = {
+    "LCP": VitalKind("browser_web_vital_lcp_seconds", (0.5, 1, 1.5, 2, 2.5, 3, 4, 6, 10), 600, _MS),
+    "INP": VitalKind(
+        "browser_web_vital_inp_seconds", (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2), 600, _MS
+    ),
+    "FCP": VitalKind("browser_web_vital_fcp_seconds", (0.5, 1, 1.8, 2.5, 3, 5, 10), 600, _MS),
+    "TTFB": VitalKind(
+        "browser_web_vital_ttfb_seconds", (0.1, 0.2, 0.5, 0.8, 1.2, 1.8, 5), 600, _MS
+    ),
+    "CLS": VitalKind("browser_web_vital_cls", (0.01, 0.05, 0.1, 0.15, 0.25, 0.5, 1), 1000, 1.0),
+}
+
+_ID_PART = re.compile(
+    r"\d+|[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{16,}|[^/]*\d{4,}[^/]*|[^/]{41,}", re.IGNORECASE
+)
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.\-]*://[^/?#]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Vital:
+    """One measurement, in seconds (CLS: its own unit). An empty id is never seen again."""
+
+    name: str
+    value: float
+    report_id: str
+    page: str
+    device: str
+
+
+def page_template(url: str) -> str:
+    """A path fit for a label: no origin, query or fragment, ids replaced.
+
+    >>> page_template("https://shop.example/products/1234/?utm=x#top")
+    '/products/{id}/'
+    """
+    path = _ORIGIN.sub("", url[:2048], count=1)
+    path = path.partition("?")[0].partition("#")[0]
+    parts = ["{id}" if _ID_PART.fullmatch(part) else part for part in path.split("/")[:12]]
+    template = "/".join(parts)[:200]
+    return template if template.startswith("/") else f"/{template}"
+
+
+def decode_beacon(body: bytes) -> tuple[list[Vital], int]:
+    """The vitals of a beacon (one object or an array), and how many were not believable.
+
+    Raises:
+        BadInput: It is no JSON of that shape.
+        LimitExceeded: There are more than `MAX_VITALS` (reason `too_many_vitals`).
+    """
+    document = _json(body)
+    items = document if isinstance(document, list) else [document]
+    _check_count(len(items))
+    return _kept(_vital(item) for item in items)
+
+
+def decode_faro(body: bytes) -> tuple[list[Vital], int]:
+    """The `web-vitals` measurements of a Grafana Faro payload; all else is passed over.
+
+    Raises:
+        BadInput, LimitExceeded: As `decode_beacon`.
+    """
+    document = _json(body)
+    if not isinstance(document, dict):
+        raise BadInput("a Faro payload is a JSON object")
+    measurements = document.get("measurements") or []
+    if not isinstance(measurements, list):
+        raise BadInput("measurements must be a list")
+    _check_count(len(measurements))
+    meta = _mapping(document.get("meta"))
+    mobile = _mapping(meta.get("browser")).get("mobile")
+    base = {
+        "page": _mapping(meta.get("page")).get("url"),
+        "device": {True: "mobile", False: "desktop"}.get(mobile)
+        if isinstance(mobile, bool)
+        else "",
+    }
+    return _kept(
+        _vital({**base, "name": name, "value": value, "id": context.get("id")})
+        for name, value, context in _faro_values(measurements)
+    )
+
+
+def _faro_values(measurements: Iterable[Any]) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    for measurement in map(_mapping, measurements):
+        if measurement.get("type") != "web-vitals":
+            continue
+        context = _mapping(measurement.get("context"))
+        for name, value in _mapping(measurement.get("values")).items():
+            if name.upper() in KINDS:
+                yield name, value, context
+
+
+def _vital(item: Any) -> Vital | None:
+    fields = _mapping(item)
+    name = str(fields.get("name"))[:8].upper()
+    kind = KINDS.get(name)
+    value = fields.get("value")
+    if kind is None or isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    scaled = value / kind.divisor
+    if not math.isfinite(scaled) or not 0 <= scaled <= kind.largest:
+        return None
+    page = fields.get("page") or fields.get("url") or fields.get("navigationURL") or ""
+    device = str(fields.get("device") or "").lower()
+    return Vital(
+        name,
+        scaled,
+        str(fields.get("id") or "")[:100],
+        page_template(page) if isinstance(page, str) and page else "/",
+        device if device in DEVICES else "unknown",
+    )
+
+
+def _kept(found: Iterable[Vital | None]) -> tuple[list[Vital], int]:
+    vitals = list(found)
+    kept = [vital for vital in vitals if vital is not None]
+    return kept, len(vitals) - len(kept)
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadInput(f"the beacon is not valid JSON: {error}") from error
+
+
+def _check_count(count: int) -> None:
+    if count > MAX_VITALS:
+        raise LimitExceeded(
+            f"{count} measurements in one beacon, at most {MAX_VITALS} are taken",
+            reason="too_many_vitals",
+        )
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+class _Histogram:
+    """Cumulative counts of one vital, page and device."""
+
+    def __init__(self, kind: VitalKind, labels: dict[str, str]) -> None:
+        self._bounds = kind.bounds
+        self._counts = [0] * (len(kind.bounds) + 1)
+        self._sum = 0.0
+        texts = [*(f"{bound:g}" for bound in kind.bounds), "+Inf"]
+        name = kind.family
+        self._series = [
+            Labels.of(labels, **{METRIC_NAME: f"{name}_bucket", "le": text}) for text in texts
+        ]
+        self._series.append(Labels.of(labels, **{METRIC_NAME: f"{name}_count"}))
+        self._series.append(Labels.of(labels, **{METRIC_NAME: f"{name}_sum"}))
+
+    def observe(self, value: float) -> None:
+        for place, bound in enumerate(self._bounds):
+            if value <= bound:
+                self._counts[place] += 1
+        self._counts[-1] += 1
+        self._sum += value
+
+    def rows(self, ts_ms: int) -> list[tuple[Labels, int, float]]:
+        values = [*map(float, self._counts), float(self._counts[-1]), self._sum]
+        return [(s, ts_ms, v) for s, v in zip(self._series, values, strict=True)]
+
+
+class WebVitals:
+    """Counts vitals. Not thread-safe: used from the event loop alone."""
+
+    def __init__(self, *, settle_ms: int = SETTLE_MS, max_pages: int = MAX_PAGES) -> None:
+        self._settle_ms = settle_ms
+        self._max_pages = max_pages
+        self._pages: set[str] = set()
+        self._pending: OrderedDict[tuple[str, str], tuple[int, Vital]] = OrderedDict()
+        self._settled: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._histograms: dict[tuple[str, str, str], _Histogram] = {}
+        self._ready: list[Vital] = []
+
+    def add(self, vitals: Iterable[Vital], now_ms: int) -> None:
+        for vital in vitals:
+            key = (vital.name, vital.report_id)
+            if not vital.report_id:
+                self._ready.append(vital)
+            elif key in self._pending:
+                self._pending[key] = (self._pending[key][0], vital)
+            elif key not in self._settled:
+                self._pending[key] = (now_ms, vital)
+                if len(self._pending) > MAX_PENDING:
+                    self._settle_oldest()
+
+    def due(self, now_ms: int) -> SampleBatch:
+        """Samples of every histogram that changed: what has settled by now is counted."""
+        while self._pending:
+            first_ms, _ = next(iter(self._pending.values()))
+            if now_ms - first_ms < self._settle_ms:
+                break
+            self._settle_oldest()
+        changed: dict[tuple[str, str, str], _Histogram] = {}
+        rows: list[tuple[Labels, int, float]] = []
+        for vital in self._ready:
+            bounded = replace(vital, page=self._bounded_page(vital.page))
+            key = (bounded.name, bounded.page, bounded.device)
+            histogram = self._histograms.get(key)
+            if histogram is None:
+                labels = {"page": bounded.page, "device": bounded.device}
+                histogram = self._histograms[key] = _Histogram(KINDS[bounded.name], labels)
+                # Without a zero before it, rate() would not see a series' first count.
+                rows += histogram.rows(now_ms - 1000)
+            histogram.observe(vital.value)
+            changed[key] = histogram
+        self._ready.clear()
+        for histogram in changed.values():
+            rows += histogram.rows(now_ms)
+        families = sorted({KINDS[name].family for name, _, _ in changed})
+        return SampleBatch.of_rows(
+            rows,
+            metadata=tuple(
+                MetricMetadata(family, MetricType.HISTOGRAM, "Web vital of real browsers")
+                for family in families
+            ),
+        )
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something is still to settle."""
+        return bool(self._pending or self._ready)
+
+    def _settle_oldest(self) -> None:
+        key, (_, vital) = self._pending.popitem(last=False)
+        self._ready.append(vital)
+        self._settled[key] = None
+        if len(self._settled) > MAX_SETTLED:
+            self._settled.popitem(last=False)
+
+    def _bounded_page(self, page: str) -> str:
+        if page in self._pages or len(self._pages) < self._max_pages:
+            self._pages.add(page)
+            return page
+        return OTHER_PAGE

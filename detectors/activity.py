@@ -1,0 +1,135 @@
+"""Which findings hold now: when an episode begins, and when it has ended.
+
+A trace finding ends when its route was used without it for long enough. A route that nobody uses
+proves nothing, so there it holds much longer. A signal finding holds while its detector says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from detectors.finding import Finding, Priority
+from detectors.impact import priced
+from detectors.repository import HistoryEntry
+from detectors.request_rate import RequestRates
+from detectors.settings import PrioritySettings, RunnerSettings
+
+_EPISODES_KEPT_MS = 3_600_000
+_MAX_EPISODES = 50
+_MAX_ACTIVE = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Episode:
+    finding: Finding
+    seen_tick_ms: int
+
+
+class Activity:
+    """The findings that hold, by fingerprint. Bounded; the longest unseen gives way."""
+
+    def __init__(self, settings: RunnerSettings) -> None:
+        self._settings = settings
+        self._active: dict[str, _Episode] = {}
+        self._ended: dict[str, tuple[tuple[int, int], ...]] = {}
+
+    @property
+    def episodes(self) -> Mapping[str, tuple[tuple[int, int], ...]]:
+        """Times at which a fingerprint was active, those of the last hour."""
+        return self._ended
+
+    def restore(self, active: Iterable[Finding], history: Iterable[HistoryEntry]) -> None:
+        """Take over what the last process knew."""
+        self._active = {item.fingerprint: _Episode(item, item.last_seen_ms) for item in active}
+        for entry in history:
+            if entry.event == "ended" and entry.detail.isdigit():
+                self._remember(entry.finding_id, int(entry.detail), entry.at_ms)
+
+    def of_kinds(self, kinds: Iterable[str]) -> dict[str, Finding]:
+        wanted = frozenset(kinds)
+        return {
+            key: episode.finding
+            for key, episode in self._active.items()
+            if episode.finding.kind in wanted
+        }
+
+    def observe_traces(
+        self,
+        found: Iterable[Finding],
+        rates: RequestRates,
+        settings: PrioritySettings,
+        now_ms: int,
+    ) -> list[Finding]:
+        """Findings of this tick with rate and priority, and those that end with it."""
+        changes = []
+        for finding in found:
+            rate = rates.per_second(finding.service, finding.route, now_ms)
+            changes.append(self._seen(priced(finding, rate, settings), now_ms))
+        over = [
+            episode.finding
+            for episode in self._active.values()
+            if episode.finding.evidence.trace_id and self._over(episode, rates, now_ms)
+        ]
+        changes.extend(self._end(finding, now_ms) for finding in over)
+        self._bound()
+        return changes
+
+    def observe_signals(
+        self, held: Iterable[Finding], kinds: frozenset[str], now_ms: int
+    ) -> list[Finding]:
+        """Findings that hold, with one occurrence when they begin, and those that ended."""
+        changes = []
+        holding = set()
+        for finding in held:
+            begins = finding.fingerprint not in self._active
+            holding.add(finding.fingerprint)
+            changes.append(self._seen(replace(finding, occurrences=int(begins)), now_ms))
+        ended = [key for key in self.of_kinds(kinds) if key not in holding]
+        changes.extend(self._end(self._active[key].finding, now_ms) for key in ended)
+        return changes
+
+    def _seen(self, finding: Finding, now_ms: int) -> Finding:
+        before = self._active.get(finding.fingerprint)
+        if before is not None:
+            finding = replace(
+                finding,
+                first_seen_ms=min(before.finding.first_seen_ms, finding.first_seen_ms),
+                # Within one episode a page that went out is not taken back by a slower minute.
+                priority=_higher(before.finding.priority, finding.priority),
+            )
+        self._active[finding.fingerprint] = _Episode(finding, now_ms)
+        return finding
+
+    def _over(self, episode: _Episode, rates: RequestRates, now_ms: int) -> bool:
+        unseen_s = (now_ms - episode.seen_tick_ms) / 1_000
+        if unseen_s >= self._settings.forget_after_s:
+            return True
+        if unseen_s < self._settings.resolve_after_s:
+            return False
+        finding = episode.finding
+        clean = rates.since(finding.service, finding.route, episode.seen_tick_ms)
+        return clean >= self._settings.clean_requests
+
+    def _end(self, finding: Finding, now_ms: int) -> Finding:
+        del self._active[finding.fingerprint]
+        self._remember(finding.fingerprint, finding.first_seen_ms, now_ms)
+        return replace(finding, active=False, occurrences=0)
+
+    def _remember(self, key: str, start_ms: int, end_ms: int) -> None:
+        horizon = end_ms - _EPISODES_KEPT_MS
+        kept = [item for item in self._ended.get(key, ()) if item[1] > horizon]
+        self._ended[key] = (*kept, (start_ms, end_ms))[-_MAX_EPISODES:]
+        while len(self._ended) > _MAX_ACTIVE:
+            del self._ended[next(iter(self._ended))]
+
+    def _bound(self) -> None:
+        excess = len(self._active) - _MAX_ACTIVE
+        if excess > 0:
+            oldest = sorted(self._active, key=lambda key: self._active[key].seen_tick_ms)
+            for key in oldest[:excess]:
+                del self._active[key]
+
+
+def _higher(one: Priority, other: Priority) -> Priority:
+    return min(one, other, key=lambda priority: priority.value)

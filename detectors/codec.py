@@ -1,0 +1,34 @@
+"""Findings to JSON text and back, for the rows of the repository."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import orjson
+
+from detectors.finding import CodeLocation, Evidence, Finding, FindingStatus, Impact, Priority
+
+
+def encode(finding: Finding) -> str:
+    """The whole finding as one JSON object."""
+    return orjson.dumps(dataclasses.asdict(finding)).decode()
+
+
+def decode(text: str) -> Finding:
+    """What `encode` wrote."""
+    data: dict[str, Any] = orjson.loads(text)
+    evidence = dict(data["evidence"])
+    code = evidence["code"]
+    evidence["code"] = CodeLocation(**code) if code is not None else None
+    evidence["span_ids"] = tuple(evidence["span_ids"])
+    evidence["statements"] = tuple(evidence["statements"])
+    return Finding(
+        **{
+            **data,
+            "priority": Priority(data["priority"]),
+            "status": FindingStatus(data["status"]),
+            "evidence": Evidence(**evidence),
+            "impact": Impact(**data["impact"]),
+        }
+    )

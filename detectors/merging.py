@@ -1,0 +1,76 @@
+"""Findings of many traces to one finding a fingerprint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from detectors.finding import Finding
+
+
+def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
+    """One finding a fingerprint, whatever the order they come in.
+
+    The evidence is that of the worst trace (complete before incomplete, then most repeats);
+    repeats of one trace that lie under several parents add up; waste is the mean over the traces.
+    """
+    by_trace: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        key = (finding.fingerprint, finding.evidence.trace_id)
+        by_trace.setdefault(key, []).append(finding)
+    by_fingerprint: dict[str, list[Finding]] = {}
+    for (fingerprint, _), parts in sorted(by_trace.items()):
+        by_fingerprint.setdefault(fingerprint, []).append(_of_one_trace(parts))
+    return [_of_many_traces(parts) for parts in by_fingerprint.values()]
+
+
+def _of_one_trace(parts: list[Finding]) -> Finding:
+    worst = max(parts, key=_weight)
+    if len(parts) == 1:
+        return worst
+    repeats = sum(part.evidence.repetitions for part in parts)
+    wasted = sum(part.impact.wasted_seconds_per_request for part in parts)
+    share = min(1.0, sum(_share(part) for part in parts))
+    return replace(
+        worst,
+        first_seen_ms=min(part.first_seen_ms for part in parts),
+        last_seen_ms=max(part.last_seen_ms for part in parts),
+        evidence=replace(
+            worst.evidence,
+            repetitions=repeats,
+            detail={**worst.evidence.detail, "wasted_share": share},
+        ),
+        impact=replace(worst.impact, wasted_seconds_per_request=wasted),
+    )
+
+
+def _of_many_traces(parts: list[Finding]) -> Finding:
+    worst = max(parts, key=_weight)
+    mean = sum(part.impact.wasted_seconds_per_request for part in parts) / len(parts)
+    share = sum(_share(part) for part in parts) / len(parts)
+    detail = dict(worst.evidence.detail)
+    if "wasted_share" in detail:
+        detail["wasted_share"] = round(share, 4)
+    return replace(
+        worst,
+        first_seen_ms=min(part.first_seen_ms for part in parts),
+        last_seen_ms=max(part.last_seen_ms for part in parts),
+        occurrences=len(parts),
+        evidence=replace(worst.evidence, detail=detail),
+        impact=replace(worst.impact, wasted_seconds_per_request=mean),
+    )
+
+
+def _share(finding: Finding) -> float:
+    return float(finding.evidence.detail.get("wasted_share", 0.0))
+
+
+def _weight(finding: Finding) -> tuple[bool, int, float, int, str, str]:
+    return (
+        finding.complete,
+        finding.evidence.repetitions,
+        finding.impact.wasted_seconds_per_request,
+        -finding.first_seen_ms,
+        finding.evidence.trace_id,
+        finding.evidence.parent_span_id,
+    )

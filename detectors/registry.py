@@ -1,0 +1,130 @@
+"""Every detector, in one literal table: from the name of its settings to how it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from detectors import settings
+from detectors.detector import SignalDetector
+from detectors.settings import PrioritySettings, RunnerSettings
+from detectors.signals.connection_saturation import ConnectionSaturation
+from detectors.signals.evictions import Evictions
+from detectors.signals.hit_rate_drop import HitRateDrop, HitRateDropSettings
+from detectors.signals.replica_lag import ReplicaLag
+from detectors.traces.detector import TraceDetector
+from detectors.traces.shapes.blocking_call import BlockingCall, BlockingCallSettings
+from detectors.traces.shapes.cache_stampede import CacheStampede, CacheStampedeSettings
+from detectors.traces.shapes.consecutive_calls import ConsecutiveCalls
+from detectors.traces.shapes.consecutive_queries import ConsecutiveQueries
+from detectors.traces.shapes.n_plus_one import NPlusOne, NPlusOneSettings
+from detectors.traces.shapes.pool_wait import PoolWait, PoolWaitSettings
+from detectors.traces.shapes.slow_query import SlowQuery, SlowQuerySettings
+from store.errors import ConfigError
+
+# Section of the configuration -> how its defaults are made.
+SETTINGS: Mapping[str, Callable[[], Any]] = {
+    "n_plus_one_query": lambda: NPlusOneSettings().n_plus_one_query,
+    "n_plus_one_call": lambda: NPlusOneSettings().n_plus_one_call,
+    "n_plus_one_cache": lambda: NPlusOneSettings().n_plus_one_cache,
+    "repeated_query": lambda: NPlusOneSettings().repeated_query,
+    "paginated_loop": lambda: NPlusOneSettings().paginated_loop,
+    "slow_query": SlowQuerySettings,
+    "consecutive_queries": lambda: ConsecutiveQueries().settings,
+    "consecutive_calls": lambda: ConsecutiveCalls().settings,
+    "blocking_call": BlockingCallSettings,
+    "pool_wait": PoolWaitSettings,
+    "cache_stampede": CacheStampedeSettings,
+    "hit_rate_drop": HitRateDropSettings,
+    "replica_lag": lambda: ReplicaLag().settings,
+    "connection_saturation": lambda: ConnectionSaturation().settings,
+    "evictions": lambda: Evictions().settings,
+    "priority": PrioritySettings,
+    "runner": RunnerSettings,
+}
+
+# Name -> maker from the settings of every section. The N+1 family shares one mechanism.
+TRACE_DETECTORS: Mapping[str, Callable[[Mapping[str, Any]], TraceDetector]] = {
+    "n_plus_one": lambda chosen: NPlusOne(
+        NPlusOneSettings(**{kind: chosen[kind] for kind in NPlusOne.kinds})
+    ),
+    "slow_query": lambda chosen: SlowQuery(chosen["slow_query"]),
+    "consecutive_queries": lambda chosen: ConsecutiveQueries(chosen["consecutive_queries"]),
+    "consecutive_calls": lambda chosen: ConsecutiveCalls(chosen["consecutive_calls"]),
+    "blocking_call": lambda chosen: BlockingCall(chosen["blocking_call"]),
+    "pool_wait": lambda chosen: PoolWait(chosen["pool_wait"]),
+    "cache_stampede": lambda chosen: CacheStampede(chosen["cache_stampede"]),
+}
+
+SIGNAL_DETECTORS: Mapping[str, Callable[[Mapping[str, Any]], SignalDetector]] = {
+    "hit_rate_drop": lambda chosen: HitRateDrop(chosen["hit_rate_drop"]),
+    "replica_lag": lambda chosen: ReplicaLag(chosen["replica_lag"]),
+    "connection_saturation": lambda chosen: ConnectionSaturation(chosen["connection_saturation"]),
+    "evictions": lambda chosen: Evictions(chosen["evictions"]),
+}
+
+
+@dataclass(frozen=True)
+class DetectorSettings:
+    """What was chosen, by section.
+
+    Attributes:
+        chosen: The settings of each section of `SETTINGS`.
+        disabled: Detectors that are switched off.
+    """
+
+    chosen: Mapping[str, Any] = field(
+        default_factory=lambda: {name: make() for name, make in SETTINGS.items()}
+    )
+    disabled: frozenset[str] = frozenset()
+
+    @property
+    def priority(self) -> PrioritySettings:
+        chosen: PrioritySettings = self.chosen["priority"]
+        return chosen
+
+    @property
+    def runner(self) -> RunnerSettings:
+        chosen: RunnerSettings = self.chosen["runner"]
+        return chosen
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[str, Any]) -> DetectorSettings:
+        """The `detectors:` section of the configuration.
+
+        A section is a mapping of settings, or `off` (false) to switch that detector off.
+
+        Raises:
+            ConfigError: An unknown section or setting, or a value out of its bounds.
+        """
+        chosen = {name: make() for name, make in SETTINGS.items()}
+        disabled: set[str] = set()
+        known = {*SETTINGS, *TRACE_DETECTORS, *SIGNAL_DETECTORS}
+        for name, section in data.items():
+            if name not in known:
+                hint = f"known here: {', '.join(sorted(known))}"
+                raise ConfigError(f"detectors.{name} is no detector", hint=hint)
+            if section is False or section == "off":
+                disabled.add(name)
+            elif name in SETTINGS and (section is None or isinstance(section, Mapping)):
+                chosen[name] = settings.change(chosen[name], section or {}, f"detectors.{name}")
+            else:
+                raise ConfigError(
+                    f"detectors.{name} is {section!r}", hint="write a mapping of settings, or off"
+                )
+        return cls(chosen, frozenset(disabled))
+
+    def trace_detectors(self) -> dict[str, TraceDetector]:
+        return {
+            name: make(self.chosen)
+            for name, make in TRACE_DETECTORS.items()
+            if name not in self.disabled
+        }
+
+    def signal_detectors(self) -> dict[str, SignalDetector]:
+        return {
+            name: make(self.chosen)
+            for name, make in SIGNAL_DETECTORS.items()
+            if name not in self.disabled
+        }

@@ -1,0 +1,348 @@
+"""Findings that outlive a restart: their status, their history, and the detectors' cursors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import BigInteger, ColumnElement, String, Text, and_, or_, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from detectors.codec import decode, encode
+from detectors.finding import Finding, FindingStatus, Priority
+from store.errors import BadInput
+from store.sql import Base, SessionFactory
+
+BUDGET_GROWTH = 1.5
+MAX_PAGE = 1_000
+
+
+class FindingRow(Base):
+    """One fault, by fingerprint. `body` holds the finding as last seen."""
+
+    __tablename__ = "findings"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(32), index=True)
+    priority: Mapped[str] = mapped_column(String(2))
+    status: Mapped[str] = mapped_column(String(12))
+    service: Mapped[str] = mapped_column(String(256))
+    route: Mapped[str] = mapped_column(String(512))
+    occurrences: Mapped[int] = mapped_column(BigInteger)
+    repetitions: Mapped[int] = mapped_column(BigInteger)
+    first_seen_ms: Mapped[int] = mapped_column(BigInteger)
+    last_seen_ms: Mapped[int] = mapped_column(BigInteger, index=True)
+    active: Mapped[bool] = mapped_column(index=True)
+    active_since_ms: Mapped[int] = mapped_column(BigInteger)
+    suppress_reason: Mapped[str] = mapped_column(String(1024))
+    suppress_until_ms: Mapped[int | None] = mapped_column(BigInteger)
+    suppress_budget: Mapped[int | None] = mapped_column(BigInteger)
+    updated_ms: Mapped[int] = mapped_column(BigInteger)
+    body: Mapped[str] = mapped_column(Text)
+
+
+class FindingHistoryRow(Base):
+    """One change of a finding: opened, ended, returned, suppressed, expired, regressed, fixed."""
+
+    __tablename__ = "finding_history"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    finding_id: Mapped[str] = mapped_column(String(64), index=True)
+    at_ms: Mapped[int] = mapped_column(BigInteger)
+    event: Mapped[str] = mapped_column(String(16))
+    detail: Mapped[str] = mapped_column(String(1024))
+
+
+class CursorRow(Base):
+    """How far a reader came. `body` is JSON of its owner."""
+
+    __tablename__ = "detector_cursor"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger)
+    body: Mapped[str] = mapped_column(Text)
+    updated_ms: Mapped[int] = mapped_column(BigInteger)
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a reader came."""
+
+    seq: int
+    body: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class FindingFilter:
+    """What to list. Unset fields do not narrow; times are when the finding was last seen."""
+
+    kind: str | None = None
+    service: str | None = None
+    status: str | None = None
+    priority: str | None = None
+    from_ms: int | None = None
+    to_ms: int | None = None
+    active: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One change of a finding."""
+
+    finding_id: str
+    at_ms: int
+    event: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class FindingPage:
+    """Some findings, latest first, and the token of the next page."""
+
+    findings: tuple[Finding, ...]
+    next: str | None
+
+
+class FindingRepository:
+    """The findings in the state database. Its methods are one transaction each."""
+
+    def __init__(self, sessions: SessionFactory) -> None:
+        self._sessions = sessions
+
+    def record(
+        self,
+        findings: Iterable[Finding],
+        now_ms: int,
+        *,
+        cursors: Sequence[tuple[str, Cursor]] = (),
+    ) -> tuple[Finding, ...]:
+        """Store what was seen, together with how far the reader came.
+
+        `occurrences` of what comes in are new ones, and are added. What comes back carries the
+        status, the total, and the start of this episode as `first_seen_ms`.
+        """
+        with self._sessions.begin() as session:
+            _expire(session, now_ms)
+            stored = tuple(self._upsert(session, finding, now_ms) for finding in findings)
+            for name, cursor in cursors:
+                session.merge(
+                    CursorRow(name=name, seq=cursor.seq, body=cursor.body, updated_ms=now_ms)
+                )
+        return stored
+
+    def cursor(self, name: str) -> Cursor | None:
+        with self._sessions() as session:
+            row = session.get(CursorRow, name)
+            return Cursor(row.seq, row.body) if row else None
+
+    def list(
+        self, filters: FindingFilter | None = None, *, limit: int = 100, after: str | None = None
+    ) -> FindingPage:
+        """Findings, the latest seen first.
+
+        Raises:
+            BadInput: `after` is no token of this list.
+        """
+        limit = max(1, min(limit, MAX_PAGE))
+        query = select(FindingRow).where(*_conditions(filters or FindingFilter()))
+        if after is not None:
+            query = query.where(_behind(after))
+        query = query.order_by(FindingRow.last_seen_ms.desc(), FindingRow.id).limit(limit + 1)
+        with self._sessions() as session:
+            rows = tuple(session.scalars(query))
+        token = None
+        if len(rows) > limit:
+            token = f"{rows[limit - 1].last_seen_ms}:{rows[limit - 1].id}"
+        return FindingPage(tuple(_finding(row) for row in rows[:limit]), token)
+
+    def get(self, finding_id: str) -> Finding | None:
+        with self._sessions() as session:
+            row = session.get(FindingRow, finding_id)
+            return _finding(row) if row else None
+
+    def active(self) -> tuple[Finding, ...]:
+        """Findings whose fault was there at the last tick, with the start of this episode."""
+        query = (
+            select(FindingRow).where(FindingRow.active).order_by(FindingRow.active_since_ms.desc())
+        )
+        with self._sessions() as session:
+            return tuple(
+                replace(_finding(row), first_seen_ms=row.active_since_ms)
+                for row in session.scalars(query)
+            )
+
+    def history(
+        self, finding_id: str | None = None, *, since_ms: int = 0
+    ) -> tuple[HistoryEntry, ...]:
+        """What happened to one finding, or to all, oldest first."""
+        query = select(FindingHistoryRow).where(FindingHistoryRow.at_ms >= since_ms)
+        if finding_id is not None:
+            query = query.where(FindingHistoryRow.finding_id == finding_id)
+        with self._sessions() as session:
+            return tuple(
+                HistoryEntry(row.finding_id, row.at_ms, row.event, row.detail)
+                for row in session.scalars(query.order_by(FindingHistoryRow.id))
+            )
+
+    def suppress(
+        self, finding_id: str, reason: str, until_ms: int, now_ms: int, *, budget: int | None = None
+    ) -> Finding | None:
+        """Accept a fault until a time, up to a number of repeats (1.5 times today's by default).
+
+        Raises:
+            BadInput: There is no reason, or the time has passed.
+        """
+        if not reason.strip():
+            raise BadInput("a suppression needs a reason", hint="say why this is accepted")
+        if until_ms <= now_ms:
+            raise BadInput("a suppression must end in the future", hint="set a later `until`")
+        with self._sessions.begin() as session:
+            row = session.get(FindingRow, finding_id)
+            if row is None:
+                return None
+            row.suppress_reason = reason[:1024]
+            row.suppress_until_ms = until_ms
+            default = math.ceil(row.repetitions * BUDGET_GROWTH) or None
+            row.suppress_budget = budget if budget is not None else default
+            _change(session, row, FindingStatus.SUPPRESSED, "suppressed", now_ms, reason)
+            return _finding(row)
+
+    def reopen(self, finding_id: str, now_ms: int) -> Finding | None:
+        return self._set(finding_id, FindingStatus.OPEN, "reopened", now_ms)
+
+    def mark_fixed(self, finding_id: str, now_ms: int) -> Finding | None:
+        return self._set(finding_id, FindingStatus.FIXED, "fixed", now_ms)
+
+    def _set(
+        self, finding_id: str, status: FindingStatus, event: str, now_ms: int
+    ) -> Finding | None:
+        with self._sessions.begin() as session:
+            row = session.get(FindingRow, finding_id)
+            if row is None:
+                return None
+            row.suppress_reason, row.suppress_until_ms, row.suppress_budget = "", None, None
+            if status is FindingStatus.FIXED:
+                row.active = False
+            _change(session, row, status, event, now_ms, "")
+            return _finding(row)
+
+    def _upsert(self, session: Session, finding: Finding, now_ms: int) -> Finding:
+        row = session.get(FindingRow, finding.fingerprint)
+        if row is None:
+            row = _new_row(finding, now_ms)
+            session.add(row)
+            _note(session, row.id, now_ms, "opened", finding.title)
+        else:
+            _renew(session, row, finding, now_ms)
+        row.body = encode(finding)
+        row.updated_ms = now_ms
+        return replace(_finding(row), first_seen_ms=row.active_since_ms)
+
+
+def _new_row(finding: Finding, now_ms: int) -> FindingRow:
+    return FindingRow(
+        id=finding.fingerprint,
+        kind=finding.kind,
+        priority=finding.priority.value,
+        status=FindingStatus.OPEN.value,
+        service=finding.service[:256],
+        route=finding.route[:512],
+        occurrences=finding.occurrences,
+        repetitions=finding.evidence.repetitions,
+        first_seen_ms=finding.first_seen_ms,
+        last_seen_ms=finding.last_seen_ms,
+        active=finding.active,
+        active_since_ms=finding.first_seen_ms,
+        suppress_reason="",
+        suppress_until_ms=None,
+        suppress_budget=None,
+        updated_ms=now_ms,
+        body="",
+    )
+
+
+def _renew(session: Session, row: FindingRow, finding: Finding, now_ms: int) -> None:
+    if finding.active and not row.active:
+        row.active_since_ms = finding.first_seen_ms
+        _note(session, row.id, now_ms, "returned", finding.title)
+    elif row.active and not finding.active:
+        _note(session, row.id, now_ms, "ended", str(row.active_since_ms))
+    _next_status(session, row, finding, now_ms)
+    row.active = finding.active
+    row.occurrences += finding.occurrences
+    row.priority = finding.priority.value
+    row.repetitions = max(row.repetitions, finding.evidence.repetitions)
+    row.first_seen_ms = min(row.first_seen_ms, finding.first_seen_ms)
+    row.last_seen_ms = max(row.last_seen_ms, finding.last_seen_ms)
+
+
+def _next_status(session: Session, row: FindingRow, finding: Finding, now_ms: int) -> None:
+    status = FindingStatus(row.status)
+    seen_again = finding.active and finding.occurrences > 0
+    if status is FindingStatus.FIXED and seen_again:
+        _change(session, row, FindingStatus.REGRESSED, "regressed", now_ms, "seen after the fix")
+        return
+    if status is not FindingStatus.SUPPRESSED:
+        return
+    repeats = finding.evidence.repetitions
+    if row.suppress_budget is not None and repeats > row.suppress_budget:
+        why = f"{repeats} repeats, {row.suppress_budget} were accepted"
+        _change(session, row, FindingStatus.REGRESSED, "regressed", now_ms, why)
+
+
+def _expire(session: Session, now_ms: int) -> None:
+    query = select(FindingRow).where(
+        FindingRow.status == FindingStatus.SUPPRESSED.value,
+        FindingRow.suppress_until_ms <= now_ms,
+    )
+    for row in session.scalars(query):
+        _change(session, row, FindingStatus.OPEN, "expired", now_ms, row.suppress_reason)
+
+
+def _change(
+    session: Session, row: FindingRow, status: FindingStatus, event: str, now_ms: int, detail: str
+) -> None:
+    row.status = status.value
+    row.updated_ms = now_ms
+    _note(session, row.id, now_ms, event, detail)
+
+
+def _note(session: Session, finding_id: str, at_ms: int, event: str, detail: str) -> None:
+    session.add(
+        FindingHistoryRow(finding_id=finding_id, at_ms=at_ms, event=event, detail=detail[:1024])
+    )
+
+
+def _finding(row: FindingRow) -> Finding:
+    """The stored finding; what changes apart from its evidence comes from the columns."""
+    return replace(
+        decode(row.body),
+        occurrences=row.occurrences,
+        first_seen_ms=row.first_seen_ms,
+        last_seen_ms=row.last_seen_ms,
+        priority=Priority(row.priority),
+        status=FindingStatus(row.status),
+        active=row.active,
+    )
+
+
+def _conditions(filters: FindingFilter) -> Iterator[ColumnElement[bool]]:
+    for name in ("kind", "service", "status", "priority", "active"):
+        wanted = getattr(filters, name)
+        if wanted is not None:
+            yield getattr(FindingRow, name) == wanted
+    if filters.from_ms is not None:
+        yield FindingRow.last_seen_ms >= filters.from_ms
+    if filters.to_ms is not None:
+        yield FindingRow.first_seen_ms <= filters.to_ms
+
+
+def _behind(token: str) -> ColumnElement[bool]:
+    at, _, finding_id = token.partition(":")
+    if not at.isdigit() or not finding_id:
+        raise BadInput(f"{token!r} is no token of this list", hint="use `next` of the last answer")
+    return or_(
+        FindingRow.last_seen_ms < int(at),
+        and_(FindingRow.last_seen_ms == int(at), FindingRow.id > finding_id),
+    )

@@ -1,0 +1,202 @@
+"""One tick of all detectors: new spans and series in, findings that hold now out."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+
+from detectors.activity import Activity
+from detectors.detector import SignalContext, SignalDetector
+from detectors.finding import Finding
+from detectors.merging import merge_findings
+from detectors.micro_batch import MicroBatcher, SpanCursor
+from detectors.quorum import Quorum
+from detectors.registry import DetectorSettings
+from detectors.repository import Cursor, FindingRepository
+from detectors.request_rate import RequestRates
+from detectors.traces.detector import TraceDetector
+from detectors.traces.frame import SpanFrame, build_frame
+from detectors.traces.shape import Normaliser
+from detectors.traces.trace import traces_of
+from store.errors import WarroomError
+from store.model import UnitHealth
+from store.ports import Querier, SpanReader
+
+_log = structlog.get_logger()
+_SPANS = "spans"
+_RATES = "request_rates"
+_HISTORY_MS = 3_600_000
+_MAX_UNRECORDED = 10_000
+
+
+class DetectionFailed(WarroomError):
+    """A detector broke on some traces; the others were judged."""
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionTick:
+    """What the detectors say at one instant.
+
+    Attributes:
+        findings: What holds now, suppressed ones included (see their status).
+        changed: Fingerprints that began or ended at this tick.
+        health: One entry a detector, and one for the reading of spans (`traces`).
+    """
+
+    findings: tuple[Finding, ...] = ()
+    changed: tuple[str, ...] = ()
+    health: tuple[UnitHealth, ...] = ()
+
+
+class DetectorRunner:
+    """Runs every detector once a tick. A detector that fails stops no other."""
+
+    def __init__(
+        self,
+        spans: SpanReader,
+        querier: Querier,
+        repository: FindingRepository,
+        settings: DetectorSettings | None = None,
+    ) -> None:
+        self._spans = spans
+        self._querier = querier
+        self._repository = repository
+        self._settings = settings or DetectorSettings()
+        self._trace_detectors = self._settings.trace_detectors()
+        self._signal_detectors = self._settings.signal_detectors()
+        self._normaliser = Normaliser()
+        self._rates = RequestRates(self._settings.runner.rate_window_s)
+        self._batcher: MicroBatcher | None = None
+        self._activity = Activity(self._settings.runner)
+        self._quorum = Quorum()
+        self._last: set[str] = set()
+        # What a failing state database did not take; handed over again at the next tick.
+        self._unrecorded: deque[Finding] = deque(maxlen=_MAX_UNRECORDED)
+
+    def tick(self, now_ms: int) -> DetectionTick:
+        """Judge what arrived since the last tick, and the series at `now_ms`.
+
+        Raises:
+            SQLAlchemyError: The state database cannot be written; nothing was lost, tick again.
+        """
+        batcher = self._batcher or self._restore()
+        units = _Units(now_ms)
+        judged = self._quorum.pass_on(self._enabled(self._judge_traces(batcher, units)))
+        seen = merge_findings(judged)
+        priority = self._settings.priority
+        changes = self._activity.observe_traces(seen, self._rates, priority, now_ms)
+        for name, detector in self._signal_detectors.items():
+            held = self._enabled(self._judge_signals(name, detector, units))
+            kinds = frozenset(detector.kinds)
+            changes.extend(self._activity.observe_signals(held, kinds, now_ms))
+        self._unrecorded.extend(changes)
+        self._repository.record(self._unrecorded, now_ms, cursors=self._cursors(batcher))
+        self._unrecorded.clear()
+        active = self._repository.active()
+        return DetectionTick(active, self._changed(active), tuple(units.health))
+
+    def _cursors(self, batcher: MicroBatcher) -> tuple[tuple[str, Cursor], ...]:
+        cursor = batcher.cursor
+        return (
+            (_SPANS, Cursor(cursor.read_seq, cursor.dumps())),
+            (_RATES, Cursor(0, self._rates.dumps())),
+        )
+
+    def _changed(self, active: Iterable[Finding]) -> tuple[str, ...]:
+        now = {finding.fingerprint for finding in active}
+        changed = tuple(sorted(now ^ self._last))
+        self._last = now
+        return changed
+
+    def _restore(self) -> MicroBatcher:
+        """Continue where the last process stopped."""
+        cursor = self._repository.cursor(_SPANS)
+        rates = self._repository.cursor(_RATES)
+        if rates is not None:
+            self._rates.loads(rates.body)
+        active = self._repository.active()
+        self._last = {finding.fingerprint for finding in active}
+        place = SpanCursor.loads(cursor.body) if cursor is not None else None
+        since_ms = max(0, place.tick_ms - _HISTORY_MS) if place is not None else 0
+        self._activity.restore(active, self._repository.history(since_ms=since_ms))
+        batcher = MicroBatcher(self._settings.runner, place)
+        self._batcher = batcher
+        return batcher
+
+    def _enabled(self, findings: Iterable[Finding]) -> list[Finding]:
+        return [item for item in findings if item.kind not in self._settings.disabled]
+
+    def _judge_traces(self, batcher: MicroBatcher, units: _Units) -> list[Finding]:
+        frames: list[SpanFrame] = []
+
+        def gather() -> dict[str, int]:
+            batch = batcher.next(self._spans, units.now_ms)
+            self._rates.count(batch.fresh, units.now_ms)
+            if len(batch.ready):
+                frames.append(build_frame(batch.ready, self._normaliser))
+            return {
+                "read": len(batch.fresh),
+                "judged": len(batch.ready),
+                "waiting": batch.waiting,
+                "behind": int(batch.behind),
+            }
+
+        units.run("traces", gather)
+        found: list[Finding] = []
+        for frame in frames:
+            for name, detector in self._trace_detectors.items():
+                units.run(name, partial(_detect, detector, frame, found))
+        return found
+
+    def _judge_signals(self, name: str, detector: SignalDetector, units: _Units) -> list[Finding]:
+        active = self._activity.of_kinds(detector.kinds)
+        context = SignalContext(units.now_ms, active, self._activity.episodes)
+        found: list[Finding] = []
+
+        def evaluate() -> dict[str, int]:
+            found.extend(detector.evaluate(self._querier, context))
+            return {"findings": len(found)}
+
+        # A detector that cannot tell ends nothing.
+        return found if units.run(name, evaluate) else list(active.values())
+
+
+class _Units:
+    """Runs each unit of a tick alone and keeps how it fared."""
+
+    def __init__(self, now_ms: int) -> None:
+        self.now_ms = now_ms
+        self.health: list[UnitHealth] = []
+
+    def run(self, unit: str, action: Callable[[], Mapping[str, int]]) -> bool:
+        started = time.perf_counter()
+        error = ""
+        detail: Mapping[str, int] = {}
+        try:
+            detail = action()
+        except Exception as exc:  # noqa: BLE001  # the boundary at which one unit fails alone
+            error = f"{type(exc).__name__}: {exc}"[:500]
+            _log.warning("detector failed", unit=unit, error=error)
+        took = time.perf_counter() - started
+        self.health.append(UnitHealth(unit, not error, self.now_ms, took, error, detail))
+        return not error
+
+
+def _detect(detector: TraceDetector, frame: SpanFrame, found: list[Finding]) -> dict[str, int]:
+    """Judge the candidates of a frame; one trace that breaks the detector hides no other."""
+    failures: list[str] = []
+    judged = 0
+    for trace in traces_of(frame, detector.candidates(frame)):
+        judged += 1
+        try:
+            found.extend(detector.detect(trace).findings)
+        except Exception as exc:  # noqa: BLE001  # told below, as the health of the detector
+            failures.append(f"trace {trace.trace_id}: {type(exc).__name__}: {exc}")
+    if failures:
+        raise DetectionFailed(f"{len(failures)} of {judged} traces failed, first {failures[0]}")
+    return {"traces": len(frame), "candidates": judged}

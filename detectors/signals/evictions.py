@@ -1,0 +1,48 @@
+"""Caches that throw out what is still wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from detectors.detector import SignalContext
+from detectors.finding import Finding
+from detectors.thresholds import ThresholdSettings, Watched, too_high, unjudged
+from store.ports import Querier
+
+_FIX = (
+    "The cache is full: raise maxmemory, shorten timeouts, or stop caching what is read once; "
+    "check for a key that changed and now stores everything twice."
+)
+_WATCHED = (
+    Watched("sig:cache_evictions:rate5m", "Cache {instance} evicts {value} keys a second", _FIX),
+)
+
+
+@dataclass(frozen=True)
+class Evictions:
+    """A cache that evicts keys all the time.
+
+    Maths: evicted keys a second are at or above `warn` at every step of `hold_s`; it ends below
+    `clear`.
+
+    Parameters: `ThresholdSettings`.
+
+    Example: 300 keys a second for a minute page; 15 are listed.
+
+    Reference: the Redis manual, "Key eviction".
+    """
+
+    settings: ThresholdSettings = field(
+        default_factory=lambda: ThresholdSettings(warn=10.0, page=200.0, hold_s=60.0, clear=1.0)
+    )
+
+    kinds: ClassVar[tuple[str, ...]] = ("evictions",)
+
+    def evaluate(self, querier: Querier, context: SignalContext) -> tuple[Finding, ...]:
+        found = [
+            finding
+            for watched in _WATCHED
+            for finding in too_high(self.kinds[0], watched, self.settings, querier, context)
+        ]
+        return (*found, *unjudged(self.kinds, found, querier, context))

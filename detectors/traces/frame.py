@@ -1,0 +1,239 @@
+"""Many traces at once, as columns: what every detector reads, computed once a micro-batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from detectors.traces.columns import codes, ints, places, ranks, rows
+from detectors.traces.shape import Category, Normaliser, Shape
+from store.model import BoolArray, Int32Array, Int64Array
+
+CLIENT, SERVER, CONSUMER = 3, 2, 5
+NO_SHAPE = -1
+_ERROR, _SERVER_ERROR, _TOO_MANY = 2, 500, 429  # span status; HTTP statuses worth a retry
+_EMPTY_SHAPE = Shape("", Category.OTHER)
+# Attribute names that say one span stands for many operations (see `traces.weights`).
+_MULTIPLE_MARKERS = r"composite|batch\.size|pipeline_length"
+
+
+@dataclass(frozen=True)
+class SpanFrame:
+    """The spans of some traces, sorted by trace and start; a span id appears once a trace.
+
+    Attributes:
+        table: The spans, in this order; `SPAN_READ_SCHEMA`.
+        offsets: Trace `i` owns rows `offsets[i]:offsets[i + 1]`.
+        parent: Row of the parent, -1 where there is none or it is not here.
+        orphan: The parent is named but not here.
+        parent_key: A number that is equal for siblings, also where the parent is missing.
+        shape: Place in `shapes`, -1 for spans without one.
+        form: Equal for spans whose shapes differ only in their keys; -1 for spans without one.
+    """
+
+    table: pa.Table
+    offsets: Int64Array
+    start_ns: Int64Array
+    end_ns: Int64Array
+    parent: Int64Array
+    orphan: BoolArray
+    parent_key: Int64Array
+    kind: Int32Array
+    failed: BoolArray
+    service: Int32Array
+    services: tuple[str, ...]
+    shape: Int32Array
+    shapes: tuple[Shape, ...]
+    form: Int32Array
+    category: Int32Array
+    multiple: BoolArray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @cached_property
+    def trace_of_row(self) -> Int64Array:
+        return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.offsets))
+
+    @cached_property
+    def duration_ns(self) -> Int64Array:
+        return cast(Int64Array, np.maximum(self.end_ns - self.start_ns, 0))
+
+    @cached_property
+    def entry(self) -> BoolArray:
+        """Rows where a request enters a service, or where a trace begins."""
+        serving = (self.kind == SERVER) | (self.kind == CONSUMER)
+        begins = (self.parent < 0) & ~self.orphan
+        return cast(BoolArray, begins | serving)
+
+    @cached_property
+    def _values(self) -> dict[str, list[Any]]:
+        return {}
+
+    def values(self, column: str) -> list[Any]:
+        """A column of the table as Python values, made once: a scalar at a time is far slower."""
+        if column not in self._values:
+            self._values[column] = self.table[column].to_pylist()
+        return self._values[column]
+
+    def traces_with(self, marked: BoolArray, at_least: int = 1) -> BoolArray:
+        """For each trace: has it this many of the marked rows?"""
+        counts = np.bincount(self.trace_of_row[marked], minlength=len(self))
+        return counts >= at_least
+
+    def time_per_trace_ns(self, marked: BoolArray) -> Int64Array:
+        """For each trace, the summed duration of the marked rows."""
+        sums = np.bincount(
+            self.trace_of_row[marked], weights=self.duration_ns[marked], minlength=len(self)
+        )
+        return sums.astype(np.int64)
+
+    def traces_repeating(self, marked: BoolArray, at_least: int) -> BoolArray:
+        """For each trace: does one form occur this often among the marked rows?"""
+        wide = self.trace_of_row[marked] * (len(self.shapes) + 1) + self.form[marked]
+        keys, counts = np.unique(wide, return_counts=True)
+        found = np.zeros(len(self), dtype=np.bool_)
+        found[keys[counts >= at_least] // (len(self.shapes) + 1)] = True
+        return found
+
+
+def build_frame(spans: pa.Table, normaliser: Normaliser) -> SpanFrame:
+    """A frame of `SPAN_READ_SCHEMA` rows in any order, duplicates of a span id included."""
+    spans = spans.combine_chunks()
+    trace_codes, _ = codes(spans["trace_id"])
+    ids = pa.chunked_array(
+        [
+            *spans["span_id"].cast(pa.binary()).chunks,
+            *spans["parent_span_id"].cast(pa.binary()).chunks,
+        ],
+        pa.binary(),
+    )
+    id_codes, distinct = codes(ids)
+    span_codes, parent_codes = id_codes[: len(spans)], id_codes[len(spans) :]
+    width = len(distinct) + 2
+    key = trace_codes.astype(np.int64) * width + span_codes
+    order = _order(spans, key)
+    spans, key = rows(spans, order), key[order]
+    trace_codes = trace_codes[order]
+    parent_codes = parent_codes[order]
+    named = (parent_codes >= 0) & (parent_codes != span_codes[order])
+    parent_key = np.where(named, trace_codes.astype(np.int64) * width + parent_codes, -1)
+    parent = places(key, parent_key)
+    shape, shapes = _shapes(spans, normaliser)
+    kinds = np.array([item.category for item in (*shapes, _EMPTY_SHAPE)], dtype=np.int32)
+    service, services = codes(spans["service"])
+    starts = ints(spans, "start_ns")
+    cuts = np.flatnonzero(np.diff(trace_codes)) + 1
+    edges = [0] if len(spans) else []
+    return SpanFrame(
+        table=spans,
+        offsets=np.array([*edges, *cuts.tolist(), len(spans)], dtype=np.int64),
+        start_ns=starts,
+        end_ns=np.maximum(ints(spans, "end_ns"), starts),
+        parent=parent,
+        orphan=named & (parent < 0),
+        parent_key=parent_key,
+        kind=ints(spans, "kind").astype(np.int32),
+        failed=_failed(spans),
+        service=service,
+        services=tuple(services),
+        shape=shape,
+        shapes=shapes,
+        form=_forms(shapes)[shape],
+        category=kinds[shape],
+        multiple=_multiple(spans),
+    )
+
+
+def _order(spans: pa.Table, key: Int64Array) -> Int64Array:
+    """Rows sorted by trace, start and id, with the latest copy of each span kept."""
+    by_key = np.lexsort((ints(spans, "seq"), key))
+    ordered = key[by_key]
+    last = np.ones(len(ordered), dtype=np.bool_)
+    last[:-1] = ordered[1:] != ordered[:-1]
+    kept = by_key[last]
+    chosen = rows(spans.select(["trace_id", "span_id", "start_ns"]), kept)
+    # Codes depend on the order of arrival; ranks of the bytes do not.
+    by_trace = (ranks(chosen["span_id"]), ints(chosen, "start_ns"), ranks(chosen["trace_id"]))
+    return kept[np.lexsort(by_trace)]
+
+
+def _failed(spans: pa.Table) -> BoolArray:
+    status = ints(spans, "http_status")
+    bad: BoolArray = (status >= _SERVER_ERROR) | (status == _TOO_MANY)
+    bad |= ints(spans, "status") == _ERROR
+    return bad
+
+
+def _multiple(spans: pa.Table) -> BoolArray:
+    marked: Any = pc.match_substring_regex(spans["attributes"], _MULTIPLE_MARKERS)
+    return np.asarray(marked.fill_null(False).to_numpy(), dtype=np.bool_)  # noqa: FBT003
+
+
+def _shapes(spans: pa.Table, normaliser: Normaliser) -> tuple[Int32Array, tuple[Shape, ...]]:
+    """The shape of each span; every distinct combination of its columns is normalised once."""
+    kind = ints(spans, "kind")
+    system, systems = codes(spans["db_system"])
+    statement, statements = codes(spans["statement"])
+    name, names = codes(spans["name"])
+    url, urls = codes(spans["url"])
+    method, methods = codes(spans["http_method"])
+    host, hosts = codes(spans["server_address"])
+    database = (system >= 0) | (statement >= 0)
+    call = ~database & (kind == CLIENT)
+    shape = np.full(len(spans), NO_SHAPE, dtype=np.int32)
+    found: dict[Shape, int] = {}
+
+    def place(item: Shape) -> int:
+        return found.setdefault(item, len(found))
+
+    # A statement, where there is one, says all; the span's name only stands in for it.
+    text = np.where(statement >= 0, statement, len(statements) + name)
+    for members in _distinct(database, (system, text)):
+        first = members[0]
+        value = statements[statement[first]] if statement[first] >= 0 else names[name[first]]
+        of = systems[system[first]] if system[first] >= 0 else ""
+        shape[members] = place(normaliser.statement(of, value))
+    for members in _distinct(call, (method, url, host, np.where(url >= 0, -1, name))):
+        first = members[0]
+        shape[members] = place(
+            normaliser.call(
+                _at(methods, method[first]),
+                _at(urls, url[first]),
+                names[name[first]],
+                _at(hosts, host[first]),
+            )
+        )
+    return shape, tuple(found)
+
+
+def _forms(shapes: Sequence[Shape]) -> Int32Array:
+    """For each shape the number of its text; one more entry so that -1 maps to -1."""
+    numbers: dict[tuple[int, str], int] = {}
+    forms = [numbers.setdefault((int(item.category), item.text), len(numbers)) for item in shapes]
+    return np.array([*forms, NO_SHAPE], dtype=np.int32)
+
+
+def _at(values: Sequence[str], code: int) -> str:
+    return values[code] if code >= 0 else ""
+
+
+def _distinct(marked: BoolArray, columns: Sequence[Int32Array]) -> Iterator[Int64Array]:
+    """Groups of rows that are equal in every column."""
+    chosen = np.flatnonzero(marked)
+    if not len(chosen):
+        return
+    combined = np.zeros(len(chosen), dtype=np.int64)
+    for column in columns:
+        part = column[chosen].astype(np.int64) + 1
+        combined = combined * (int(part.max()) + 1) + part
+        _, combined = np.unique(combined, return_inverse=True)
+    by_group = np.argsort(combined, kind="stable")
+    cuts = np.flatnonzero(np.diff(combined[by_group])) + 1
+    yield from np.split(chosen[by_group], cuts)

@@ -1,0 +1,1 @@
+"""One bad trace shape a module; none imports another."""

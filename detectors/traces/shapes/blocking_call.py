@@ -1,0 +1,112 @@
+"""A remote call that a buyer waits for without need."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from detectors.finding import Finding
+from detectors.settings import require
+from detectors.traces.detector import DetectorResult
+from detectors.traces.frame import SpanFrame
+from detectors.traces.gates import Gate, GateName, NotReported, first_closed, refuse
+from detectors.traces.report import Report, request_seconds, span_finding
+from detectors.traces.shape import Category
+from detectors.traces.trace import NANOSECONDS, Trace
+from store.model import BoolArray
+
+_MS = 1_000_000
+_AUTHORISATION = re.compile(r"authori[sz]|charge|payment|/pay\b|capture|3ds", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockingCallSettings:
+    """Which routes must not wait, and for how long.
+
+    Attributes:
+        routes: A route that has one of these words in it must not wait.
+        min_ms: Least time on the critical path.
+        min_share: Least part of the request, from 0 to 1.
+        expected: A call whose shape has one of these words in it may block (payment by default).
+    """
+
+    routes: tuple[str, ...] = ("checkout", "payment", "order")
+    min_ms: float = 300.0
+    min_share: float = 0.3
+    expected: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        require(bool(self.routes), "routes", "at least one word", self.routes)
+        require(self.min_ms > 0, "min_ms", "above 0", self.min_ms)
+        require(0 <= self.min_share < 1, "min_share", "from 0 to below 1", self.min_share)
+
+
+@dataclass(frozen=True)
+class BlockingCall:
+    """A synchronous call on the critical path of a route that must not wait for it.
+
+    Maths: `wasted` is the call's time on the critical path.
+
+    Parameters: `BlockingCallSettings`.
+
+    Example: the order route waits 800 ms for the mail provider. Not reported: the authorisation of
+    the payment, which is expected to block.
+
+    Reference: the definition in `docs/detectors.md`.
+    """
+
+    settings: BlockingCallSettings = field(default_factory=BlockingCallSettings)
+
+    kinds: ClassVar[tuple[str, ...]] = ("blocking_call",)
+
+    def candidates(self, frame: SpanFrame) -> BoolArray:
+        calls: BoolArray = (frame.category == Category.CALL) & (
+            frame.duration_ns >= self.settings.min_ms * _MS
+        )
+        return frame.traces_with(calls)
+
+    def detect(self, trace: Trace) -> DetectorResult:
+        findings: list[Finding] = []
+        refused: list[NotReported] = []
+        for span in range(trace.n):
+            if trace.category[span] != Category.CALL:
+                continue
+            if trace.duration_ns(span) < self.settings.min_ms * _MS:
+                continue
+            closed = first_closed(self._gates(trace, span))
+            if closed is None:
+                findings.append(self._finding(trace, span))
+            else:
+                refused.append(refuse(self.kinds[0], trace.shape(span).text, closed))
+        return DetectorResult(tuple(findings), tuple(refused))
+
+    def _gates(self, trace: Trace, span: int) -> Iterator[Gate]:
+        route = trace.route(span).lower()
+        critical = float(any(word in route for word in self.settings.routes))
+        yield Gate(GateName.ROUTE_MAY_WAIT, critical, 1)
+        text = trace.shape(span).text
+        expected = bool(_AUTHORISATION.search(text)) or any(
+            word in text for word in self.settings.expected
+        )
+        yield Gate(GateName.EXPECTED_TO_BLOCK, float(expected), 1, below=True)
+        path_ns = trace.on_critical_path_ns([span])
+        yield Gate(GateName.OFF_CRITICAL_PATH, path_ns / _MS, self.settings.min_ms)
+        request_s = request_seconds(trace, span)
+        share = path_ns / NANOSECONDS / request_s if request_s > 0 else 0.0
+        yield Gate(GateName.MIN_SHARE, share, self.settings.min_share)
+
+    def _finding(self, trace: Trace, span: int) -> Finding:
+        text = trace.shape(span).text
+        path_s = trace.on_critical_path_ns([span]) / NANOSECONDS
+        report = Report(
+            kind=self.kinds[0],
+            title=f"{{route}} waits {path_s * 1_000:.0f} ms for {text[:80]}",
+            shape=text,
+            fix=f"Do it after the answer: hand {text[:80]} to a task queue (Celery, an outbox "
+            f"table), or give it a timeout and an answer without it.",
+            wasted_s=path_s,
+            confidence=0.8,
+        )
+        return span_finding(trace, [span], report)

@@ -1,0 +1,149 @@
+"""Many requests that miss one key and all compute its value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from detectors.finding import Finding
+from detectors.fingerprint import fingerprint
+from detectors.settings import require
+from detectors.traces.detector import DetectorResult
+from detectors.traces.frame import SpanFrame
+from detectors.traces.report import Report, span_finding
+from detectors.traces.shape import Category
+from detectors.traces.trace import NANOSECONDS, Trace
+from store.model import BoolArray
+
+_MS = 1_000_000
+_SETS = frozenset({"SET", "SETEX", "PSETEX", "SETNX", "ADD", "HSET"})
+_HIT_ATTRIBUTES = ("cache.hit", "db.cache.hit", "cache_hit")
+_KEY_ATTRIBUTES = ("cache.key", "db.redis.key", "cache_key")
+_FIX = (
+    "Let one request compute and the others wait or take the old value: a lock around the miss "
+    "(cache.add as a lock), stale-while-revalidate, and timeouts with jitter."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStampedeSettings:
+    """When misses are a stampede.
+
+    Attributes:
+        min_traces: So many traces must miss the same key …
+        within_ms: … within this time …
+        min_ms: … and then run a query or call that takes at least this long.
+    """
+
+    min_traces: int = 5
+    within_ms: int = 2_000
+    min_ms: float = 20.0
+
+    def __post_init__(self) -> None:
+        require(self.min_traces >= 2, "min_traces", "2 or more", self.min_traces)
+        require(0 < self.within_ms <= 30_000, "within_ms", "1 to 30000", self.within_ms)
+        require(self.min_ms > 0, "min_ms", "above 0", self.min_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class _Miss:
+    get: int
+    work: int
+    key: str
+
+
+@dataclass(frozen=True)
+class CacheStampede:
+    """Within `within_ms`, `min_traces` traces miss one key and run the same expensive work for it.
+
+    Maths: a get is a miss when its span says so, or when the key is set later in the same request.
+    The work is the longest query or call between the get and the set. Of n traces n - 1 were for
+    nothing, so each wastes nearly its own work.
+
+    Parameters: `CacheStampedeSettings`.
+
+    Example: `home:teaser` expires at the top of the hour; 40 requests run the same 300 ms query.
+
+    Reference: A. Vattani et al., "Optimal probabilistic cache stampede prevention", VLDB 2015.
+    """
+
+    settings: CacheStampedeSettings = field(default_factory=CacheStampedeSettings)
+
+    kinds: ClassVar[tuple[str, ...]] = ("cache_stampede",)
+
+    def candidates(self, frame: SpanFrame) -> BoolArray:
+        caches: BoolArray = frame.category == Category.CACHE
+        working = (frame.category == Category.QUERY) | (frame.category == Category.CALL)
+        long_work: BoolArray = working & (frame.duration_ns >= self.settings.min_ms * _MS)
+        return frame.traces_with(caches) & frame.traces_with(long_work)
+
+    def detect(self, trace: Trace) -> DetectorResult:
+        found: dict[str, Finding] = {}
+        for miss in self._misses(trace):
+            finding = self._finding(trace, miss)
+            found.setdefault(finding.fingerprint, finding)
+        return DetectorResult(tuple(found.values()))
+
+    def _misses(self, trace: Trace) -> Iterator[_Miss]:
+        for get in range(trace.n):
+            if trace.category[get] != Category.CACHE or trace.shape(get).operation != "GET":
+                continue
+            key = _key(trace, get)
+            until = _missed_until(trace, get, key)
+            if not key or until is None:
+                continue
+            work = self._work(trace, get, until)
+            if work is not None:
+                yield _Miss(get, work, key)
+
+    def _work(self, trace: Trace, get: int, until_ns: int) -> int | None:
+        """The longest query or call between the miss and the set."""
+        kinds = (Category.QUERY, Category.CALL)
+        chosen = [
+            span
+            for span in range(trace.n)
+            if trace.category[span] in kinds
+            and trace.service[span] == trace.service[get]
+            and trace.end_ns[get] <= trace.start_ns[span] < until_ns
+            and trace.duration_ns(span) >= self.settings.min_ms * _MS
+        ]
+        return max(chosen, key=lambda span: (trace.duration_ns(span), -span), default=None)
+
+    def _finding(self, trace: Trace, miss: _Miss) -> Finding:
+        pattern, work = trace.shape(miss.get).table, trace.shape(miss.work).text
+        report = Report(
+            kind=self.kinds[0],
+            title=f"Cache stampede on {pattern}: every miss runs {work[:80]}",
+            shape=f"{pattern} | {work}",
+            fix=_FIX,
+            wasted_s=trace.duration_ns(miss.work) / NANOSECONDS,
+            statements=(trace.shape(miss.get).text, work),
+            confidence=0.85,
+            detail={
+                "needs_traces": self.settings.min_traces,
+                "within_ms": self.settings.within_ms,
+                "together": fingerprint("", trace.service_name(miss.get), "", miss.key, work),
+            },
+        )
+        return span_finding(trace, [miss.work, miss.get], report)
+
+
+def _key(trace: Trace, span: int) -> str:
+    known = trace.shape(span).key
+    if known is not None:
+        return known
+    attributes = trace.attributes(span)
+    return next((str(attributes[name]) for name in _KEY_ATTRIBUTES if attributes.get(name)), "")
+
+
+def _missed_until(trace: Trace, get: int, key: str) -> int | None:
+    """When the missed key was set again; the end of the trace where only the miss is known."""
+    for span in range(trace.n):
+        later = trace.start_ns[span] >= trace.end_ns[get]
+        sets = later and trace.category[span] == Category.CACHE
+        if sets and trace.shape(span).operation in _SETS and _key(trace, span) == key:
+            return trace.start_ns[span]
+    attributes = trace.attributes(get)
+    told = [attributes[name] for name in _HIT_ATTRIBUTES if name in attributes]
+    return max(trace.end_ns) if told and told[0] in {False, "false"} else None

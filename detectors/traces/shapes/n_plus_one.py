@@ -1,0 +1,237 @@
+"""Loops of queries, calls and cache commands: the N+1 family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from statistics import median
+from typing import ClassVar
+
+import numpy as np
+
+from detectors.finding import Evidence, Finding, Impact, Priority
+from detectors.fingerprint import fingerprint
+from detectors.impact import batched_seconds
+from detectors.settings import LoopSettings
+from detectors.traces import loops
+from detectors.traces.advice import loop_fix, loop_title
+from detectors.traces.detector import DetectorResult
+from detectors.traces.frame import SERVER, SpanFrame
+from detectors.traces.gates import Gate, GateName, NotReported, first_closed, refuse
+from detectors.traces.loops import Group
+from detectors.traces.shape import Category
+from detectors.traces.trace import NANOSECONDS, Trace
+from store.model import BoolArray
+
+_KIND_OF = {
+    Category.QUERY: "n_plus_one_query",
+    Category.CALL: "n_plus_one_call",
+    Category.CACHE: "n_plus_one_cache",
+}
+_MAX_SPAN_IDS = 50
+_MAX_STATEMENTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class NPlusOneSettings:
+    """The loop settings of each kind of the family."""
+
+    n_plus_one_query: LoopSettings = field(default_factory=lambda: LoopSettings(min_union_ms=0.5))
+    n_plus_one_call: LoopSettings = field(default_factory=lambda: LoopSettings(min_union_ms=5.0))
+    n_plus_one_cache: LoopSettings = field(default_factory=lambda: LoopSettings(min_repetitions=10))
+    repeated_query: LoopSettings = field(default_factory=LoopSettings)
+    paginated_loop: LoopSettings = field(default_factory=lambda: LoopSettings(min_union_ms=20.0))
+
+    def of(self, kind: str) -> LoopSettings:
+        settings: LoopSettings = getattr(self, kind)
+        return settings
+
+    @property
+    def fewest(self) -> int:
+        return min(self.of(kind).min_repetitions for kind in NPlusOne.kinds)
+
+
+@dataclass(frozen=True)
+class NPlusOne:
+    """One shape again and again within one request.
+
+    Maths: N repeats of one shape; `path` is the time that they cover on the critical path, plus
+    the client's own time between two queries or calls (at most 0.5 ms each), `batched = turn *
+    (1 + 0.05 (N - 1))` the cost of one batch, `wasted = path - batched`. Same key: `batched` is
+    one repeat.
+
+    Parameters: `LoopSettings` of each kind.
+
+    Example: `SELECT … FROM category WHERE id = %s` 24 times under `GET products/` gives one
+    `n_plus_one_query`; the same text 24 times with `id = 7` gives one `repeated_query`; with a
+    moving OFFSET one `paginated_loop`; a call of the stock service per cart item one
+    `n_plus_one_call` whose evidence lists the callee's queries.
+
+    Reference: Sentry's N+1 detectors (its bar: 5 repeats, 50 ms); here order, wrapper spans,
+    parallelism and service boundaries do not matter.
+    """
+
+    settings: NPlusOneSettings = field(default_factory=NPlusOneSettings)
+
+    kinds: ClassVar[tuple[str, ...]] = (
+        "n_plus_one_query",
+        "n_plus_one_call",
+        "n_plus_one_cache",
+        "repeated_query",
+        "paginated_loop",
+    )
+
+    def candidates(self, frame: SpanFrame) -> BoolArray:
+        fewest = self.settings.fewest
+        loopable = (frame.category >= Category.QUERY) & (frame.category <= Category.CALL)
+        served = (frame.kind == SERVER) & (frame.parent_key >= 0)
+        compressed = loopable & frame.multiple
+        found: BoolArray = np.logical_or.reduce(
+            [
+                frame.traces_repeating(loopable, fewest),
+                frame.traces_with(served, fewest),
+                frame.traces_with(compressed),
+            ]
+        )
+        return found
+
+    def detect(self, trace: Trace) -> DetectorResult:
+        groups = loops.groups(trace)
+        passed: list[Group] = []
+        refused: list[NotReported] = []
+        for group in groups:
+            kind = _kind(trace, group)
+            closed = first_closed(self._gates(trace, group, kind))
+            if closed is None:
+                passed.append(group)
+            else:
+                refused.append(refuse(kind, group.shape.text, closed))
+        merged = loops.merge_turns(trace, passed)
+        findings = (_finding(trace, group, _kind(trace, group)) for group in merged)
+        return DetectorResult(tuple(findings), tuple(refused))
+
+    def _gates(self, trace: Trace, group: Group, kind: str) -> Iterator[Gate]:
+        settings = self.settings.of(kind)
+        if group.retries:
+            least = settings.min_repetitions
+            yield Gate(GateName.RETRIES, group.count, least)
+        if group.batched and group.count < settings.min_repetitions:
+            yield Gate(GateName.ALREADY_BATCHED, group.batched, 1, below=True)
+        yield Gate(GateName.MIN_REPETITIONS, group.count, settings.min_repetitions)
+        sizes = loops.median_list_size(trace, group)
+        yield Gate(GateName.ALREADY_BATCHED, sizes, settings.chunk_min_size, below=True)
+        union_s = trace.union_ns(group.spans) / NANOSECONDS
+        yield Gate(GateName.MIN_UNION_TIME, union_s * 1_000, settings.min_union_ms)
+        request_s = _request_s(trace, group)
+        if request_s > 0:
+            cost_s = union_s + loops.client_ns(trace, group) / NANOSECONDS
+            yield Gate(GateName.MIN_SHARE, cost_s / request_s, settings.min_share)
+        partitioned = group.shape.column in settings.partition_columns
+        yield Gate(GateName.PARTITION_LOOP, float(partitioned), 1, below=True)
+        spread = loops.namespaces(trace, group)
+        yield Gate(GateName.PARTITION_LOOP, spread, max(2.0, 0.8 * len(group.spans)), below=True)
+        scattered = loops.scattered_names(trace, group)
+        yield Gate(GateName.SCATTERED, scattered, 2, below=True)
+
+
+def _kind(trace: Trace, group: Group) -> str:
+    shape = group.shape
+    keys = loops.distinct_keys(trace, group)
+    by_offset = shape.paginated and (keys is None or keys == 1)
+    by_key = shape.paginated and not shape.offset and "OFFSET" not in shape.text.upper()
+    if by_offset or by_key or _moving_keyset(shape.text, paginated=shape.paginated):
+        return "paginated_loop"
+    if keys == 1 and group.count == len(group.spans) and shape.category != Category.CALL:
+        return "repeated_query"
+    return _KIND_OF[shape.category]
+
+
+def _moving_keyset(text: str, *, paginated: bool) -> bool:
+    upper = text.upper()
+    return paginated and "OFFSET" not in upper and "LIMIT" in upper
+
+
+def _request_s(trace: Trace, group: Group) -> float:
+    if group.entry < 0:
+        return 0.0
+    return trace.duration_ns(group.entry) / NANOSECONDS
+
+
+def _wasted_s(trace: Trace, group: Group, kind: str) -> float:
+    spans = group.spans
+    path = trace.on_critical_path_ns(spans) if trace.complete else trace.union_ns(spans)
+    between = loops.client_ns(trace, group)
+    cost_s = (path + between) / NANOSECONDS
+    durations = [trace.duration_ns(span) / NANOSECONDS for span in spans]
+    turn_s = between / NANOSECONDS / max(len(spans) - 1, 1)
+    if kind == "repeated_query":
+        return max(0.0, cost_s - max(durations) - turn_s)
+    single = (median(durations) + turn_s) * len(spans) / max(group.count, len(spans))
+    return max(0.0, cost_s - batched_seconds(single, group.count))
+
+
+def _finding(trace: Trace, group: Group, kind: str) -> Finding:
+    spans = group.spans
+    caller = spans[0] if trace.category[spans[0]] != Category.OTHER else trace.parent[spans[0]]
+    owner = caller if caller >= 0 else spans[0]
+    service, route = trace.service_name(owner), trace.route(owner)
+    code = trace.code(spans[0])
+    function = code.function if code is not None and not code.inferred else ""
+    complete = trace.complete and group.entry >= 0
+    wasted_s = _wasted_s(trace, group, kind)
+    wasted_s += sum(
+        _wasted_s(trace, item, _KIND_OF[item.shape.category]) for item in group.followers
+    )
+    request_s = _request_s(trace, group)
+    first = min(trace.start_ns[span] for span in spans)
+    last = max(trace.end_ns[span] for span in spans)
+    detail: dict[str, float | str] = {
+        "request_seconds": round(request_s, 6),
+        "wasted_share": round(min(1.0, wasted_s / request_s), 4) if request_s > 0 else 0.0,
+        "union_seconds": round(trace.union_ns(spans) / NANOSECONDS, 6),
+    }
+    parent = trace.span_id(group.anchor) if group.anchor >= 0 else trace.parent_span_id(spans[0])
+    return Finding(
+        fingerprint=fingerprint(kind, service, route, group.shape.text, function),
+        kind=kind,
+        priority=Priority.P2,
+        title=loop_title(kind, group.count, group.shape, route, complete=complete),
+        service=service,
+        route=route,
+        first_seen_ms=first // 1_000_000,
+        last_seen_ms=last // 1_000_000,
+        evidence=Evidence(
+            trace_id=trace.trace_id,
+            parent_span_id=parent,
+            span_ids=tuple(trace.span_id(span) for span in spans[:_MAX_SPAN_IDS]),
+            statement=group.shape.text,
+            statements=_statements(trace, group),
+            repetitions=group.count,
+            code=code,
+            detail=detail,
+        ),
+        impact=Impact(wasted_seconds_per_request=wasted_s),
+        fix=loop_fix(kind, group.shape, count=group.count),
+        confidence=0.95 if complete else 0.6,
+        complete=complete,
+    )
+
+
+def _statements(trace: Trace, group: Group) -> tuple[str, ...]:
+    """The loop's own statement, those of the same turn, and what the callee ran for each turn."""
+    texts = [group.shape.text, *(item.shape.text for item in group.followers)]
+    if group.shape.category == Category.CALL:
+        below: dict[str, int] = {}
+        work = [child for span in group.spans for child in trace.children[span]]
+        if trace.category[group.spans[0]] == Category.OTHER:
+            work = list(group.spans)
+        while work:
+            span = work.pop()
+            work.extend(trace.children[span])
+            if trace.category[span] in {Category.QUERY, Category.CACHE, Category.CALL}:
+                text = f"{trace.service_name(span)}: {trace.shape(span).text}"
+                below[text] = below.get(text, 0) + 1
+        texts.extend(
+            f"{text} ({count} times)" for text, count in sorted(below.items()) if count > 1
+        )
+    return tuple(dict.fromkeys(texts))[:_MAX_STATEMENTS]

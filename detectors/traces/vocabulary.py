@@ -1,0 +1,32 @@
+"""Words of the protocols: which commands read, wait, control, or take many keys."""
+
+from __future__ import annotations
+
+# fmt: off
+CACHE_SYSTEMS = frozenset({"redis", "memcached", "valkey", "keydb", "dragonfly"})
+DOCUMENT_SYSTEMS = frozenset({"mongodb", "elasticsearch", "opensearch", "dynamodb", "couchdb"})
+
+READS = frozenset({
+    "SELECT", "WITH", "SHOW", "VALUES", "TABLE", "GET", "MGET", "HGET", "HMGET", "HGETALL",
+    "EXISTS", "TTL", "SMEMBERS", "ZRANGE", "LRANGE", "HEAD", "FIND", "SEARCH", "AGGREGATE",
+})
+SQL_CONTROL = frozenset({
+    "BEGIN", "START", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "SET", "PRAGMA", "USE",
+    "CONNECT", "DISCONNECT", "PING", "AUTH", "SELECT_DB", "HELLO", "CLIENT", "DISCARD", "RESET",
+    "DEALLOCATE", "PREPARE", "CLOSE", "QUIT", "END",
+})
+# Redis speaks some of these words itself: SET writes a key there and is no control.
+CACHE_CONTROL = frozenset({
+    "AUTH", "HELLO", "CLIENT", "PING", "SELECT", "QUIT", "RESET", "MULTI", "EXEC", "DISCARD",
+    "WATCH", "UNWATCH", "INFO", "CONNECT",
+})
+BLOCKING_COMMANDS = frozenset({
+    "BLPOP", "BRPOP", "BRPOPLPUSH", "BLMOVE", "BLMPOP", "BZPOPMIN", "BZPOPMAX", "BZMPOP",
+    "SUBSCRIBE", "PSUBSCRIBE", "WAIT", "WAITAOF", "MONITOR",
+})
+KEY_MANY_COMMANDS = frozenset({"HMGET", "SADD", "ZADD", "HMSET", "LPUSH", "RPUSH"})
+MANY_KEY_COMMANDS = KEY_MANY_COMMANDS | {"MGET", "DEL", "UNLINK", "EXISTS", "TOUCH"}
+PAGE_PARAMETERS = frozenset({
+    "page", "offset", "cursor", "after", "before", "start", "skip", "page_token", "p",
+})
+# fmt: on

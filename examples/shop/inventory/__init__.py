@@ -1,0 +1,1 @@
+"""The inventory service: its own process, its own database."""

@@ -1,0 +1,1 @@
+"""The demo shop: a small Django shop on its ORM, watched by Warroom."""

@@ -1,0 +1,17 @@
+"""The embedded store: telemetry in one DuckDB file."""
+
+from store.backends.duckdb.limits import StoreLimits
+from store.backends.duckdb.recovery import Found, Recovery
+from store.backends.duckdb.retention import Retained
+from store.backends.duckdb.store import DuckDBStore, StoreStats
+from store.backends.duckdb.warm import warm_kernels
+
+__all__ = [
+    "DuckDBStore",
+    "Found",
+    "Recovery",
+    "Retained",
+    "StoreLimits",
+    "StoreStats",
+    "warm_kernels",
+]

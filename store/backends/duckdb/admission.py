@@ -1,0 +1,119 @@
+"""What may enter the queue: shapes, types, and the bounds on series and their labels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from store.backends.duckdb import events, spans
+from store.backends.duckdb.ingest import too_many_series
+from store.backends.duckdb.limits import StoreLimits
+from store.backends.duckdb.series_index import SeriesIndex
+from store.errors import BadInput, LimitExceeded
+from store.model import Batch, EventBatch, Labels, SampleBatch, SpanBatch
+
+_BYTES_A_SAMPLE = 20
+_BYTES_A_SERIES = 64
+_MOST_HELP = 4096
+
+
+class Admission:
+    """Checks a batch before it is queued, on the caller's thread."""
+
+    def __init__(self, index: SeriesIndex, limits: StoreLimits) -> None:
+        self._index = index
+        self._limits = limits
+
+    def check(self, batch: Batch) -> tuple[Batch, LimitExceeded | None]:
+        """The batch in canonical form, and what had to be left out of it.
+
+        Raises:
+            BadInput: Columns do not fit together.
+            LimitExceeded: A label is too long, or a series has too many.
+        """
+        match batch:
+            case SpanBatch():
+                return SpanBatch(spans.checked(batch.table)), None
+            case EventBatch():
+                return EventBatch(events.checked(batch.table)), None
+            case SampleBatch():
+                return self._samples(_checked_columns(batch))
+
+    def _samples(self, batch: SampleBatch) -> tuple[SampleBatch, LimitExceeded | None]:
+        unknown = self._index.unknown(batch.series)
+        unknown += self._index.unknown(exemplar.series for exemplar in batch.exemplars)
+        for labels in unknown:
+            self._check_labels(labels)
+        for exemplar in batch.exemplars:
+            self._check_labels(exemplar.labels)
+        if len(self._index) + len(set(unknown)) <= self._limits.max_series:
+            return batch, None
+        return self._known_part(batch, set(unknown)), too_many_series(self._limits.max_series)
+
+    def _known_part(self, batch: SampleBatch, unknown: set[Labels]) -> SampleBatch:
+        """Without new series: a flood of new ones must not blind the known ones."""
+        known = np.fromiter((s not in unknown for s in batch.series), np.bool_, len(batch.series))
+        keep = known[batch.series_index]
+        place = np.cumsum(known, dtype=np.int32) - np.int32(1)
+        return replace(
+            batch,
+            series=tuple(labels for labels in batch.series if labels not in unknown),
+            series_index=place[batch.series_index[keep]],
+            ts_ms=batch.ts_ms[keep],
+            values=batch.values[keep],
+            exemplars=tuple(e for e in batch.exemplars if e.series not in unknown),
+        )
+
+    def _check_labels(self, labels: Labels) -> None:
+        limits = self._limits
+        if len(labels) > limits.max_labels_per_series:
+            raise LimitExceeded(
+                f"a series of {labels.metric!r} has {len(labels)} labels,"
+                f" {limits.max_labels_per_series} are allowed",
+                reason="max_labels_per_series",
+                hint="drop labels at the source",
+            )
+        for name, value in labels.pairs:
+            _check_length(name, limits.max_label_name_bytes, f"label name {name[:40]!r}")
+            if len(value) * 4 > limits.max_label_value_bytes or not value.isascii():
+                what = f"the value of the label {name!r}"
+                _check_length(value, limits.max_label_value_bytes, what)
+            if not name:
+                raise BadInput(f"a series of {labels.metric!r} has a label without a name")
+
+
+def _check_length(text: str, most: int, what: str) -> None:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as exc:
+        raise BadInput(f"{what} is not valid Unicode") from exc
+    if size > most:
+        raise LimitExceeded(
+            f"{what} is {size} bytes long, {most} are allowed",
+            reason="label_too_long",
+            hint="shorten or drop the label at the source",
+        )
+
+
+def _checked_columns(batch: SampleBatch) -> SampleBatch:
+    rows = len(batch.ts_ms)
+    if not (len(batch.series_index) == len(batch.values) == rows):
+        raise BadInput("the columns of the sample batch differ in length")
+    index = np.ascontiguousarray(batch.series_index, dtype=np.int32)
+    if rows and not 0 <= int(index.min()) <= int(index.max()) < len(batch.series):
+        raise BadInput("a sample of the batch points to a series that the batch does not have")
+    return replace(
+        batch,
+        series_index=index,
+        ts_ms=np.ascontiguousarray(batch.ts_ms, dtype=np.int64),
+        values=np.ascontiguousarray(batch.values, dtype=np.float64),
+        metadata=tuple(replace(m, help=m.help[:_MOST_HELP]) for m in batch.metadata),
+    )
+
+
+def size_of(batch: Batch) -> int:
+    """Bytes that a batch holds while it waits, about."""
+    if isinstance(batch, SampleBatch):
+        return _BYTES_A_SAMPLE * len(batch) + _BYTES_A_SERIES * len(batch.series)
+    return int(batch.table.nbytes)

@@ -1,0 +1,182 @@
+"""One DuckDB database: its file lock, its writer connection, and a bounded pool of readers."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from store.backends.duckdb.limits import StoreLimits
+from store.errors import StoreUnavailable
+
+Connection = duckdb.DuckDBPyConnection
+
+
+def unavailable(exc: duckdb.Error, file: str) -> StoreUnavailable:
+    """What a driver error means to a caller, with the file and a remedy."""
+    text = str(exc)
+    lowered = text.lower()
+    if any(word in lowered for word in ("no space", "disk", "file too large", "could not write")):
+        hint = "free space on this disk; writing goes on by itself afterwards"
+    elif any(word in lowered for word in ("permission", "read-only", "read only")):
+        hint = "make the data directory writable for this user"
+    elif any(word in lowered for word in ("checksum", "corrupt", "not a valid duckdb")):
+        hint = "the file is damaged: restore a backup, or restart to set it aside"
+    elif isinstance(exc, duckdb.OutOfMemoryException):
+        hint = "ask for a shorter range or fewer series, or raise the store's memory"
+    else:
+        hint = "see the log; the same request may succeed later"
+    return StoreUnavailable(f"the store {file} failed: {text}", hint=hint)
+
+
+class DirectoryLock:
+    """Holds a lock file beside the database, so that a second process is told who has it."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        try:
+            self._fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as exc:
+            raise StoreUnavailable(
+                f"cannot write in {file.parent}: {exc.strerror}",
+                hint="make the data directory writable for this user, or name another",
+            ) from exc
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            owner = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(self._fd)
+            raise StoreUnavailable(
+                f"{file.parent} is in use by another Warroom (process {owner})",
+                hint="stop that process, or give this one its own data directory",
+            ) from exc
+        with suppress(OSError):  # the name of the owner is a courtesy; a full disk may refuse it
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, str(os.getpid()).encode(), 0)
+
+    def release(self) -> None:
+        os.close(self._fd)
+
+
+class Database:
+    """An open DuckDB file, or one in memory. Reading is safe from any thread.
+
+    A DuckDB connection refuses work while a result of it is unfinished, so each reader borrows a
+    cursor of its own. `writer` belongs to the one writing thread.
+    """
+
+    def __init__(self, file: Path | None, limits: StoreLimits) -> None:
+        self.file = file
+        self.name = str(file) if file is not None else "(in memory)"
+        self._limits = limits
+        self._idle: list[Connection] = []
+        self._guard = threading.Lock()
+        self._slots = threading.BoundedSemaphore(limits.readers)
+        self._generation = 0
+        self._closed = False
+        self.writer = self._connect()
+
+    def _connect(self) -> Connection:
+        config: dict[str, Any] = {
+            "threads": self._limits.threads,
+            "memory_limit": f"{self._limits.memory_bytes}B",
+            # The writer folds the log between rounds, when nobody waits for an acknowledgement.
+            "checkpoint_threshold": "1TB",
+            "preserve_insertion_order": True,
+            "python_enable_replacements": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+        if self.file is not None:
+            config["temp_directory"] = str(self.file.with_name(self.file.name + ".spill"))
+        return duckdb.connect(str(self.file) if self.file else ":memory:", config=config)
+
+    @contextmanager
+    def reader(self) -> Iterator[Connection]:
+        """A cursor of one's own; give back what it answered before leaving."""
+        with self._slots:
+            cursor, generation = self._borrow()
+            try:
+                yield cursor
+            except duckdb.Error as exc:
+                cursor.close()
+                raise unavailable(exc, self.name) from exc
+            except BaseException:
+                cursor.close()
+                raise
+            with self._guard:
+                if generation == self._generation and not self._closed:
+                    self._idle.append(cursor)
+                    return
+            cursor.close()
+
+    def _borrow(self) -> tuple[Connection, int]:
+        with self._guard:
+            if self._closed:
+                raise StoreUnavailable("the store is closed")
+            if self._idle:
+                return self._idle.pop(), self._generation
+            try:
+                return self.writer.cursor(), self._generation
+            except duckdb.Error as exc:
+                raise unavailable(exc, self.name) from exc
+
+    def table(self, query: str, params: list[Any] | None = None) -> pa.Table:
+        """The answer of one query as Arrow."""
+        with self.reader() as cursor:
+            return arrow(cursor, query, params or [])
+
+    def reopen(self) -> None:
+        """Connect again after an error that invalidated the database in this process."""
+        if self.file is None:
+            return
+        with self._guard:
+            self._drop()
+            self.writer = self._connect()
+
+    def _drop(self) -> None:
+        self._generation += 1
+        for cursor in self._idle:
+            cursor.close()
+        self._idle.clear()
+        with suppress(duckdb.Error):
+            self.writer.close()
+
+    def close(self) -> None:
+        with self._guard:
+            if not self._closed:
+                self._closed = True
+                self._drop()
+
+    def wal_bytes(self) -> int:
+        """Size of the write-ahead log."""
+        if self.file is None:
+            return 0
+        try:
+            return wal_of(self.file).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def disk_bytes(self) -> int:
+        """Size of the file and its log."""
+        if self.file is None:
+            return 0
+        return self.wal_bytes() + self.file.stat().st_size
+
+
+def arrow(connection: Connection, query: str, params: list[Any]) -> pa.Table:
+    """The answer of one query as Arrow, without a copy."""
+    table: pa.Table = connection.sql(query, params=params).to_arrow_table()
+    return table
+
+
+def wal_of(file: Path) -> Path:
+    """DuckDB's write-ahead log of a database file."""
+    return file.with_name(file.name + ".wal")

@@ -1,0 +1,250 @@
+"""Which series exist, in memory: labels to id, and postings from label pairs to ids.
+
+Ids ascend and are never given twice, so every posting list is sorted by construction.
+"""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import re2
+
+from store.errors import QueryError
+from store.model import Int32Array, Labels, Matcher, MatchOp
+
+_CACHED_SELECTIONS = 4096
+_MOST_TO_EXTEND = 2048
+
+Predicate = Callable[[str], bool]
+
+
+class SeriesIndex:
+    """Maps labels to ids and matchers to ids. Safe to call from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._ids: dict[Labels, int] = {}
+        self._labels: list[Labels | None] = []
+        self._postings: dict[str, dict[str, array[int]]] = {}
+        self._selections: OrderedDict[tuple[Matcher, ...], tuple[int, Int32Array]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @property
+    def next_id(self) -> int:
+        """The id that the next new series gets."""
+        return len(self._labels)
+
+    def skip_to(self, next_id: int) -> None:
+        """Never give an id below this one again."""
+        with self._lock:
+            self._labels.extend([None] * (next_id - len(self._labels)))
+
+    def id_of(self, labels: Labels) -> int | None:
+        return self._ids.get(labels)
+
+    def ids_of(self, series: Sequence[Labels]) -> Int32Array | None:
+        """Their ids in order, or None when one has none yet."""
+        found = list(map(self._ids.get, series))
+        return None if None in found else np.array(found, dtype=np.int32)
+
+    def labels_of(self, ids: Iterable[int]) -> list[Labels]:
+        """Labels by id; ids that are gone are left out."""
+        known = self._labels
+        return [labels for place in ids if (labels := known[place]) is not None]
+
+    def unknown(self, series: Iterable[Labels]) -> list[Labels]:
+        """Those that have no id yet."""
+        known = self._ids
+        return [labels for labels in series if labels not in known]
+
+    def add(self, new: Sequence[tuple[int, Labels]]) -> None:
+        """Add series with ids ascending from `next_id`."""
+        with self._lock:
+            for place, labels in new:
+                if place > len(self._labels):
+                    self.skip_to(place)
+                # The caller's own object: a collector that keeps it finds it again by identity.
+                self._labels.append(labels)
+                self._ids[labels] = place
+                for name, value in labels.pairs:
+                    values = self._postings.get(name)
+                    if values is None:
+                        values = self._postings[name] = {}
+                    ids = values.get(value)
+                    if ids is None:
+                        ids = values[value] = array("i")
+                    ids.append(place)
+
+    def remove(self, ids: Iterable[int]) -> None:
+        gone = set(ids)
+        with self._lock:
+            touched: set[tuple[str, str]] = set()
+            for place in gone:
+                labels = self._labels[place]
+                if labels is None:
+                    continue
+                touched.update(labels.pairs)
+                del self._ids[labels]
+                self._labels[place] = None
+            for name, value in touched:
+                self._shrink(name, value, gone)
+            self._selections.clear()
+
+    def _shrink(self, name: str, value: str, gone: set[int]) -> None:
+        values = self._postings[name]
+        kept = array("i", (place for place in values[value] if place not in gone))
+        if kept:
+            values[value] = kept
+            return
+        del values[value]
+        if not values:
+            del self._postings[name]
+
+    def select(self, matchers: Sequence[Matcher]) -> Int32Array:
+        """Ids of the series that pass every matcher, ascending.
+
+        Raises:
+            QueryError: A regular expression is not valid RE2.
+        """
+        key = tuple(matchers)
+        with self._lock:
+            seen = self._selections.get(key)
+            now = len(self._labels)
+            if seen is not None and now - seen[0] <= _MOST_TO_EXTEND:
+                ids = self._extended(key, *seen) if now > seen[0] else seen[1]
+            else:
+                ids = self._search(key)
+            self._selections[key] = (now, ids)
+            self._selections.move_to_end(key)
+            if len(self._selections) > _CACHED_SELECTIONS:
+                self._selections.popitem(last=False)
+            return ids
+
+    def _extended(self, key: tuple[Matcher, ...], since: int, ids: Int32Array) -> Int32Array:
+        tests = [(matcher.name, predicate(matcher)) for matcher in key]
+        fresh = [
+            place
+            for place in range(since, len(self._labels))
+            if (labels := self._labels[place]) is not None
+            and all(test(labels.get(name)) for name, test in tests)
+        ]
+        return np.concatenate([ids, np.asarray(fresh, dtype=np.int32)]) if fresh else ids
+
+    def _search(self, key: tuple[Matcher, ...]) -> Int32Array:
+        inside: list[Int32Array] = []
+        outside: list[Int32Array] = []
+        for matcher in sorted(key, key=lambda matcher: matcher.op is not MatchOp.EQUAL):
+            ids, excluded = self._postings_of(matcher)
+            (outside if excluded else inside).append(ids)
+        inside.sort(key=len)
+        found = inside[0] if inside else self._all()
+        for ids in inside[1:]:
+            found = np.intersect1d(found, ids, assume_unique=True)
+        for ids in outside:
+            found = np.setdiff1d(found, ids, assume_unique=True)
+        return found
+
+    def _postings_of(self, matcher: Matcher) -> tuple[Int32Array, bool]:
+        """Ids to keep, or (True) ids to leave out.
+
+        A matcher that passes the empty string passes every series without the label, so then the
+        ids that fail are the short answer.
+        """
+        values = self._postings.get(matcher.name, {})
+        if matcher.op is MatchOp.EQUAL and matcher.value:
+            return _union([values[matcher.value]] if matcher.value in values else []), False
+        if matcher.op is MatchOp.NOT_EQUAL and matcher.value:
+            return _union([values[matcher.value]] if matcher.value in values else []), True
+        test = predicate(matcher)
+        passes_absent = test("")
+        lists = [ids for value, ids in values.items() if test(value) is not passes_absent]
+        return _union(lists), passes_absent
+
+    def _all(self) -> Int32Array:
+        return np.sort(np.fromiter(self._ids.values(), dtype=np.int32, count=len(self._ids)))
+
+    def values_of(self, name: str, ids: Int32Array | None) -> list[str]:
+        """Values that a label has among these ids, or among all; sorted."""
+        with self._lock:
+            values = self._postings.get(name, {})
+            if ids is None:
+                return sorted(values)
+            found = {labels.get(name) for labels in self.labels_of(ids.tolist())}
+        return sorted(found - {""})
+
+    def names_of(self, ids: Int32Array) -> list[str]:
+        """Label names among these ids, sorted."""
+        found: set[str] = set()
+        with self._lock:
+            for labels in self.labels_of(ids.tolist()):
+                found.update(name for name, _ in labels.pairs)
+        return sorted(found)
+
+    def cardinality(self, limit: int) -> dict[str, list[tuple[str, int]]]:
+        """Largest metrics, labels and label pairs: `status/tsdb` in Prometheus."""
+        with self._lock:
+            metrics = [(v, len(ids)) for v, ids in self._postings.get("__name__", {}).items()]
+            names = [(name, len(values)) for name, values in self._postings.items()]
+            pairs = [
+                (f"{name}={value}", len(ids))
+                for name, values in self._postings.items()
+                for value, ids in values.items()
+            ]
+        return {
+            "seriesCountByMetricName": _largest(metrics, limit),
+            "labelValueCountByLabelName": _largest(names, limit),
+            "seriesCountByLabelValuePair": _largest(pairs, limit),
+        }
+
+
+def _largest(counts: list[tuple[str, int]], limit: int) -> list[tuple[str, int]]:
+    return sorted(counts, key=lambda count: (-count[1], count[0]))[:limit]
+
+
+def _union(lists: Sequence[array[int]]) -> Int32Array:
+    if not lists:
+        return np.empty(0, dtype=np.int32)
+    merged = np.concatenate([np.array(ids, dtype=np.int32) for ids in lists])
+    if len(lists) > 1:
+        merged.sort()  # a series has one value a label: the lists are disjoint
+    return merged
+
+
+def predicate(matcher: Matcher) -> Predicate:
+    """A test of a label's value; an absent label is the empty string.
+
+    Raises:
+        QueryError: The regular expression is not valid RE2.
+    """
+    wanted = matcher.value
+    match matcher.op:
+        case MatchOp.EQUAL:
+            return lambda value: value == wanted
+        case MatchOp.NOT_EQUAL:
+            return lambda value: value != wanted
+        case MatchOp.REGEX:
+            fullmatch = _compiled(wanted).fullmatch
+            return lambda value: fullmatch(value) is not None
+        case MatchOp.NOT_REGEX:
+            fullmatch = _compiled(wanted).fullmatch
+            return lambda value: fullmatch(value) is None
+
+
+def _compiled(pattern: str) -> re2._Regexp[str]:
+    options = re2.Options()
+    options.dot_nl = True
+    options.log_errors = False
+    try:
+        return re2.compile(pattern, options)
+    except (re2.error, UnicodeEncodeError) as exc:
+        raise QueryError(
+            f"invalid regular expression {pattern!r}: {exc}",
+            kind="bad_data",
+            hint="matchers take RE2 syntax, anchored at both ends",
+        ) from exc

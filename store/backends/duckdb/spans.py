@@ -1,0 +1,183 @@
+"""Spans: appended in commit order, read by arrival, by trace and by search."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+
+from store.backends.duckdb.database import Connection, Database
+from store.errors import BadInput
+from store.model import SPAN_READ_SCHEMA, SPAN_SCHEMA
+from store.ports import TraceQuery
+
+_COLUMNS = ", ".join(f'"{name}"' for name in SPAN_READ_SCHEMA.names)
+_INSERT = f"INSERT INTO spans ({_COLUMNS}) SELECT {_COLUMNS} FROM incoming_spans"  # noqa: S608
+# Rows lie in commit order and scans keep it, so a limit takes the lowest `seq` first.
+_AFTER = f"SELECT {_COLUMNS} FROM spans WHERE seq > ? LIMIT ?"  # noqa: S608
+_TRACES = (
+    f"SELECT {_COLUMNS} FROM spans WHERE trace_id IN (SELECT unnest(?::BLOB[]))"  # noqa: S608
+    " QUALIFY row_number() OVER (PARTITION BY trace_id, span_id ORDER BY seq DESC) = 1"
+    " ORDER BY trace_id, start_ns, span_id"
+)
+_OPERATIONS = "SELECT DISTINCT service, name FROM spans WHERE seq > ? AND seq <= ?"
+
+# Where a searched attribute lives when the collector has promoted it out of the JSON.
+_PROMOTED = {
+    "http.method": "http_method",
+    "http.request.method": "http_method",
+    "http.route": "http_route",
+    "http.status_code": "http_status",
+    "http.response.status_code": "http_status",
+    "http.url": "url",
+    "http.target": "url",
+    "url.full": "url",
+    "url.path": "url",
+    "net.peer.name": "server_address",
+    "server.address": "server_address",
+    "db.system": "db_system",
+    "db.system.name": "db_system",
+    "db.statement": "statement",
+    "db.query.text": "statement",
+    "code.filepath": "code_file",
+    "code.file.path": "code_file",
+    "code.lineno": "code_line",
+    "code.line.number": "code_line",
+    "code.function": "code_function",
+    "code.function.name": "code_function",
+    "otel.scope.name": "scope",
+    "otel.library.name": "scope",
+    "otel.status_description": "status_message",
+}
+_KINDS = {"unspecified": 0, "internal": 1, "server": 2, "client": 3, "producer": 4, "consumer": 5}
+_STATUSES = {"UNSET": 0, "OK": 1, "ERROR": 2}
+_MOST_ATTRIBUTES = 20
+_MOST_TRACES = 10_000
+
+
+def insert(connection: Connection, table: pa.Table, first_seq: int) -> None:
+    """Insert spans within the open transaction, numbered from `first_seq`."""
+    seq = np.arange(first_seq, first_seq + table.num_rows, dtype=np.int64)
+    connection.register("incoming_spans", table.append_column("seq", pa.array(seq)))
+    try:
+        connection.execute(_INSERT)
+    finally:
+        connection.unregister("incoming_spans")
+
+
+def checked(table: pa.Table) -> pa.Table:
+    """The table with exactly the columns of `SPAN_SCHEMA`.
+
+    Raises:
+        BadInput: A column is missing, of another type, or null where it must not be.
+    """
+    return conform(table, SPAN_SCHEMA)
+
+
+def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Columns in the schema's order and types.
+
+    Raises:
+        BadInput: As `checked`.
+    """
+    missing = [name for name in schema.names if name not in table.column_names]
+    if missing:
+        raise BadInput(f"the batch lacks the columns {', '.join(missing)}")
+    for field in schema:
+        if not field.nullable and table.column(field.name).null_count:
+            raise BadInput(f"the column {field.name} of the batch has nulls")
+    try:
+        return table.select(schema.names).cast(schema)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as exc:
+        raise BadInput(f"a column of the batch does not have its type: {exc}") from exc
+
+
+class SpanStore:
+    """Implements `SpanReader`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._operations: dict[str, set[str]] = {}
+        self._counted_seq = 0
+        self.last_seq = 0
+
+    def spans_after(self, seq: int, *, limit: int) -> pa.Table:
+        table = self._database.table(_AFTER, [seq, limit])
+        return table.cast(SPAN_READ_SCHEMA)
+
+    def traces(self, trace_ids: Sequence[bytes]) -> pa.Table:
+        if len(trace_ids) > _MOST_TRACES:
+            raise BadInput(f"at most {_MOST_TRACES} traces can be asked for at once")
+        table = self._database.table(_TRACES, [list(trace_ids)])
+        return table.cast(SPAN_READ_SCHEMA)
+
+    def find_traces(self, query: TraceQuery) -> list[bytes]:
+        where, params = conditions(query)
+        text = (
+            f"SELECT trace_id, max(start_ns) AS latest FROM spans WHERE {' AND '.join(where)}"  # noqa: S608  # `where` holds no input
+            " GROUP BY trace_id ORDER BY latest DESC, trace_id LIMIT ?"
+        )
+        table = self._database.table(text, [*params, max(query.limit, 0)])
+        return cast(list[bytes], table.column("trace_id").to_pylist())
+
+    def services(self) -> dict[str, list[str]]:
+        """Each service with its operations; reads only what came since the last call."""
+        with self._lock:
+            upto = self.last_seq
+            if upto > self._counted_seq:
+                table = self._database.table(_OPERATIONS, [self._counted_seq, upto])
+                for service, name in zip(*(c.to_pylist() for c in table.columns), strict=True):
+                    self._operations.setdefault(service, set()).add(name)
+                self._counted_seq = upto
+            return {name: sorted(found) for name, found in sorted(self._operations.items())}
+
+    def forget_operations(self) -> None:
+        """Count services anew: spans have been deleted."""
+        with self._lock:
+            self._operations = {}
+            self._counted_seq = 0
+
+
+def conditions(query: TraceQuery) -> tuple[list[str], list[Any]]:
+    """The search as SQL conditions and their parameters; all hold for one span.
+
+    Raises:
+        BadInput: Too many attributes.
+    """
+    if len(query.attributes) > _MOST_ATTRIBUTES:
+        raise BadInput(f"at most {_MOST_ATTRIBUTES} attributes can be searched at once")
+    where = ["start_ns BETWEEN ? AND ?"]
+    params: list[Any] = [query.start_ns, query.end_ns]
+    for condition, value in (
+        ("service = ?", query.service),
+        ("name = ?", query.operation),
+        ("end_ns - start_ns >= ?", query.min_duration_ns),
+        ("end_ns - start_ns <= ?", query.max_duration_ns),
+    ):
+        if value is not None:
+            where.append(condition)
+            params.append(value)
+    for name, value in query.attributes:
+        condition, values = _attribute(name, value)
+        where.append(condition)
+        params.extend(values)
+    return where, params
+
+
+def _attribute(name: str, value: str) -> tuple[str, list[Any]]:
+    if name == "error" and value in {"true", "false"}:
+        return ("status = 2" if value == "true" else "status <> 2"), []
+    if name == "otel.status_code":
+        return "status = ?", [_STATUSES.get(value.upper(), -1)]
+    if name == "span.kind":
+        return "kind = ?", [_KINDS.get(value.lower(), -1)]
+    path = "/" + name.replace("~", "~0").replace("/", "~1")
+    either = "coalesce(attributes ->> ?, resource ->> ?) = ?"
+    column = _PROMOTED.get(name)
+    if column is None:
+        return either, [path, path, value]
+    return f"(CAST({column} AS VARCHAR) = ? OR {either})", [value, path, path, value]

@@ -1,0 +1,1 @@
+"""PromQL's functions: implementations by kind, one table."""

@@ -1,0 +1,250 @@
+"""Whatever bytes arrive, a decoder answers with columns or with BadInput, never otherwise."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+
+from collector.body import decompress
+from collector.otlp.json_form import protobuf_of_json
+from collector.otlp.metrics import MetricDecoder
+from collector.otlp.traces import TraceDecoder
+from collector.otlp.wire import parse_leaf_envelope
+from collector.processors.limit import Limit
+from collector.processors.redact import Redact, is_card_number, redact_text
+from collector.scrape.relabel import Action, RelabelRule, compiled, relabelled
+from collector.scrape.text_format import PageParser
+from store.errors import BadInput, LimitExceeded
+from store.model import SPAN_SCHEMA
+from tests.collector.otlp_bodies import trace_request
+
+NOW_MS = 1_790_000_000_000
+
+
+def metrics_body() -> bytes:
+    request = ExportMetricsServiceRequest()
+    metric = request.resource_metrics.add().scope_metrics.add().metrics.add(name="orders")
+    metric.gauge.data_points.add(time_unix_nano=NOW_MS * 10**6, as_double=1.0)
+    return request.SerializeToString()
+
+
+def mutated(body: bytes) -> st.SearchStrategy[bytes]:
+    """A valid body with some bytes replaced, cut or repeated."""
+    place = st.integers(0, len(body))
+    return st.builds(
+        lambda a, b, junk: body[: min(a, b)] + junk + body[max(a, b) :],
+        place,
+        place,
+        st.binary(max_size=12),
+    )
+
+
+TRACE_BODY = trace_request(2).SerializeToString()
+
+
+@given(st.binary(max_size=200) | mutated(TRACE_BODY))
+def test_span_bytes(body: bytes) -> None:
+    with suppress(BadInput):
+        found = TraceDecoder().decode(body, NOW_MS)
+        assert found.batch.table.schema == SPAN_SCHEMA
+        Redact()(Limit()(found.batch).batch)
+
+
+@given(st.binary(max_size=200) | mutated(metrics_body()))
+def test_metric_bytes(body: bytes) -> None:
+    with suppress(BadInput):
+        found = MetricDecoder().decode(body, NOW_MS)
+        assert len(found.batch.series_index) == len(found.batch.values)
+        Limit()(found.batch)
+
+
+@given(st.binary(max_size=200))
+def test_log_bytes(body: bytes) -> None:
+    with suppress(BadInput):
+        parse_leaf_envelope(body)
+
+
+KEYS = [
+    "resourceSpans",
+    "scopeSpans",
+    "spans",
+    "resource",
+    "attributes",
+    "key",
+    "value",
+    "name",
+    "traceId",
+    "spanId",
+    "stringValue",
+    "intValue",
+    "kvlistValue",
+    "values",
+    "scope",
+    "events",
+    "startTimeUnixNano",
+    "endTimeUnixNano",
+    "kind",
+    "status",
+    "resourceMetrics",
+    "scopeMetrics",
+    "metrics",
+    "gauge",
+    "dataPoints",
+    "asDouble",
+    "timeUnixNano",
+]
+documents = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.text(max_size=4)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(["5b8efff798038103d269b633813fc60c", "eee19b7ec3c1b174", "NaN"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=5)
+    ),
+    max_leaves=25,
+)
+nested = st.builds(
+    lambda leaf: {
+        "resourceSpans": [{"scopeSpans": [{"spans": [leaf]}]}],
+        "resourceMetrics": [{"scopeMetrics": [{"metrics": [leaf]}]}],
+    },
+    documents,
+)
+
+
+@given(documents | nested, st.sampled_from(["traces", "metrics", "logs"]))
+def test_json_documents(document: Any, signal: str) -> None:
+    body = json.dumps(document).encode()
+    with suppress(BadInput):
+        protobuf, _ = protobuf_of_json(signal, body)
+        TraceDecoder().decode(protobuf, NOW_MS)
+        MetricDecoder().decode(protobuf, NOW_MS)
+
+
+@given(st.binary(max_size=100), st.sampled_from(["traces", "metrics", "logs"]))
+def test_json_bytes(body: bytes, signal: str) -> None:
+    with suppress(BadInput):
+        protobuf_of_json(signal, body)
+
+
+@given(st.binary(max_size=300), st.sampled_from(["gzip", "deflate", "zstd", "br", ""]))
+def test_compressed_bytes(body: bytes, encoding: str) -> None:
+    with suppress(BadInput, LimitExceeded):
+        assert len(decompress(body, encoding, 10_000)) <= 10_000
+
+
+COMPRESS: dict[str, Any] = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "zstd": zstandard.ZstdCompressor().compress,
+}
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd"])
+@given(body=st.binary(max_size=2000), limit=st.integers(0, 2000))
+def test_compression_returns_what_went_in_or_refuses(
+    encoding: str, body: bytes, limit: int
+) -> None:
+    packed = COMPRESS[encoding](body)
+    if len(body) <= limit:
+        assert decompress(packed, encoding, limit) == body
+    else:
+        with pytest.raises(LimitExceeded):
+            decompress(packed, encoding, limit)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd"])
+@given(body=st.binary(min_size=1, max_size=500), cut=st.integers(1, 8))
+def test_a_body_cut_short_is_never_taken_for_whole(encoding: str, body: bytes, cut: int) -> None:
+    packed = COMPRESS[encoding](body)
+    with pytest.raises((BadInput, LimitExceeded)):
+        decompress(packed[: max(1, len(packed) - cut)], encoding)
+
+
+PAGE = 'a{x="b c",y="q\\"\\n"} +Inf 123\n# TYPE a counter\nh{le="1"} 3 # {t="ab"} 0.5 1.5\n'
+pages = st.text(max_size=100) | st.builds(
+    lambda a, b, junk: PAGE[: min(a, b)] + junk + PAGE[max(a, b) :],
+    st.integers(0, len(PAGE)),
+    st.integers(0, len(PAGE)),
+    st.text('a{}"=,# \n\\1.eN', max_size=8),
+)
+
+
+@given(st.lists(pages, min_size=1, max_size=3), st.booleans())
+def test_metric_pages(texts: list[str], openmetrics: bool) -> None:
+    parser = PageParser(lambda labels: tuple(sorted(labels.items())))
+    for text in texts:
+        with suppress(BadInput):
+            page = parser.parse(text, openmetrics=openmetrics)
+            assert len(page.series) == len(page.values) == len(page.ts_ms)
+
+
+@given(pages)
+def test_a_warm_cache_reads_a_page_as_a_cold_one(text: str) -> None:
+    def make(labels: dict[str, str]) -> tuple[tuple[str, str], ...]:
+        return tuple(sorted(labels.items()))
+
+    warm = PageParser(make)
+    try:
+        first = warm.parse(text)
+    except BadInput:
+        return
+    again = warm.parse(text)
+    assert again.series == first.series
+    assert again.ts_ms == first.ts_ms
+    assert repr(again.values) == repr(first.values)
+
+
+label_values = st.dictionaries(st.sampled_from("abc"), st.text(max_size=3), max_size=3)
+rules = st.builds(
+    lambda action, regex, replacement: RelabelRule(
+        action, ("a", "b"), ";", compiled(regex), "c", replacement, 7
+    ),
+    st.sampled_from(list(Action)),
+    st.sampled_from(["(.*)", "a|b", "(?P<x>.);.*", ""]),
+    st.text("$1{}x9", max_size=5),
+)
+
+
+@given(label_values, st.lists(rules, max_size=4))
+def test_relabelling(labels: dict[str, str], chain: list[RelabelRule]) -> None:
+    found = relabelled(labels, chain)
+    assert found is None or all(found.values())
+
+
+@given(st.text(max_size=200))
+def test_redaction_is_stable(text: str) -> None:
+    once = redact_text(text)
+    assert redact_text(once) == once
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT id FROM carts WHERE id = 12345",
+        "order 1790000000000000",
+        '{"prompt_tokens":12,"page":"/a"}',
+        "https://shop.example/a@b?email=x",
+        "UPDATE users SET password = %s WHERE id = ?",
+    ],
+)
+def test_harmless_text_is_left_alone(text: str) -> None:
+    assert redact_text(text) == text
+
+
+def test_card_numbers_are_told_by_their_check_digit() -> None:
+    assert is_card_number("5555555555554444")
+    assert not is_card_number("5555555555554445")

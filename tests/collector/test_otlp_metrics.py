@@ -1,0 +1,252 @@
+"""OTLP metric translation: names, temporality, histograms, staleness, exemplars."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+from opentelemetry.proto.metrics.v1.metrics_pb2 import (
+    AggregationTemporality,
+    ExponentialHistogramDataPoint,
+    Metric,
+)
+
+from collector.otlp.delta import DeltaState
+from collector.otlp.exponential import MAX_BUCKETS, classic_buckets
+from collector.otlp.metrics import MetricDecoder
+from collector.otlp.names import label_name, labels_of, metric_name
+from store.model import STALE_NAN_BITS, Labels, MetricType
+
+Buckets = ExponentialHistogramDataPoint.Buckets
+NOW_MS = 1_790_000_000_000
+DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
+CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
+
+
+def body(*fills: Callable[[Metric], None], resource: dict[str, str] | None = None) -> bytes:
+    request = ExportMetricsServiceRequest()
+    holder = request.resource_metrics.add()
+    for key, value in (resource or {"service.name": "shop"}).items():
+        holder.resource.attributes.add(key=key).value.string_value = value
+    scope = holder.scope_metrics.add()
+    for fill in fills:
+        fill(scope.metrics.add())
+    return request.SerializeToString()
+
+
+def counter(
+    value: float, ts_ms: int = NOW_MS, temporality: Any = DELTA
+) -> Callable[[Metric], None]:
+    def fill(metric: Metric) -> None:
+        metric.name = "orders"
+        metric.sum.is_monotonic = True
+        metric.sum.aggregation_temporality = temporality
+        metric.sum.data_points.add(time_unix_nano=ts_ms * 1_000_000, as_double=value)
+
+    return fill
+
+
+def decoded(decoder: MetricDecoder, data: bytes) -> dict[Labels, float]:
+    batch = decoder.decode(data, NOW_MS).batch
+    return {
+        batch.series[place]: value
+        for place, value in zip(batch.series_index.tolist(), batch.values.tolist(), strict=True)
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "kind", "expected"),
+    [
+        ("http.server.request.duration", "s", "", "http_server_request_duration_seconds"),
+        ("http.server.duration", "ms", "", "http_server_duration_milliseconds"),
+        ("system.cpu.time", "s", "counter", "system_cpu_time_seconds_total"),
+        ("network.io", "By/s", "", "network_io_bytes_per_second"),
+        ("cpu.utilization", "1", "gauge", "cpu_utilization_ratio"),
+        ("cpu.utilization", "1", "", "cpu_utilization"),
+        ("orders", "{order}", "counter", "orders_total"),
+        ("total.orders.total", "", "counter", "orders_total"),
+        ("wait__seconds..x", "s", "", "wait_seconds_x"),
+        ("2xx.responses", "", "", "_2xx_responses"),
+        ("a:b", "", "", "a:b"),
+        ("memory", "{page}/s", "", "memory_per_second"),
+        ("temp", "furlong", "", "temp_furlong"),
+        ("...", "s", "", ""),
+    ],
+)
+def test_names_follow_the_translator(name: str, unit: str, kind: str, expected: str) -> None:
+    assert metric_name(name, unit, counter=kind == "counter", gauge=kind == "gauge") == expected
+
+
+def test_labels_that_become_one_are_joined() -> None:
+    assert labels_of([("a.b", "2"), ("a-b", "1")]) == {"a_b": "1;2"}
+    assert label_name("9.lives") == "key_9_lives"
+
+
+def test_deltas_add_up_and_a_retry_does_not_count_twice() -> None:
+    decoder = MetricDecoder()
+    series = Labels.of(__name__="orders_total", job="shop")
+    totals = [
+        decoded(decoder, body(counter(value, ts)))[series]
+        for value, ts in ((2, NOW_MS), (3, NOW_MS + 1), (3, NOW_MS + 1), (5, NOW_MS + 2))
+    ]
+    assert totals == [2, 5, 5, 10]
+    late = decoder.decode(body(counter(1, NOW_MS)), NOW_MS)
+    assert late.rejections.sentence() == "rejected: 1 x delta_out_of_order"
+
+
+@given(st.lists(st.integers(0, 1000), max_size=30))
+def test_a_running_total_is_the_sum_of_its_deltas(deltas: list[int]) -> None:
+    state = DeltaState()
+    series = Labels.of(__name__="x")
+    totals = [state.add(series, delta, place) for place, delta in enumerate(deltas)]
+    assert totals == np.cumsum(deltas).tolist()
+
+
+def test_delta_memory_is_bounded() -> None:
+    state = DeltaState(max_series=10)
+    for place in range(100):
+        state.add(Labels.of(__name__="x", n=str(place)), 1, NOW_MS)
+    assert len(state) == 10
+
+
+def test_delta_histograms_become_cumulative() -> None:
+    def histogram(ts_ms: int) -> Callable[[Metric], None]:
+        def fill(metric: Metric) -> None:
+            metric.name, metric.unit = "latency", "s"
+            metric.histogram.aggregation_temporality = DELTA
+            metric.histogram.data_points.add(
+                time_unix_nano=ts_ms * 1_000_000,
+                count=4,
+                sum=7.5,
+                explicit_bounds=[0.25, 5],
+                bucket_counts=[1, 2, 1],
+            )
+
+        return fill
+
+    decoder = MetricDecoder()
+    decoded(decoder, body(histogram(NOW_MS)))
+    found = decoded(decoder, body(histogram(NOW_MS + 1)))
+    by_le = {s.get("le"): v for s, v in found.items() if s.metric == "latency_seconds_bucket"}
+    assert by_le == {"0.25": 2, "5": 6, "+Inf": 8}
+    assert found[Labels.of(__name__="latency_seconds_sum", job="shop")] == 15
+
+
+def test_a_point_without_a_value_is_a_staleness_marker() -> None:
+    def gone(metric: Metric) -> None:
+        metric.name = "queue"
+        metric.gauge.data_points.add(time_unix_nano=NOW_MS * 1_000_000, flags=1)
+
+    batch = MetricDecoder().decode(body(gone), NOW_MS).batch
+    assert batch.values.view(np.uint64).tolist() == [STALE_NAN_BITS]
+
+
+def test_summaries_exemplars_and_identity_are_translated() -> None:
+    def summary(metric: Metric) -> None:
+        metric.name = "rpc"
+        point = metric.summary.data_points.add(time_unix_nano=NOW_MS * 1_000_000, count=3, sum=6)
+        point.quantile_values.add(quantile=0.99, value=4)
+
+    def with_exemplar(metric: Metric) -> None:
+        metric.name = "latency"
+        metric.histogram.aggregation_temporality = CUMULATIVE
+        point = metric.histogram.data_points.add(
+            time_unix_nano=NOW_MS * 1_000_000, count=1, explicit_bounds=[1], bucket_counts=[0, 1]
+        )
+        point.exemplars.add(
+            time_unix_nano=NOW_MS * 1_000_000, as_double=2.0, trace_id=bytes([10] * 16)
+        )
+
+    resource = {
+        "service.name": "shop",
+        "service.namespace": "eu",
+        "service.instance.id": "i",
+        "deployment.environment": "prod",
+    }
+    result = MetricDecoder().decode(body(summary, with_exemplar, resource=resource), NOW_MS)
+    series = {s.metric: s for s in result.batch.series}
+    assert series["rpc"].to_dict() == {
+        "__name__": "rpc",
+        "quantile": "0.99",
+        "job": "eu/shop",
+        "instance": "i",
+    }
+    assert series["target_info"].get("deployment_environment") == "prod"
+    (exemplar,) = result.batch.exemplars
+    assert exemplar.series.get("le") == "+Inf"
+    assert exemplar.labels == Labels.of(trace_id="0a" * 16)
+    types = {m.family: m.type for m in result.batch.metadata}
+    assert types["rpc"] is MetricType.SUMMARY
+    assert types["latency"] is MetricType.HISTOGRAM
+
+
+@pytest.mark.parametrize(
+    ("fill", "reason"),
+    [
+        (counter(1, temporality=0), "unspecified_temporality"),
+        (counter(1, 0), "absurd_time"),
+        (counter(1, NOW_MS + 10**9), "absurd_time"),
+        (lambda metric: setattr(metric, "name", "x"), "metric_without_data"),
+        (lambda metric: metric.gauge.data_points.add(), "no_metric_name"),
+    ],
+    ids=["temporality", "too old", "too new", "no data", "no name"],
+)
+def test_a_bad_metric_costs_only_itself(fill: Callable[[Metric], None], reason: str) -> None:
+    result = MetricDecoder().decode(body(counter(1, temporality=CUMULATIVE), fill), NOW_MS)
+    assert len(result.batch) == 1
+    assert result.rejections.sentence() == f"rejected: 1 x {reason}"
+
+
+def test_mismatched_buckets_are_refused() -> None:
+    def wrong(metric: Metric) -> None:
+        metric.name = "h"
+        metric.histogram.aggregation_temporality = CUMULATIVE
+        metric.histogram.data_points.add(
+            time_unix_nano=NOW_MS * 1_000_000, explicit_bounds=[1, 2], bucket_counts=[1]
+        )
+        metric.histogram.data_points.add(
+            time_unix_nano=NOW_MS * 1_000_000, explicit_bounds=[2, 1], bucket_counts=[1, 1, 1]
+        )
+
+    result = MetricDecoder().decode(body(wrong), NOW_MS)
+    assert len(result.batch) == 0
+    assert result.rejections.total == 2
+
+
+side = st.builds(
+    lambda offset, counts: Buckets(offset=offset, bucket_counts=counts),
+    st.integers(-2000, 2000),
+    st.lists(st.integers(0, 50), max_size=200),
+)
+
+
+@given(st.integers(-10, 20), side, side, st.integers(0, 9))
+def test_exponential_buckets_become_ascending_and_lose_no_count(
+    scale: int, positive: Any, negative: Any, zeros: int
+) -> None:
+    total = sum(positive.bucket_counts) + sum(negative.bucket_counts) + zeros
+    point = ExponentialHistogramDataPoint(
+        scale=scale, positive=positive, negative=negative, zero_count=zeros, count=total
+    )
+    found = classic_buckets(point)
+    assert found is not None
+    assert len(found.bounds) <= MAX_BUCKETS + 1
+    assert list(found.bounds) == sorted(set(found.bounds))
+    assert list(found.counts) == sorted(found.counts)
+    assert all(count <= total for count in found.counts)
+
+
+def test_an_exponential_bound_is_where_its_values_are() -> None:
+    point = ExponentialHistogramDataPoint(
+        scale=0, positive=Buckets(offset=0, bucket_counts=[3, 0, 1]), count=4
+    )
+    found = classic_buckets(point)
+    assert found is not None
+    assert dict(zip(found.bounds, found.counts, strict=True)) == {2.0: 3, 4.0: 3, 8.0: 4}

@@ -1,0 +1,242 @@
+"""Browser beacons over a real server: counting, privacy, bounds."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.receivers.rum import RumReceiver
+from collector.web_vitals import KINDS, WebVitals, decode_beacon, decode_faro, page_template
+from store.errors import BadInput, WarroomError
+from store.model import Labels
+
+NOW_MS = 1_790_000_000_000
+
+
+@pytest.fixture
+def url(pipeline: Any, serve: Any) -> str:
+    origins = frozenset({"https://shop.example"})
+    return str(serve(RumReceiver(pipeline, settle_ms=20, allowed_origins=origins).routes()))
+
+
+def vital(value: float = 2400, report: str = "v1", **more: Any) -> dict[str, Any]:
+    return {
+        "name": "LCP",
+        "value": value,
+        "id": report,
+        "page": "/products/7?q=1",
+        "device": "mobile",
+        **more,
+    }
+
+
+def lcp(appender: Any, le: str, page: str = "/products/{id}", device: str = "mobile") -> float:
+    series = Labels.of(
+        __name__="browser_web_vital_lcp_seconds_bucket", le=le, page=page, device=device
+    )
+    rows = appender.samples().get(series, [])
+    return rows[-1][1] if rows else -1.0
+
+
+def wait_for(appender: Any, clock: Any, count: int = 1) -> None:
+    import time
+
+    deadline = time.monotonic() + 10
+    while len(appender.batches) < count and time.monotonic() < deadline:
+        clock.now_ms += 1000
+        time.sleep(0.005)
+    assert len(appender.batches) >= count
+
+
+@pytest.mark.parametrize("content_type", ["text/plain;charset=UTF-8", "application/json"])
+def test_a_beacon_becomes_histograms_by_page_and_device(
+    url: str, appender: Any, clock: Any, content_type: str
+) -> None:
+    body = json.dumps([vital(), {**vital(0.31, "c"), "name": "CLS"}])
+    response = httpx.post(f"{url}/rum", content=body, headers={"Content-Type": content_type})
+    assert response.status_code == 204
+    wait_for(appender, clock)
+    assert [lcp(appender, le) for le in ("2", "2.5", "+Inf")] == [0, 1, 1]
+    cls = Labels.of(__name__="browser_web_vital_cls_sum", page="/products/{id}", device="mobile")
+    assert [v for _, v in appender.samples()[cls]] == [0, 0.31]
+
+
+def test_the_last_value_of_a_report_counts_once() -> None:
+    vitals = WebVitals()
+    for value in (1000, 2400, 4500):
+        found, _ = decode_beacon(json.dumps(vital(value)).encode())
+        vitals.add(found, NOW_MS)
+    assert len(vitals.due(NOW_MS + 4999)) == 0
+    batch = vitals.due(NOW_MS + 5000)
+    found, _ = decode_beacon(json.dumps(vital(9000)).encode())
+    vitals.add(found, NOW_MS + 6000)
+    assert len(vitals.due(NOW_MS + 60_000)) == 0
+    last = {s: batch.values[batch.series_index == i][-1] for i, s in enumerate(batch.series)}
+    counts = {s.get("le"): v for s, v in last.items() if s.metric.endswith("_bucket")}
+    assert (counts["4"], counts["6"], counts["+Inf"]) == (0, 1, 1)
+
+
+def test_pages_are_bounded() -> None:
+    vitals = WebVitals(max_pages=2)
+    for page in ("/a", "/b", "/c", "/d"):
+        found, _ = decode_beacon(json.dumps(vital(1, "", page=page)).encode())
+        vitals.add(found, NOW_MS)
+    assert {s.get("page") for s in vitals.due(NOW_MS).series} == {"/a", "/b", "(other)"}
+
+
+@pytest.mark.parametrize("header", ["Sec-GPC", "DNT"])
+def test_who_objects_is_not_counted(url: str, appender: Any, clock: Any, header: str) -> None:
+    body = json.dumps(vital(report=""))
+    assert httpx.post(f"{url}/rum", content=body, headers={header: "1"}).status_code == 204
+    assert httpx.post(f"{url}/rum", content=body).status_code == 204
+    wait_for(appender, clock)
+    assert lcp(appender, "+Inf") == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"{", {}, 400),
+        (b"[" + b"1," * 200 + b"1]", {}, 400),
+        (b" " * 70_000, {}, 413),
+        (b"{}", {"Content-Type": "image/png"}, 415),
+    ],
+)
+def test_a_bad_beacon_is_refused(
+    url: str, body: bytes, headers: dict[str, str], status: int
+) -> None:
+    response = httpx.post(f"{url}/rum", content=body, headers=headers)
+    assert response.status_code == status
+    assert response.json()["error"]["message"]
+
+
+def test_measurements_that_no_browser_makes_are_dropped_and_counted(url: str, sources: Any) -> None:
+    bad = [
+        vital(-1),
+        vital(1e12),
+        vital(report="x", name="FID"),
+        {"name": "LCP"},
+        7,
+        vital(value=True),
+    ]
+    assert httpx.post(f"{url}/rum", json=bad).status_code == 204
+    assert sources.list(NOW_MS)[0].dropped == {"not_a_web_vital": 6}
+
+
+def test_a_faro_payload_is_understood(url: str, appender: Any, clock: Any) -> None:
+    body = {
+        "meta": {
+            "page": {"url": "https://shop.example/cart?x=1"},
+            "browser": {"mobile": False},
+            "user": {"email": "ann@shop.example"},
+        },
+        "measurements": [
+            {"type": "web-vitals", "values": {"lcp": 3000, "delta": 3000}, "context": {"id": "f"}},
+            {"type": "custom", "values": {"lcp": 1}},
+        ],
+        "events": [{"name": "session_start"}],
+    }
+    assert httpx.post(f"{url}/collect/key", json=body).status_code == 202
+    wait_for(appender, clock)
+    assert lcp(appender, "+Inf", "/cart", "desktop") == 1
+    assert "ann@" not in str(appender.batches)
+
+
+def test_only_listed_origins_may_call_from_elsewhere(url: str) -> None:
+    ask = {"Access-Control-Request-Method": "POST"}
+    allowed = httpx.options(f"{url}/collect", headers={**ask, "Origin": "https://shop.example"})
+    other = httpx.options(f"{url}/collect", headers={**ask, "Origin": "https://evil.example"})
+    assert allowed.headers["access-control-allow-origin"] == "https://shop.example"
+    assert "idempotency-key" in allowed.headers["access-control-allow-headers"]
+    assert other.status_code == 403
+    assert "access-control-allow-origin" not in other.headers
+
+
+@pytest.mark.parametrize(
+    ("url", "template"),
+    [
+        ("/products/1234/", "/products/{id}/"),
+        ("https://h/a/550e8400-e29b-41d4-a716-446655440000#x", "/a/{id}"),
+        ("/order/ORD-20261127-77?token=s", "/order/{id}"),
+        ("cart", "/cart"),
+        ("https://h", "/"),
+    ],
+)
+def test_page_templates_hold_no_ids(url: str, template: str) -> None:
+    assert page_template(url) == template
+
+
+def test_the_thresholds_of_good_and_poor_are_bounds() -> None:
+    thresholds = {
+        "LCP": (2.5, 4),
+        "INP": (0.2, 0.5),
+        "CLS": (0.1, 0.25),
+        "FCP": (1.8, 3),
+        "TTFB": (0.8, 1.8),
+    }
+    for name, pair in thresholds.items():
+        assert set(pair) <= set(KINDS[name].bounds)
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.floats(allow_nan=False)
+    | st.integers(-(2**60), 2**60)
+    | st.sampled_from(["LCP", "cls", "web-vitals", "/a"])
+    | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "name",
+                    "value",
+                    "id",
+                    "page",
+                    "device",
+                    "meta",
+                    "browser",
+                    "mobile",
+                    "measurements",
+                    "type",
+                    "values",
+                    "context",
+                    "lcp",
+                ]
+            ),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=15,
+)
+
+
+@given(values | st.fixed_dictionaries({"measurements": st.lists(values), "meta": values}))
+def test_no_beacon_breaks_the_decoders(value: Any) -> None:
+    try:
+        body = json.dumps(value).encode()
+    except ValueError:
+        return
+    for decode in (decode_beacon, decode_faro):
+        try:
+            found, _ = decode(body)
+        except WarroomError:
+            continue
+        vitals = WebVitals()
+        vitals.add(found, NOW_MS)
+        assert len(vitals.due(NOW_MS + 10_000)) >= len(found)
+
+
+@given(st.binary(max_size=100))
+def test_no_bytes_break_the_decoders(body: bytes) -> None:
+    for decode in (decode_beacon, decode_faro):
+        with suppress(BadInput):
+            decode(body)

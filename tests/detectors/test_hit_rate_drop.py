@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from detectors.detector import SignalContext
+from detectors.finding import Finding, Priority
+from detectors.signals.hit_rate_drop import HitRateDrop, HitRateDropSettings
+from store.errors import ConfigError
+from tests.detectors.counters import Counters
+
+T0 = 1_700_000_000_000
+SHOP = {"job": "shop", "instance": "127.0.0.1:9000", "backend": "default"}
+
+
+class Shop:
+    """A cache whose gets come at random, scraped every two seconds."""
+
+    def __init__(self, gets_per_s: float, seed: int = 1) -> None:
+        self.random = np.random.default_rng(seed)
+        self.gets_per_s = gets_per_s
+        self.hits = self.misses = 0
+        self.now_ms = T0
+        self.counters = Counters()
+        self.active: dict[str, Finding] = {}
+        self.episodes: dict[str, tuple[tuple[int, int], ...]] = {}
+        self.detector = HitRateDrop()
+
+    def scrape(self, hit_rate: float) -> None:
+        gets = int(self.random.poisson(self.gets_per_s * 2))
+        hits = int(self.random.binomial(gets, hit_rate))
+        self.hits += hits
+        self.misses += gets - hits
+        self.counters.add("django_cache_get_hits_total", SHOP, self.now_ms, self.hits)
+        self.counters.add("django_cache_get_misses_total", SHOP, self.now_ms, self.misses)
+
+    def evaluate(self) -> tuple[Finding, ...]:
+        context = SignalContext(self.now_ms, self.active, self.episodes)
+        found = self.detector.evaluate(self.counters, context)
+        for key, finding in self.active.items():
+            if key not in {item.fingerprint for item in found}:
+                ended = (finding.first_seen_ms, self.now_ms)
+                self.episodes[key] = (*self.episodes.get(key, ()), ended)
+        self.active = {item.fingerprint: item for item in found}
+        return found
+
+    def run(
+        self, seconds: int, hit_rate: float | Callable[[], float] | None
+    ) -> list[tuple[int, tuple[Finding, ...]]]:
+        """Scrapes every 2 s (none where the rate is None), ticks every 5 s."""
+        answers = []
+        for _ in range(seconds):
+            self.now_ms += 1_000
+            second = (self.now_ms - T0) // 1_000
+            if second % 2 == 0 and hit_rate is not None:
+                self.scrape(hit_rate() if callable(hit_rate) else hit_rate)
+            if second % 5 == 0:
+                answers.append((self.now_ms, self.evaluate()))
+        return answers
+
+
+@pytest.mark.parametrize("gets_per_s", [3.0, 10.0, 200.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_total_loss_is_found_within_two_ticks_and_pages(gets_per_s: float, seed: int) -> None:
+    shop = Shop(gets_per_s, seed)
+    assert all(not found for _, found in shop.run(120, 0.9))
+    fault_ms = shop.now_ms
+    first = next((at, found) for at, found in shop.run(30, 0.0) if found)
+    assert first[0] - fault_ms <= 10_000
+    (finding,) = first[1]
+    assert finding.priority is Priority.P1
+    assert finding.service == "shop"
+    assert abs(finding.first_seen_ms - fault_ms) <= 5_000
+
+
+def test_it_stays_one_finding_until_the_rate_is_back_and_then_ends() -> None:
+    shop = Shop(5.0)
+    shop.run(120, 0.9)
+    during = [found for _, found in shop.run(300, 0.0) if found]
+    assert {finding.fingerprint for found in during for finding in found} == set(shop.active)
+    assert len({found[0].first_seen_ms for found in during}) == 1
+    recovery = shop.run(60, 0.9)
+    ended = [at for at, found in recovery if not found]
+    assert ended[0] - recovery[0][0] <= 30_000
+    assert not recovery[-1][1]
+
+
+def test_an_incident_is_not_learned_from() -> None:
+    shop = Shop(5.0)
+    shop.run(300, 0.9)
+    shop.run(900, 0.1)
+    (finding,) = shop.active.values()
+    assert float(finding.evidence.detail["baseline_hit_rate"]) == pytest.approx(0.9, abs=0.05)
+    shop.run(60, 0.9)
+    assert not shop.active
+    shop.run(20, 0.1)
+    (again,) = shop.active.values()
+    assert float(again.evidence.detail["baseline_hit_rate"]) == pytest.approx(0.9, abs=0.06)
+
+
+@pytest.mark.parametrize(("gets_per_s", "hit_rate"), [(0.5, 0.6), (3.0, 0.9), (50.0, 0.8)])
+def test_two_hours_of_noise_are_silent(gets_per_s: float, hit_rate: float) -> None:
+    shop = Shop(gets_per_s, seed=7)
+    wobble = iter(np.random.default_rng(3).normal(hit_rate, 0.02, 10_000).clip(0, 1))
+    assert all(not found for _, found in shop.run(7_200, lambda: float(next(wobble))))
+
+
+def test_a_slow_slide_is_found_by_a_longer_window() -> None:
+    shop = Shop(2.0)
+    shop.run(600, 0.95)
+    assert any(found for _, found in shop.run(300, 0.7))
+
+
+def test_no_data_is_neither_a_drop_nor_a_recovery() -> None:
+    shop = Shop(5.0)
+    shop.run(120, 0.9)
+    assert all(not found for _, found in shop.run(600, None))
+    other = Shop(5.0)
+    other.run(120, 0.9)
+    other.run(30, 0.0)
+    assert other.active
+    assert all(found for _, found in other.run(600, None))
+    other.counters.forget()
+    assert other.evaluate()
+
+
+def test_a_cold_start_says_nothing() -> None:
+    shop = Shop(50.0)
+    assert all(not found for _, found in shop.run(20, 0.9))
+    fresh = Shop(0.2)
+    fresh.run(100, 0.9)
+    assert all(not found for _, found in fresh.run(60, 0.0))
+
+
+def test_a_restarted_exporter_is_no_drop() -> None:
+    shop = Shop(5.0)
+    shop.run(120, 0.9)
+    shop.hits = shop.misses = 0
+    assert all(not found for _, found in shop.run(120, 0.9))
+
+
+def test_settings_are_validated() -> None:
+    with pytest.raises(ConfigError, match="min_drop"):
+        HitRateDropSettings(min_drop=1.5)

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import detectors.signals
+from detectors.detector import SignalContext
+from detectors.finding import Finding, Priority
+from detectors.registry import DetectorSettings
+from detectors.signals.hit_rate_drop import HitRateDrop
+from store.documents import parse_document
+from store.model import Labels, SampleBatch
+from store.promql.engine import Engine
+from store.testing import open_store
+from tests.detectors.counters import Counters
+
+NOW_MS = 1_700_000_000_000
+RULES = Path(detectors.signals.__file__).with_name("signals.yml")
+GAUGES = {
+    "replica_lag": ("sig:mysql_replica_lag:seconds", 12.0, 60.0, 2.0),
+    "connection_saturation": ("sig:mysql_connections:used_ratio", 0.85, 0.97, 0.5),
+    "evictions": ("sig:cache_evictions:rate5m", 50.0, 900.0, 0.0),
+}
+
+
+def evaluate(
+    kind: str, counters: Counters, now_ms: int, active: tuple[Finding, ...] = ()
+) -> tuple[Finding, ...]:
+    detector = DetectorSettings().signal_detectors()[kind]
+    known = {finding.fingerprint: finding for finding in active}
+    return detector.evaluate(counters, SignalContext(now_ms, known))
+
+
+@pytest.mark.parametrize("kind", GAUGES)
+def test_a_gauge_that_stays_too_high_is_found_and_ends_when_it_is_low_again(kind: str) -> None:
+    series, warn, page, low = GAUGES[kind]
+    counters = Counters()
+    labels = {"instance": "db-1"}
+    now_ms = NOW_MS
+    for _ in range(20):
+        now_ms += 5_000
+        counters.add(series, labels, now_ms, warn)
+    (listed,) = evaluate(kind, counters, now_ms)
+    assert listed.priority is Priority.P2
+    assert listed.kind == kind
+    counters.add(series, labels, now_ms + 5_000, page)
+    (paging,) = evaluate(kind, counters, now_ms + 5_000, (listed,))
+    assert paging.priority is Priority.P1
+    assert (paging.fingerprint, paging.first_seen_ms) == (listed.fingerprint, listed.first_seen_ms)
+    counters.add(series, labels, now_ms + 10_000, low)
+    assert evaluate(kind, counters, now_ms + 10_000, (paging,)) == ()
+
+
+@pytest.mark.parametrize("kind", GAUGES)
+def test_a_short_peak_is_nothing_and_a_vanished_series_ends_nothing(kind: str) -> None:
+    series, _, page, low = GAUGES[kind]
+    counters = Counters()
+    for step in range(20):
+        value = page if step == 19 else low
+        counters.add(series, {"instance": "db-1"}, NOW_MS + step * 5_000, value)
+    assert evaluate(kind, counters, NOW_MS + 95_000) == ()
+    for step in range(20, 40):
+        counters.add(series, {"instance": "db-1"}, NOW_MS + step * 5_000, page)
+    found = evaluate(kind, counters, NOW_MS + 195_000)
+    assert found
+    assert evaluate(kind, counters, NOW_MS + 3_600_000, found) == found
+    counters.forget()
+    assert evaluate(kind, counters, NOW_MS + 3_600_000, found) == found
+
+
+def test_the_shipped_recording_rules_are_valid_and_canonical() -> None:
+    data = parse_document(RULES.read_text(encoding="utf-8"), RULES.name).data
+    rules = [rule for group in data["groups"] for rule in group["rules"]]
+    with open_store() as store:
+        engine = Engine(store)
+        for rule in rules:
+            assert rule["record"].startswith("sig:")
+            assert len(engine.instant(rule["expr"], NOW_MS)) == 0
+    assert len({rule["record"] for rule in rules}) == len(rules)
+
+
+def test_a_drop_is_found_over_the_real_store_and_engine() -> None:
+    rows = []
+    hits = misses = 0
+    for second in range(0, 132, 2):
+        hits, misses = (hits + 6, misses + 1) if second < 120 else (hits, misses + 7)
+        at_ms = NOW_MS + second * 1_000
+        for name, value in (("hits", hits), ("misses", misses)):
+            metric = f"django_cache_get_{name}_total"
+            rows.append(
+                (Labels.of({"__name__": metric}, job="shop", backend="default"), at_ms, value)
+            )
+    with open_store() as store:
+        store.append(SampleBatch.of_rows(rows)).result(10)
+        querier = Engine(store)
+        before = SignalContext(NOW_MS + 118_000)
+        assert HitRateDrop().evaluate(querier, before) == ()
+        (finding,) = HitRateDrop().evaluate(querier, SignalContext(NOW_MS + 130_000))
+    assert finding.priority is Priority.P1
+    assert abs(finding.first_seen_ms - (NOW_MS + 120_000)) <= 5_000
