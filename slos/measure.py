@@ -44,7 +44,9 @@ class WindowMeter:
             return self._query(window_s, now_ms)
         anchor = self._anchors.get(window_s)
         age_ms = now_ms - anchor.at_ms if anchor else 0
-        if anchor is None or not 0 <= age_ms < window_s * 1_000 // _REFRESHES:
+        fresh = 0 <= age_ms < window_s * 1_000 // _REFRESHES
+        # An empty window is read again at once: a young service must not show "no data" for long.
+        if anchor is None or anchor.reading.error_ratio is None or not fresh:
             reading = self._query(window_s, now_ms)
             self._anchors[window_s] = _Anchor(now_ms, reading)
             return reading

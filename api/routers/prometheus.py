@@ -47,6 +47,7 @@ class Source:
         now_ms: The clock, for instant queries that name no time.
         rules: `{"groups": […]}` of /rules; likewise alerts, targets.
         config_text: The configuration as YAML, secrets left out.
+        snapshot: Makes a backup and answers its name.
     """
 
     engine: Engine
@@ -62,6 +63,7 @@ class Source:
     runtime: Callable[[], Json] = dict
     flags: Mapping[str, str] = field(default_factory=dict)
     concurrency: int = MAX_CONCURRENCY
+    snapshot: Callable[[], str] | None = None
 
 
 Handler = Callable[[Request, Parameters], Awaitable[Response]]
@@ -134,6 +136,13 @@ def _add_catalog(routes: _Routes, source: Source) -> None:
         "POST",
         "PUT",
     )
+    routes.plain("admin/tsdb/snapshot", lambda _given: _snapshot(source), "POST", "PUT")
+
+
+def _snapshot(source: Source) -> bytes:
+    if source.snapshot is None:
+        raise QueryError("snapshots are not available on this server", kind="unavailable")
+    return success(encode({"name": source.snapshot()}))
 
 
 def _add_status(routes: _Routes, source: Source) -> None:
@@ -169,6 +178,9 @@ async def _answered(
     except WarroomError as error:
         _log.error("prometheus_api_failed", path=request.url.path, error=str(error))
         return failure("internal", str(error))
+    except Exception:  # noqa: BLE001 -- the boundary: a client gets JSON whatever happens
+        _log.exception("prometheus_api_failed", path=request.url.path)
+        return failure("internal", "an internal error occurred; the log has the details")
 
 
 def failure(kind: str, message: str) -> Response:

@@ -12,14 +12,24 @@ from store.promql.selectors import matches_empty
 from store.promql.syntax import Expr, VectorSelector
 from store.promql.typecheck import check
 
+_CACHED_CHARACTERS = 10_000
 
-@lru_cache(maxsize=2048)
+
 def parse(text: str) -> Expr:
-    """A query's tree, types checked.
+    """A query's tree, types checked; trees of ordinary queries are kept and given again.
 
     Raises:
         QueryError: `bad_data`, with line and column as Prometheus writes them.
     """
+    return _remembered(text) if len(text) <= _CACHED_CHARACTERS else _parse(text)
+
+
+@lru_cache(maxsize=2048)
+def _remembered(text: str) -> Expr:
+    return _parse(text)
+
+
+def _parse(text: str) -> Expr:
     if len(text) > MAX_QUERY_CHARACTERS:
         raise QueryError(f"query is longer than {MAX_QUERY_CHARACTERS} characters", kind="bad_data")
     try:

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from store.model import Matcher, MatchOp
-from store.promql.durations import format_duration
+from store.promql.durations import MAX_DURATION_MS, format_duration
 from store.promql.numbers import format_float, format_g, quoted
 from store.promql.syntax import (
     NO_OFFSET,
@@ -191,7 +191,8 @@ def duration_text(duration: Duration) -> str:
     match duration:
         case DurationNumber(seconds=seconds):
             milliseconds = seconds * 1000
-            if abs(milliseconds - round(milliseconds)) < 1e-6:
+            whole = abs(milliseconds - round(milliseconds)) < 1e-6
+            if whole and abs(milliseconds) <= MAX_DURATION_MS:
                 return format_duration(round(milliseconds))
             return format_float(seconds)
         case DurationGroup(expr=inner):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
+from typing_extensions import override
 
 from alerts.ledger.repository import OutboxRepository
 from alerts.model import Alert
@@ -30,6 +32,7 @@ class DyingRows(OutboxRepository):
     chances: random.Random
     dies: float = 0.0
 
+    @override
     def finish(self, *args: Any, **kwargs: Any) -> bool:
         if self.chances.random() < self.dies / 2:
             raise Killed
@@ -67,7 +70,7 @@ def test_crashes_and_faults_at_any_point_leave_one_open_and_one_close(
                     half.engine.tick(at_ms, alerts if tick < 8 else [])
                     await Outbox(
                         rows,
-                        lambda engine=half.engine: engine.routing,
+                        partial(getattr, half.engine, "routing"),
                         client,
                         NOTIFIERS,
                         worker=f"worker{tick}",

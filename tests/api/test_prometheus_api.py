@@ -300,6 +300,25 @@ async def test_deleted_series_are_gone(client: httpx.AsyncClient) -> None:
     assert (await data_of(await client.get("query?query=up&time=1")))["result"] == []
 
 
+async def test_a_failure_nobody_foresaw_is_still_json(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_args: Any, **_kwargs: Any) -> list[Labels]:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(shop, "series", broken)
+    transport = httpx.ASGITransport(app_of(shop))
+    async with httpx.AsyncClient(transport=transport, base_url="http://w") as client:
+        response = await client.get("/api/v1/series", params={"match[]": "up"})
+    assert (response.status_code, response.json()["errorType"]) == (500, "internal")
+    assert "secret" not in response.text
+
+
+async def test_a_snapshot_needs_something_to_make_it(client: httpx.AsyncClient) -> None:
+    response = await client.post("admin/tsdb/snapshot")
+    assert (response.status_code, response.json()["errorType"]) == (503, "unavailable")
+
+
 async def test_a_form_of_many_fields_is_refused(client: httpx.AsyncClient) -> None:
     response = await client.post("query", content=b"a&" * 20_000)
     assert (response.status_code, response.json()["errorType"]) == (400, "bad_data")

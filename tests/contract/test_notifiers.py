@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from alerts.notification import DeliveryError, EventAction, Notice, NoticeAlert
-from alerts.notifiers.pagerduty import MAX_EVENT_BYTES
+from alerts.notifiers.pagerduty import MAX_EVENT_BYTES, event
 from alerts.page import MAX_SUMMARY, page_of
 from alerts.registry import NOTIFIERS
 from alerts.route_tree import Integration, Secret
@@ -132,10 +132,10 @@ def test_a_network_fault_may_pass(kind: str, fault: type[httpx.TransportError]) 
 
 def test_pagerduty_gets_the_whole_page() -> None:
     (request,) = send("pagerduty", notice(), 202)
-    event = json.loads(request.content)
-    assert event["event_action"] == "trigger"
-    assert (event["routing_key"], event["dedup_key"]) == ("R0UT1NG", "key1")
-    payload = event["payload"]
+    sent = json.loads(request.content)
+    assert sent["event_action"] == "trigger"
+    assert (sent["routing_key"], sent["dedup_key"]) == ("R0UT1NG", "key1")
+    payload = sent["payload"]
     assert payload["summary"] == "Orders are missing since 08:00:00 UTC"
     assert payload["severity"] == "critical"
     details = payload["custom_details"]
@@ -144,7 +144,7 @@ def test_pagerduty_gets_the_whole_page() -> None:
         "impact": "1500 EUR",
         "fix": "roll back",
     }.items() <= details.items()
-    assert {link["href"] for link in event["links"]} == {
+    assert {link["href"] for link in sent["links"]} == {
         "http://w.test/business",
         "http://w.test/incidents/inc-1",
     }
@@ -194,3 +194,14 @@ def test_a_webhook_has_alertmanagers_body_and_a_signature_that_verifies() -> Non
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + request.content
     expected = hmac.new(base64.b64decode(KEY), signed, hashlib.sha256).digest()
     assert headers["webhook-signature"] == "v1," + base64.b64encode(expected).decode()
+
+
+def test_alertmanagers_templates_fill_pagerdutys_fields_and_a_bad_one_is_left_out() -> None:
+    options = {
+        "description": "{{ .CommonLabels.alertname }} is {{ .Status }}",
+        "severity": '{{ template "unknown" . }}',
+    }
+    known = INTEGRATIONS["pagerduty"]
+    made = event(notice(), Integration("pagerduty", options=options, secrets=known.secrets))
+    assert made["payload"]["summary"] == "OrderRateDrop is firing"
+    assert made["payload"]["severity"] == "critical"

@@ -129,3 +129,20 @@ def test_infinities_and_huge_sums_do_not_lose_the_mean() -> None:
     assert engine.instant("avg(big)", 1000).values[0] == 1.7e308
     assert engine.instant("avg_over_time(big{host='a'}[1m])", 1000).values[0] == 1.7e308
     assert engine.instant("sum(big)", 1000).values[0] == float("inf")
+
+
+def test_a_long_query_is_split_over_lines_as_prometheus_splits_it() -> None:
+    long = "a_metric_with_a_name_that_is_long" * 2
+    text = (
+        f"-sum by (x) (rate({long}[5m])) / on (x) group_left () "
+        f"(quantile(0.9, max_over_time(({long} + {long} > 1)[5m:1m])))"
+    )
+    lines = format_expr(parse(text)).splitlines()
+    assert lines[1] == "/ on (x) group_left ()"
+    assert lines[2] == "  ("
+    assert lines[3] == "    quantile("
+    assert tree(parse("\n".join(lines))) == tree(parse(text))
+
+
+def test_a_query_may_be_longer_than_what_is_remembered() -> None:
+    assert parse("m" * 20_000) == parse("m" * 20_000)
