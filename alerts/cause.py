@@ -78,6 +78,9 @@ def _judged(labels: Labels, started_ms: int, candidate: Change) -> ProbableCause
         return None
     score = _WEIGHT.get(candidate.kind, _OTHER_WEIGHT)
     score *= math.pow(0.5, max(before_ms, 0) / _HALF_LIFE_MS)
+    if before_ms < 0:
+        # It may only have been seen late, but what began before is the better guess.
+        score *= 0.5
     reasons = [_order(before_ms)]
     service, route = labels.get("service"), labels.get("route")
     if service and candidate.service:

@@ -25,6 +25,11 @@ from alerts.state_series import AlertSeries
 from store.errors import BadInput, LimitExceeded
 
 MAX_ALERTS = 50_000
+_TOLD = {
+    EventAction.TRIGGER: "told",
+    EventAction.ACKNOWLEDGE: "told of the acknowledgement",
+    EventAction.RESOLVE: "told of the end",
+}
 _LOG_RETENTION_MS = 120 * 3_600_000
 
 
@@ -269,7 +274,7 @@ def _page_events(outcome: Dispatch, now_ms: int) -> list[IncidentEvent]:
             notice.incident_id,
             now_ms,
             "page",
-            f"{notice.action} to {notice.receiver}: {notice.reason}",
+            f"{_TOLD[notice.action]} {notice.receiver}: {notice.reason.replace('_', ' ')}",
             notice.id,
         )
         for notice in outcome.notices

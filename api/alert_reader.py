@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from alerts.engine import AlertEngine
 from alerts.incident_log.repository import IncidentRepository
 from alerts.model import AlertState
-from alerts.repository import AlertRepository
 from api.alert_shapes import alerts_json, event_json
 
 Json = dict[str, Any]
@@ -17,22 +17,22 @@ class AlertReader:
     """What is going on, as JSON."""
 
     def __init__(
-        self, alerts: AlertRepository, incidents: IncidentRepository, now: Callable[[], int]
+        self, engine: AlertEngine, incidents: IncidentRepository, now: Callable[[], int]
     ) -> None:
-        self._alerts = alerts
+        self._engine = engine
         self._incidents = incidents
         self._now = now
 
     def all(self) -> list[Json]:
         """Every alert that is kept, the resolved of the last quarter of an hour among them."""
-        with self._alerts.begin() as transaction:
-            snapshot = transaction.snapshot()
-            unresolved = {i.id: i for i in transaction.unresolved_incidents()}
-        return alerts_json(snapshot.records.values(), snapshot.silences, unresolved, self._now())
+        unresolved = {i.id: i for i in self._incidents.unresolved()}
+        engine = self._engine
+        return alerts_json(engine.snapshot(), engine.routing, unresolved, self._now())
 
     def active(self) -> list[Json]:
-        """Without those that are resolved."""
-        return [alert for alert in self.all() if alert["state"] != AlertState.RESOLVED.value]
+        """For the wall: without those that are resolved, or that another alert speaks for."""
+        resolved = AlertState.RESOLVED.value
+        return [a for a in self.all() if a["state"] != resolved and not a["inhibited_by"]]
 
     def timeline(self, start_ms: int, end_ms: int) -> list[Json]:
         """What happened to alerts: fired, paged, acknowledged, resolved."""

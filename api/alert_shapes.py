@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from alerts.dispatch import Snapshot, inhibitor_of
 from alerts.incidents import Incident, IncidentEvent
 from alerts.model import AlertState
-from alerts.silences import Silence, silenced_by
+from alerts.route_tree import Routing
+from alerts.silences import silenced_by
 from alerts.state import AlertRecord
 from api.shapes import number
 from api.times import rfc3339
@@ -17,21 +20,35 @@ _RANK = {"page": 0, "critical": 0, "ticket": 1, "warning": 1}
 _STATE_RANK = {AlertState.FIRING: 0, AlertState.PENDING: 1, AlertState.RESOLVED: 2}
 
 
-def alert_json(
-    record: AlertRecord, incidents: Mapping[str, Incident], silence_ids: Iterable[str]
-) -> Json:
-    """One alert with what people need of it."""
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What keeps an alert quiet."""
+
+    silenced_by: tuple[str, ...] = ()
+    inhibited_by: str | None = None
+
+
+def alert_json(record: AlertRecord, incident: Incident | None, held: Held) -> Json:
+    """Alertmanager's alert, with what people need of it."""
     notes = record.annotations
-    incident = incidents.get(record.incident_id)
-    ids = list(silence_ids)
+    quiet = bool(held.silenced_by or held.inhibited_by)
+    inhibited = [held.inhibited_by] if held.inhibited_by else []
     return {
         "fingerprint": record.fingerprint,
+        "labels": record.labels.to_dict(),
+        "annotations": dict(notes),
+        "startsAt": rfc3339(record.starts_ms),
+        "endsAt": rfc3339(record.resolved_ms) if record.resolved_ms else None,
+        "generatorURL": record.generator_url,
+        "status": {
+            "state": "suppressed" if quiet else "active",
+            "silencedBy": list(held.silenced_by),
+            "inhibitedBy": inhibited,
+        },
         "name": record.name,
         "severity": record.severity,
         "state": record.state.value,
         "reason": record.reason.value,
-        "labels": record.labels.to_dict(),
-        "annotations": dict(notes),
         "summary": notes.get("summary", record.name),
         "cause": notes.get("cause", ""),
         "impact": notes.get("impact", ""),
@@ -44,24 +61,30 @@ def alert_json(
         "source": record.source,
         "incident_id": record.incident_id,
         "acknowledged_by": incident.acknowledged_by if incident else "",
-        "silenced": bool(ids),
-        "silenced_by": ids,
+        "silenced": bool(held.silenced_by),
+        "silenced_by": list(held.silenced_by),
+        "inhibited_by": inhibited,
     }
 
 
 def alerts_json(
-    records: Iterable[AlertRecord],
-    silences: Sequence[Silence],
-    incidents: Mapping[str, Incident],
-    now_ms: int,
+    snapshot: Snapshot, routing: Routing, incidents: Mapping[str, Incident], now_ms: int
 ) -> list[Json]:
     """Firing before pending before resolved, pages first, the latest first."""
+    inhibitor = inhibitor_of(snapshot.records, routing)
     ordered = sorted(
-        records,
+        snapshot.records.values(),
         key=lambda r: (_STATE_RANK[r.state], _RANK.get(r.severity, 2), -r.starts_ms, r.fingerprint),
     )
     return [
-        alert_json(record, incidents, silenced_by(silences, record.labels, now_ms))
+        alert_json(
+            record,
+            incidents.get(record.incident_id),
+            Held(
+                silenced_by(snapshot.silences, record.labels, now_ms),
+                inhibitor.inhibited_by(record.fingerprint, record.labels),
+            ),
+        )
         for record in ordered
     ]
 

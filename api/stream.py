@@ -80,11 +80,13 @@ class LiveBoards:
         sources: PanelSources,
         *,
         interval_ms: int,
+        time_zone: str = "UTC",
         max_watchers: int = 5_000,
     ) -> None:
         self._boards = boards
         self._sources = sources
         self._interval_ms = interval_ms
+        self._time_zone = time_zone
         self._max_watchers = max_watchers
         self._channels: dict[str, _Channel] = {}
         self._tick = 0
@@ -160,6 +162,7 @@ class LiveBoards:
                 "tick": channel.tick,
                 "now_ms": channel.now_ms,
                 "interval_ms": self._interval_ms,
+                "time_zone": self._time_zone,
                 "range_ms": board.range_ms,
                 "panels": channel.panels,
             }

@@ -64,7 +64,8 @@ def _objective(entry: Fields) -> float:
         entry.fail("objective", f"an objective of {percent:g} % leaves no budget", hint=hint)
     if percent <= 1:
         entry.fail("objective", f"an objective of {percent:g} % looks like a ratio", hint=hint)
-    return percent / 100
+    # 99.9 / 100 is not 0.999 in binary; nobody writes more digits than these.
+    return round(percent / 100, 12)
 
 
 def _table(entry: Fields, name: str) -> WindowTable:

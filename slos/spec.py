@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import yaml
-
 from slos.definition import Slo
 from slos.openslo import API_VERSION, parse_openslo
 from slos.sloth import parse_sloth
@@ -37,7 +35,7 @@ def parse_slo_files(files: Mapping[str, str]) -> list[Slo]:
     for file, text in files.items():
         if len(text) > _MAX_CHARACTERS:
             raise ConfigError(f"longer than {_MAX_CHARACTERS} characters", file=file)
-        for document in _documents(text, file):
+        for document in parse_documents(text, file):
             if document.data is None:
                 continue
             if _format(document) == API_VERSION:
@@ -47,15 +45,6 @@ def parse_slo_files(files: Mapping[str, str]) -> list[Slo]:
     slos.extend(parse_openslo(openslo))
     _refuse_twins(slos)
     return slos
-
-
-def _documents(text: str, file: str) -> list[Document]:
-    try:
-        return parse_documents(text, file)
-    except (yaml.YAMLError, ValueError, RecursionError) as exc:
-        # Characters that YAML forbids, dates that do not exist, nesting without end.
-        first = str(exc).split("\n", 1)[0]
-        raise ConfigError(f"not valid YAML: {first}", file=file, hint="correct the text") from exc
 
 
 def _format(document: Document) -> str:

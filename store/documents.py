@@ -39,9 +39,11 @@ def parse_documents(text: str, file: str) -> list[Document]:
     Raises:
         ConfigError: It is no YAML, a key stands twice, or a value is not plain data.
     """
-    loader = yaml.SafeLoader(text)
     documents = []
+    loader = None
     try:
+        # Reading begins here already: a character that YAML forbids is found by the constructor.
+        loader = yaml.SafeLoader(text)
         while loader.check_node():
             node = loader.get_node()
             lines: dict[Path, int] = {}
@@ -53,10 +55,13 @@ def parse_documents(text: str, file: str) -> list[Document]:
         mark = exc.problem_mark or exc.context_mark
         line = mark.line + 1 if mark else None
         raise ConfigError(f"not valid YAML: {exc.problem}", file=file, line=line) from exc
-    except yaml.YAMLError as exc:
-        raise ConfigError(f"not valid YAML: {exc}", file=file) from exc
+    except (yaml.YAMLError, ValueError, RecursionError) as exc:
+        # Dates that do not exist, nesting without end.
+        first = str(exc).split("\n", 1)[0]
+        raise ConfigError(f"not valid YAML: {first}", file=file) from exc
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
     return documents
 
 

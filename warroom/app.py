@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from starlette.applications import Starlette
 
 from alerts.model import Alert
 from alerts.outbox import DeliveryReport
-from alerts.state_series import AlertSeries
 from api.app import create_app
 from api.guard import Guard
 from business_metrics.model import KpiReading
@@ -33,7 +33,7 @@ from warroom.boards import read_boards
 from warroom.clock import Clock
 from warroom.config import Address, Settings
 from warroom.intake import Intake, build_intake
-from warroom.paging import Paging, build_paging, unknown_units
+from warroom.paging import Paging, PagingInputs, build_paging, unknown_units
 from warroom.schedule import Schedule
 from warroom.server import Listener, PortTaken
 from warroom.state import state_url
@@ -45,7 +45,7 @@ from warroom.web import Web, WebInputs, build_web
 
 log = structlog.get_logger()
 
-_DAY_S = 86_400.0
+_LEDGER_MS = 30 * 86_400_000
 _OUTBOX_S = 1.0
 _RETENTION_S = 300.0
 _STORE_FILE = "telemetry.duckdb"
@@ -68,6 +68,7 @@ class Service:
     schedule: Schedule
     metrics: SelfMetrics
     closing: AsyncExitStack
+    now: Clock
     waiting_for: str | None = "starting"
     other_addresses: dict[str, Address] = field(default_factory=dict)
     _deliveries: set[asyncio.Task[DeliveryReport]] = field(default_factory=set)
@@ -106,6 +107,8 @@ class Service:
         self.waiting_for = "compiling kernels"
         await asyncio.to_thread(warm_up, _quiet)
         self.waiting_for = "the first tick"
+        interval_ms = round(self.settings.file.evaluation_interval * 1000)
+        await self.tick(self.now() // interval_ms * interval_ms)
         interval_s = self.settings.file.evaluation_interval
         self.schedule.every("tick", interval_s, self.tick)
         self.schedule.every("outbox", _OUTBOX_S, self._deliver)
@@ -137,8 +140,15 @@ class Service:
 
     async def _retain(self, now_ms: int) -> None:
         retention = self.settings.file.store.retention
-        raw_ms = int(retention.raw * 1000)
-        await asyncio.to_thread(self.store.retain, now_ms, raw_ms, retention.max_bytes)
+        retain = partial(
+            self.store.retain,
+            now_ms,
+            int(retention.raw * 1000),
+            retention.max_bytes,
+            events_ms=int(retention.events * 1000),
+        )
+        await asyncio.to_thread(retain)
+        await asyncio.to_thread(self.paging.ledger.forget, now_ms - _LEDGER_MS)
 
     async def stop(self) -> None:
         """Drain and close, last opened first; one failure stops no other."""
@@ -172,7 +182,9 @@ def build(settings: Settings, *, now: Clock) -> Service:
     intake = build_intake(settings, store, metrics.registry, now)
     closing.push_async_callback(intake.scraper.aclose)
     sight = build_sight(settings, Stores(engine, store, store, store, sessions))
-    paging = build_paging(settings, sessions, client, annotations, external_url)
+    paging = build_paging(
+        settings, PagingInputs(sessions, store, client, annotations, external_url)
+    )
     service: Service
     web = build_web(
         WebInputs(
@@ -192,7 +204,7 @@ def build(settings: Settings, *, now: Clock) -> Service:
             version=version,
         )
     )
-    ticker = Ticker(_steps(sight, paging, AlertSeries(store)), web.live, metrics)
+    ticker = Ticker(_steps(sight, paging), web.live, metrics)
     auth = settings.file.auth
     tls = (auth.tls_cert_file, auth.tls_key_file) if auth.tls_cert_file else None
     service = Service(
@@ -209,6 +221,7 @@ def build(settings: Settings, *, now: Clock) -> Service:
         schedule=Schedule(now),
         metrics=metrics,
         closing=closing,
+        now=now,
     )
     return service
 
@@ -244,7 +257,7 @@ def _make_directory(path: Path) -> None:
         ) from exc
 
 
-def _steps(sight: Sight, paging: Paging, series: AlertSeries) -> Steps:
+def _steps(sight: Sight, paging: Paging) -> Steps:
     def detect(now_ms: int) -> tuple[tuple[Finding, ...], tuple[UnitHealth, ...]]:
         tick = sight.runner.tick(now_ms)
         return tick.findings, tick.health
@@ -259,7 +272,6 @@ def _steps(sight: Sight, paging: Paging, series: AlertSeries) -> Steps:
 
     def alert(now_ms: int, alerts: Sequence[Alert], unknown: frozenset[str]) -> None:
         paging.engine.tick(now_ms, alerts, unknown_sources=unknown)
-        series.append(paging.engine.snapshot().records.values(), now_ms)
 
     return Steps(
         record=sight.rules.record,

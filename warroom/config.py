@@ -34,7 +34,7 @@ class RetentionConfig(_Strict):
     """How long and how much is kept."""
 
     raw: Duration = 15 * 86_400.0
-    rollup_5m: Duration = 400 * 86_400.0
+    events: Duration = 400 * 86_400.0
     max_bytes: Size = 50 * 10**9
 
 

@@ -22,9 +22,10 @@ from alerts.repository import AlertRepository
 from alerts.route_tree import Routing
 from alerts.routing import default_routing, parse_alertmanager
 from alerts.sources import burn_rate, finding, kpi
+from alerts.state_series import AlertSeries
 from store.annotations.repository import AnnotationRepository
-from store.errors import ConfigError
 from store.model import UnitHealth
+from store.ports import Appender
 from store.sql import SessionFactory
 from warroom.config import Settings
 from warroom.tick import Readings
@@ -41,25 +42,36 @@ class Paging:
     alerts_of: Callable[[Readings], tuple[Alert, ...]]
 
 
-def build_paging(
-    settings: Settings,
-    sessions: SessionFactory,
-    client: httpx.AsyncClient,
-    annotations: AnnotationRepository,
-    external_url: str,
-) -> Paging:
+@dataclass(frozen=True, slots=True)
+class PagingInputs:
+    """What alerting reads from and writes to; `external_url` is where its links lead."""
+
+    sessions: SessionFactory
+    appender: Appender
+    client: httpx.AsyncClient
+    annotations: AnnotationRepository
+    external_url: str
+
+
+def build_paging(settings: Settings, inputs: PagingInputs) -> Paging:
     """Wire alerting.
 
     Raises:
         ConfigError: A mistake in the Alertmanager configuration.
     """
-    repository = AlertRepository(sessions)
-    engine = AlertEngine(repository, read_routing(settings), external_url=external_url)
-    ledger = OutboxRepository(sessions)
+    external_url = inputs.external_url
+    repository = AlertRepository(inputs.sessions)
+    engine = AlertEngine(
+        repository,
+        read_routing(settings),
+        external_url=external_url,
+        series=AlertSeries(inputs.appender),
+    )
+    ledger = OutboxRepository(inputs.sessions)
     outbox = Outbox(
         ledger,
         lambda: engine.routing,
-        client,
+        inputs.client,
         NOTIFIERS,
         worker=f"{socket.gethostname()}:{uuid.uuid4().hex[:8]}",
     )
@@ -67,7 +79,7 @@ def build_paging(
     def alerts_of(readings: Readings) -> tuple[Alert, ...]:
         changes = [
             Change(a.at_ms, a.kind, a.title, a.service)
-            for a in annotations.between(readings.at_ms - WINDOW_MS, readings.at_ms)
+            for a in inputs.annotations.between(readings.at_ms - WINDOW_MS, readings.at_ms)
         ]
         return (
             *finding.alerts_of(readings.findings, external_url),
@@ -86,13 +98,9 @@ def read_routing(settings: Settings) -> Routing:
     """
 
     def read_secret(source: str, name: str) -> str:
+        # What goes wrong here is told with file and line by whoever asked.
         if source == "file":
-            try:
-                return Path(name).read_text(encoding="utf-8").strip()
-            except OSError as exc:
-                raise ConfigError(f"the secret's file {name} cannot be read: {exc}") from exc
-        if name not in settings.environment:
-            raise ConfigError(f"the variable {name} is not set", hint="it should hold a secret")
+            return Path(name).read_text(encoding="utf-8").strip()
         return settings.environment[name]
 
     if settings.alertmanager is not None:
@@ -111,4 +119,5 @@ def unknown_units(readings: Readings, health: Sequence[UnitHealth]) -> frozenset
         finding.unknown_units(health)
         | burn_rate.unknown_units(readings.slos, health)
         | rule_evaluation.unknown_units(health)
+        | kpi.unknown_units(readings.kpis, health)
     )

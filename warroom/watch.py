@@ -16,6 +16,7 @@ from detectors.registry import DetectorSettings
 from detectors.repository import FindingRepository
 from detectors.runner import DetectorRunner
 from slos.evaluation import SloEvaluator
+from slos.repository import MaintenanceRepository
 from slos.spec import parse_slo_files
 from store.documents import Document
 from store.errors import ConfigError
@@ -69,7 +70,9 @@ def build_sight(settings: Settings, stores: Stores) -> Sight:
         rules=RuleEvaluator(stores.querier, stores.appender, files),
         runner=DetectorRunner(stores.spans, stores.querier, findings, detector_settings(settings)),
         findings=findings,
-        slos=SloEvaluator(stores.querier, stores.appender, slos),
+        slos=SloEvaluator(
+            stores.querier, stores.appender, slos, MaintenanceRepository(stores.sessions)
+        ),
         business=BusinessEvaluator(
             stores.events,
             stores.querier,

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from alerts.incident_log.repository import IncidentRepository
 from alerts.rules import alerts_answer, rules_answer
-from alerts.why import why
+from alerts.why import why_paged
 from api.alert_reader import AlertReader
 from api.app import Parts
 from api.boards import Board
@@ -49,7 +49,7 @@ from warroom.config import Settings
 from warroom.intake import Intake
 from warroom.paging import Paging
 from warroom.tick import Readings
-from warroom.watch import Sight
+from warroom.watch import Sight, business_settings
 
 Json = dict[str, Any]
 _PRIORITY_RANK = {"P0": 0, "P1": 1, "P2": 2}
@@ -87,7 +87,7 @@ class Web:
 def build_web(inputs: WebInputs) -> Web:
     """Wire the API."""
     incidents = IncidentRepository(inputs.sessions)
-    reader = AlertReader(inputs.paging.repository, incidents, inputs.now)
+    reader = AlertReader(inputs.paging.engine, incidents, inputs.now)
     timeline = Timeline(
         [
             lambda start, end: [annotation_json(a) for a in inputs.annotations.between(start, end)],
@@ -107,6 +107,7 @@ def build_web(inputs: WebInputs) -> Web:
             sources=lambda now_ms: _sources(inputs.intake, now_ms),
         ),
         interval_ms=round(inputs.settings.file.evaluation_interval * 1000),
+        time_zone=business_settings(inputs.settings).time_zone,
     )
     policy = _policy(inputs)
     parts = Parts(
@@ -144,16 +145,9 @@ def _routers(
 
 
 def _why(inputs: WebInputs, fingerprint: str) -> Json | None:
-    engine, now_ms = inputs.paging.engine, inputs.now()
-    told = why(fingerprint, engine.snapshot(), engine.routing, now_ms, inputs.paging.ledger.rows())
-    if told is None:
-        return None
-    next_ms = told.next_notification_at_ms
-    return {
-        "paged": told.paged,
-        "reasons": [dataclasses.asdict(reason) for reason in told.reasons],
-        "next_notification_at": rfc3339(next_ms) if next_ms else None,
-    }
+    paging = inputs.paging
+    told = why_paged(paging.engine, paging.ledger, fingerprint, inputs.now())
+    return None if told is None else dataclasses.asdict(told)
 
 
 def _prometheus(inputs: WebInputs) -> prometheus.Source:

@@ -134,6 +134,11 @@ class IncidentRepository:
         with self._sessions() as session:
             return load(session, *where, limit=limit)
 
+    def unresolved(self) -> list[Incident]:
+        """Those that still run."""
+        with self._sessions() as session:
+            return unresolved(session)
+
     def incident(self, incident_id: str) -> Incident | None:
         with self._sessions() as session:
             found = load(session, INCIDENTS.c.id == incident_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from urllib.parse import quote
 
 from alerts.cause import Change, candidates_of, stated
 from alerts.model import Alert
@@ -51,30 +52,35 @@ def _alert(
     burn = tier.long_burn or 0.0
     labels = {
         **status.labels,
-        "alertname": "ErrorBudgetBurn",
+        **status.severity_labels.get(tier.severity, {}),
+        "alertname": status.alert_name or "ErrorBudgetBurn",
         "service": status.service,
         "slo": status.name,
-        "severity": tier.severity,
     }
+    labels.setdefault("severity", tier.severity)
     identity = Labels.of(labels)
+    since_ms = status.at_ms if tier.since_ms is None else tier.since_ms
     return Alert(
         labels=identity,
         annotations={
-            "summary": f"{status.name} burns its error budget {burn:.3g} times too fast",
-            "cause": stated(identity, status.at_ms, candidates, _cause(status, tier)),
+            **status.annotations,
+            "summary": f"{status.name}: error budget burning {burn:.3g}× too fast",
+            "cause": stated(identity, since_ms, candidates, _cause(status, tier)),
+            "since": rfc3339(since_ms),
             "impact": _impact(status),
             "fix": "look at what changed just before, and at the slowest and failing routes",
-            "evidence_url": f"{external_url.rstrip('/')}/slos/{status.name}",
+            "evidence_url": f"{external_url.rstrip('/')}/slos?slo={quote(status.name)}",
         },
         value=burn,
+        since_ms=since_ms,
         source="burn_rate",
         unit=f"slo:{status.service}-{status.name}",
     )
 
 
 def _cause(status: SloStatus, tier: TierReading) -> str:
-    if status.statement:
-        return status.statement
+    if tier.statement or status.statement:
+        return tier.statement or status.statement
     return (
         f"burn rate {tier.long_burn or 0:.3g} over {tier.long_s} s and {tier.short_burn or 0:.3g} "
         f"over {tier.short_s} s, both above {tier.factor:g}; objective {status.objective:.4%}"
@@ -86,7 +92,13 @@ def _impact(status: SloStatus) -> str:
     if status.bad_events is not None and status.total_events is not None:
         parts.append(f"{status.bad_events:.0f} of {status.total_events:.0f} events were bad")
     if status.error_budget_remaining is not None:
-        parts.append(f"{status.error_budget_remaining:.1%} of the error budget is left")
+        parts.append(_budget(status.error_budget_remaining))
     if status.exhausts_at_ms is not None:
         parts.append(f"it runs out at {rfc3339(status.exhausts_at_ms)}")
     return ", ".join(parts)
+
+
+def _budget(left: float) -> str:
+    if left >= 0:
+        return f"{left:.1%} of the error budget is left"
+    return f"the error budget is spent {1 - left:.3g} times over"

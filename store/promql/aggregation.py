@@ -63,7 +63,7 @@ def aggregate(run: Run, node: Aggregate, times_ms: Int64Array) -> Vector:
     vector = cast(Vector, run.eval(node.expr, times_ms))
     parameter = None if node.param is None else run.eval(node.param, times_ms)
     if isinstance(parameter, Text):
-        return _count_values(node, parameter.value, vector)
+        return _count_values(run, node, parameter.value, vector)
     if isinstance(parameter, Scalars) and node.op != "quantile":
         return _chosen(run, node, parameter.values, vector)
     if not len(vector):
@@ -107,7 +107,7 @@ def _quantile(run: Run, node: Aggregate, q: Float64Array, vector: Vector, groups
     return Vector(groups.labels, out, present, groups.drop_name)
 
 
-def _count_values(node: Aggregate, label: str, vector: Vector) -> Vector:
+def _count_values(run: Run, node: Aggregate, label: str, vector: Vector) -> Vector:
     if not valid_label_name(label):
         raise QueryError(f"invalid label name {quoted(label)}")
     if not vector.present.any():
@@ -117,6 +117,7 @@ def _count_values(node: Aggregate, label: str, vector: Vector) -> Vector:
     distinct, inverse = np.unique(vector.values[rows, steps], return_inverse=True)
     codes = groups.index[rows] * len(distinct) + inverse.reshape(-1)
     keys, places = np.unique(codes, return_inverse=True)
+    run.hold(len(keys) * vector.steps)
     counts = np.zeros((len(keys), vector.steps))
     np.add.at(counts, (places.reshape(-1), steps), 1.0)
     series = [

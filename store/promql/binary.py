@@ -94,7 +94,7 @@ def _vectors(run: Run, node: Binary, lhs: Vector, rhs: Vector) -> Vector:
             return passed.astype(np.float64), np.ones(left.shape, dtype=np.bool_)
         return left, passed
 
-    return match_vectors(node.matching, lhs, rhs, operate, drops_name=drops)
+    return match_vectors(run, node.matching, lhs, rhs, operate, drops_name=drops)
 
 
 def _incompatible(run: Run, node: Binary, vector: Vector, kinds: tuple[str, str]) -> None:

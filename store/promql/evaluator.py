@@ -33,7 +33,7 @@ from store.promql.values import Scalars, Text, Value, Vector
 def evaluate(run: Run, node: Expr, times_ms: Int64Array) -> Value:
     """The value of a node at these instants; a step-invariant node is evaluated once."""
     if len(times_ms) > 1 and is_invariant(run, node) and _widens(node):
-        return _widen(_evaluate(run, node, times_ms[:1]), len(times_ms))
+        return _widen(run, _evaluate(run, node, times_ms[:1]), len(times_ms))
     return _evaluate(run, node, times_ms)
 
 
@@ -41,9 +41,10 @@ def _widens(node: Expr) -> bool:
     return not isinstance(node, MatrixSelector | Subquery | NumberLiteral | StringLiteral | Paren)
 
 
-def _widen(value: Value, steps: int) -> Value:
+def _widen(run: Run, value: Value, steps: int) -> Value:
     match value:
         case Vector():
+            run.hold(len(value) * steps)
             return replace(
                 value,
                 values=np.repeat(value.values, steps, axis=1),

@@ -9,6 +9,7 @@ import numpy as np
 
 from store.errors import QueryError
 from store.model import METRIC_NAME, BoolArray, Float64Array, Int64Array, Labels
+from store.promql.context import Run
 from store.promql.merging import merge_same
 from store.promql.numbers import quoted
 from store.promql.syntax import Matching
@@ -79,7 +80,7 @@ def merge_same_rows(vector: Vector) -> Vector:
 
 
 def match_vectors(
-    matching: Matching, lhs: Vector, rhs: Vector, operate: Operate, *, drops_name: bool
+    run: Run, matching: Matching, lhs: Vector, rhs: Vector, operate: Operate, *, drops_name: bool
 ) -> Vector:
     """An arithmetic or comparison operator on two vectors.
 
@@ -100,6 +101,7 @@ def match_vectors(
 
     _refuse_many_on_one_side(matching, sides)
     many_rows, one_rows = _pairs(sides)
+    run.hold(len(many_rows) * lhs.steps)
     parts = [_joined(matching, sides, many_rows, one_rows, in_order)]
     # Prometheus swaps the sides of group_right first, so fill_left is the many side's there too.
     if matching.fill_right is not None:

@@ -37,6 +37,8 @@ _TIMES = {
     "spans": ("start_ns", _NS_A_MS),
     "events": ("ts_ms", 1),
 }
+_EVENTS = "events"
+_BULKY = tuple(table for table in _TIMES if table != _EVENTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Retained:
     Attributes:
         rows: Deleted rows by table.
         series: Series that had no sample left.
-        cutoff_ms: Everything older is gone.
+        cutoff_ms: Every older sample and span is gone.
         used_bytes: Bytes in use afterwards; the file keeps what is free for later rows.
     """
 
@@ -205,15 +207,22 @@ _EMPTY = pa.table(
 )
 
 
-def retain(writer: Writer, upkeep: Upkeep, cutoff_ms: int, max_bytes: int) -> Retained:
-    """Delete by time, then by size, one slice a job so that writing goes on in between."""
+def retain(
+    writer: Writer, upkeep: Upkeep, cutoff_ms: int, events_cutoff_ms: int, max_bytes: int
+) -> Retained:
+    """Delete by time, then by size, one slice a job so that writing goes on in between.
+
+    Business events are few and are what the next sale is compared with: they have a cut-off of
+    their own, and size never takes them.
+    """
 
     def on_writer(work: Callable[[Connection], Any]) -> Any:
         return writer.run(work).result()
 
     rows = dict.fromkeys(_TIMES, 0)
     for table in _TIMES:
-        rows[table] += _delete_before(on_writer, upkeep, table, cutoff_ms)
+        until_ms = events_cutoff_ms if table == _EVENTS else cutoff_ms
+        rows[table] += _delete_before(on_writer, upkeep, table, until_ms)
     used = int(on_writer(upkeep.fold)) if any(rows.values()) else int(on_writer(upkeep.used_bytes))
     for _ in range(_MOST_SLICES):
         if not max_bytes or used <= max_bytes:
@@ -222,7 +231,7 @@ def retain(writer: Writer, upkeep: Upkeep, cutoff_ms: int, max_bytes: int) -> Re
         if step is None:
             break
         cutoff_ms = max(cutoff_ms, step)
-        for table in _TIMES:
+        for table in _BULKY:
             rows[table] += _delete_before(on_writer, upkeep, table, cutoff_ms)
         used = int(on_writer(upkeep.fold))
     series = int(on_writer(upkeep.finish)) if any(rows.values()) else 0
@@ -245,7 +254,7 @@ def _delete_before(
 
 
 def _step_ms(on_writer: Callable[[Callable[[Connection], Any]], Any], upkeep: Upkeep) -> int | None:
-    """The end of the oldest hour that any table still has."""
-    oldest = on_writer(lambda c: [upkeep.oldest_ms(c, table) for table in _TIMES])
+    """The end of the oldest hour that any bulky table still has."""
+    oldest = on_writer(lambda c: [upkeep.oldest_ms(c, table) for table in _BULKY])
     known = [found for found in oldest if found is not None]
     return min(known) + _HOUR_MS if known else None

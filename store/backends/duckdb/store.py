@@ -216,12 +216,19 @@ class DuckDBStore(
         )
         return int(done.result())
 
-    def retain(self, now_ms: int, raw_ms: int, max_bytes: int = 0) -> retention.Retained:
+    def retain(
+        self, now_ms: int, raw_ms: int, max_bytes: int = 0, *, events_ms: int | None = None
+    ) -> retention.Retained:
         """Delete what is older than `raw_ms`, then the oldest until `max_bytes` holds (0: any).
+
+        Business events have an age of their own, `events_ms` (`raw_ms` where it is not given).
 
         Works in slices between the writer's rounds; call it from a worker thread.
         """
-        return retention.retain(self._writer, self._upkeep, now_ms - raw_ms, max_bytes)
+        kept_ms = raw_ms if events_ms is None else events_ms
+        return retention.retain(
+            self._writer, self._upkeep, now_ms - raw_ms, now_ms - kept_ms, max_bytes
+        )
 
     @override
     def spans_after(self, seq: int, *, limit: int = 100_000) -> pa.Table:

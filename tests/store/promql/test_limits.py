@@ -29,6 +29,17 @@ def test_a_subquery_with_a_tiny_step_is_refused_before_it_runs(reader: MemoryRea
         Engine(reader).instant("max_over_time(vector(1)[10y:1ms])", 0)
 
 
+def test_counting_values_that_are_all_different_cannot_fill_the_memory() -> None:
+    memory = MemoryReader()
+    for place in range(20):
+        values = (np.arange(100) * 100 + place).astype(np.float64)
+        memory.put(Labels.of(__name__="m", i=str(place)), np.arange(100) * 1000, values)
+    engine = Engine(memory, EngineOptions(max_samples=10_000))
+    assert len(engine.range("m", 0, 99_000, 1000).series) == 20
+    with pytest.raises(QueryError, match="too many samples"):
+        engine.range('count_values("v", m)', 0, 99_000, 1000)
+
+
 def test_a_query_that_runs_too_long_times_out(reader: MemoryReader) -> None:
     with pytest.raises(QueryError, match="timed out") as failure:
         Engine(reader).query("sum(m) + sum(m)", 0, timeout_s=1e-9)

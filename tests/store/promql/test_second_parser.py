@@ -39,4 +39,4 @@ def test_both_parsers_take_or_refuse_a_query(text: str) -> None:
 
 
 def test_most_queries_can_be_compared() -> None:
-    assert sum(GAPS.search(text) is None for text in TEXTS) > 250
+    assert sum(GAPS.search(text) is None for text in TEXTS) > 200
