@@ -76,17 +76,22 @@ def alerts_json(
         snapshot.records.values(),
         key=lambda r: (_STATE_RANK[r.state], _RANK.get(r.severity, 2), -r.starts_ms, r.fingerprint),
     )
-    return [
-        alert_json(
-            record,
-            incidents.get(record.incident_id),
-            Held(
-                silenced_by(snapshot.silences, record.labels, now_ms),
-                inhibitor.inhibited_by(record.fingerprint, record.labels),
-            ),
+    updated_at = rfc3339(now_ms)
+    answer = []
+    for record in ordered:
+        held = Held(
+            silenced_by(snapshot.silences, record.labels, now_ms),
+            inhibitor.inhibited_by(record.fingerprint, record.labels),
         )
-        for record in ordered
-    ]
+        routes = routing.route.match(record.labels)
+        answer.append(
+            {
+                **alert_json(record, incidents.get(record.incident_id), held),
+                "updatedAt": updated_at,
+                "receivers": [{"name": route.receiver} for route in routes],
+            }
+        )
+    return answer
 
 
 def incident_json(incident: Incident, events: Iterable[IncidentEvent] = ()) -> Json:
@@ -95,13 +100,12 @@ def incident_json(incident: Incident, events: Iterable[IncidentEvent] = ()) -> J
     for alert in incident.alerts:
         cause = alert.annotations.get("cause")
         if cause and all(known["why"] != cause for known in causes):
-            confidence = alert.annotations.get("cause_confidence", "")
             ref = alert.annotations.get("evidence_url", "")
             causes.append(
                 {
                     "kind": alert.labels.get("kind") or alert.labels.get("alertname"),
                     "ref": ref,
-                    "confidence": confidence,
+                    "confidence": _figure(alert.annotations.get("cause_confidence", "")),
                     "why": cause,
                 }
             )
@@ -127,8 +131,30 @@ def incident_json(incident: Incident, events: Iterable[IncidentEvent] = ()) -> J
             for part in incident.alerts
         ],
         "probable_causes": causes,
+        "revenue_at_risk": _revenue_at_risk(incident),
         "timeline": [event_json(event) for event in events],
     }
+
+
+def _figure(text: str) -> float | None:
+    """A number out of an annotation; None where it does not say one."""
+    try:
+        return number(float(text))
+    except ValueError:
+        return None
+
+
+def _revenue_at_risk(incident: Incident) -> Json | None:
+    """The largest sum that an alert of it names: the alerts of one incident share their loss."""
+    told = [
+        (amount, notes)
+        for notes in (part.annotations for part in incident.alerts)
+        if (amount := _figure(notes.get("revenue_at_risk", ""))) is not None
+    ]
+    if not told:
+        return None
+    _, notes = max(told, key=lambda pair: pair[0])
+    return {"amount": notes["revenue_at_risk"], "currency": notes.get("currency", "")}
 
 
 def event_json(event: IncidentEvent) -> Json:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import difflib
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from store.documents import parse_document
+from store.documents import Document, parse_document
+from store.errors import ConfigError
 
 PanelKind = Literal[
     "stat",
@@ -19,6 +21,7 @@ PanelKind = Literal[
     "freshness",
 ]
 _RANGE = r"^\d+[smhd]$"
+_MAX_CHARS = 256 * 1024
 _UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -38,7 +41,7 @@ class Panel(_Strict):
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     kind: PanelKind
-    title: str = Field(max_length=200)
+    title: str = Field(default="", max_length=200)
     unit: str = ""
     span: int = Field(default=4, ge=1, le=12)
     query: str = ""
@@ -50,8 +53,12 @@ class Panel(_Strict):
     def _has_a_subject(self) -> Panel:
         if self.kind == "stat" and not (self.kpi or self.query):
             raise ValueError("a stat needs `kpi` or `query`")
+        if self.kind == "stat" and self.queries:
+            raise ValueError("a stat shows one `query`")
         if self.kind == "timeseries" and not (self.query or self.queries):
             raise ValueError("a timeseries needs `query` or `queries`")
+        if self.kind not in {"stat", "timeseries"} and (self.query or self.queries):
+            raise ValueError(f"a panel of the kind {self.kind} takes no query")
         return self
 
     @property
@@ -95,12 +102,31 @@ def parse_board(text: str, file: str) -> Board:
     """A board from YAML.
 
     Raises:
-        ConfigError: A mistake, with its line.
+        ConfigError: A mistake, with its line and, where one is close, the word that was meant.
     """
+    if len(text) > _MAX_CHARS:
+        raise ConfigError(f"a board has at most {_MAX_CHARS} characters", file=file)
     document = parse_document(text, file)
     try:
         return Board.model_validate(document.data)
     except ValidationError as exc:
         first = exc.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise document.error(tuple(first["loc"]), f"{where}: {first['msg']}") from exc
+        path = tuple(first["loc"])
+        where = ".".join(str(part) for part in path) or "the board"
+        problem = f"{where}: {first['msg']}"
+        raise document.error(path, problem, hint=_meant(first["type"], path, document)) from exc
+
+
+def _meant(kind: str, path: tuple[int | str, ...], document: Document) -> str:
+    """The known word nearest to a wrong key or a wrong panel kind."""
+    if kind == "extra_forbidden":
+        known = {*Board.model_fields, *Row.model_fields, *Panel.model_fields}
+        near = difflib.get_close_matches(str(path[-1]), sorted(known), 1)
+    elif kind == "literal_error":
+        written = document.data
+        for part in path:
+            written = written[part]
+        near = difflib.get_close_matches(str(written), get_args(PanelKind), 1)
+    else:
+        near = []
+    return f"did you mean {near[0]!r}?" if near else "see docs/dashboards.md"

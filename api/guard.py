@@ -8,9 +8,10 @@ from enum import StrEnum
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.errors import OWN_PREFIX, error_response
 from api.tokens.repository import Role
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -114,6 +115,12 @@ class Guard:
         if refusal is None:
             await self._app(scope, receive, send)
             return
-        status, sentence = _ANSWERS[refusal]
-        headers = {"WWW-Authenticate": "Bearer"} if refusal is Refusal.NO_TOKEN else None
-        await PlainTextResponse(f"{sentence}\n", status, headers)(scope, receive, send)
+        await _answer(refusal, scope["path"])(scope, receive, send)
+
+
+def _answer(refusal: Refusal, path: str) -> Response:
+    status, sentence = _ANSWERS[refusal]
+    headers = {"WWW-Authenticate": "Bearer"} if refusal is Refusal.NO_TOKEN else None
+    if path.startswith(OWN_PREFIX):
+        return error_response(status, refusal.value, sentence, headers=headers)
+    return PlainTextResponse(f"{sentence}\n", status, headers)

@@ -31,6 +31,8 @@ _KEPT_DELTAS = 60
 _QUEUE = 16
 _IDLE_TICKS = 12
 _MAX_POINTS = 360
+# States in which a panel has points that the next tick may extend.
+_SHOWN = frozenset({"ok", "stale"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +224,7 @@ class LiveBoards:
 
 
 def _compute_panel(panel: Panel, view: View, before: Json | None) -> Json:
-    previous = before if before and before["state"] == "ok" else None
+    previous = before if before and before["state"] in _SHOWN else None
     try:
         return COMPUTE[panel.kind](panel, view, previous)
     except WarroomError as exc:
@@ -241,5 +243,5 @@ def _changes(board: Board, before: Mapping[str, Json], now: Mapping[str, Json]) 
             changes[panel.id] = new
         elif {**old, "as_of_ms": 0} != {**new, "as_of_ms": 0}:
             tell = PATCH.get(panel.kind)
-            changes[panel.id] = (tell(old, new) if tell and new["state"] == "ok" else None) or new
+            changes[panel.id] = (tell(old, new) if tell and new["state"] in _SHOWN else None) or new
     return changes

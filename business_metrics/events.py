@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from store.model import EVENT_READ_SCHEMA, Int64Array
+from store.model import EVENT_READ_SCHEMA, BoolArray, Int64Array
 from store.ports import EventReader
 
 # The stubs of the compute functions know no chunked columns.
@@ -43,6 +43,10 @@ _MAX_BATCHES = 50
 _MAX_RECENT_ROWS = 2_000_000
 _LATEST_ORDERS = 200
 _MAX_LATENESS_MS = 10_000
+# What is later than this was held up or written after the fact, and says nothing of the usual way.
+_LIVE_MS = 60_000
+# A shop may be closed for a long weekend.
+_NEAR_DAYS = 3
 
 
 def genuine(events: pa.Table) -> pa.Table:
@@ -77,6 +81,7 @@ class MinuteHistory:
     def __init__(self, max_days: int) -> None:
         self._max_days = max_days
         self._days: OrderedDict[int, Int64Array] = OrderedDict()
+        self._selling: set[int] = set()
         self.first_minute: int | None = None
 
     def add(self, ts_ms: Int64Array, units: Int64Array) -> None:
@@ -90,6 +95,7 @@ class MinuteHistory:
         for day in np.unique(days).tolist():
             here = days == day
             table = self._day(day)
+            self._selling.add(day)
             place = minutes[here] - day * DAY_MIN
             np.add.at(table[0], place, 1)
             np.add.at(table[1], place, units[here])
@@ -98,8 +104,33 @@ class MinuteHistory:
         if day not in self._days:
             self._days[day] = np.zeros((2, DAY_MIN), dtype=np.int64)
             if len(self._days) > self._max_days:
-                self._days.pop(min(self._days))
+                gone = min(self._days)
+                self._days.pop(gone)
+                self._selling.discard(gone)
         return self._days.setdefault(day, np.zeros((2, DAY_MIN), dtype=np.int64))
+
+    def collected(self, start_minute: int, end_minute: int) -> BoolArray:
+        """Which minutes may count as collected, an order in them or not.
+
+        A day counts when it sold, or when days near before and after did. Of the first day after a
+        longer silence, only what follows its first order counts.
+        """
+        out = np.zeros(max(end_minute - start_minute, 0), dtype=np.bool_)
+        for day in range(start_minute // DAY_MIN, -(-end_minute // DAY_MIN)):
+            begin = self._collected_from(day)
+            if begin is not None:
+                first = max(begin, start_minute) - start_minute
+                out[first : max((day + 1) * DAY_MIN - start_minute, 0)] = True
+        return out
+
+    def _collected_from(self, day: int) -> int | None:
+        before = any(day - n in self._selling for n in range(1, _NEAR_DAYS + 1))
+        if day in self._selling:
+            if before:
+                return day * DAY_MIN
+            return day * DAY_MIN + int(np.argmax(self._days[day][0] > 0)) + 1
+        after = any(day + n in self._selling for n in range(1, _NEAR_DAYS + 1))
+        return day * DAY_MIN if before and (after or day > max(self._selling)) else None
 
     def slice(self, start_minute: int, end_minute: int) -> Int64Array:
         """Two rows, orders and money units, for the minutes `[start, end)`."""
@@ -123,6 +154,8 @@ class EventFeed:
         recent: Every event of the last `keep_s` seconds, with the columns that are needed.
         order_ms: The instants of the genuine orders among them, ascending.
         order_units: Their amounts.
+        refund_ms: The instants of the genuine refunds, ascending.
+        refund_units: What they gave back.
         lateness_ms: How long orders usually take from the shop to here.
         version: Changes when `recent` does.
     """
@@ -139,6 +172,11 @@ class EventFeed:
         self.recent = _slim(EVENT_READ_SCHEMA.empty_table())
         self.order_ms: Int64Array = np.empty(0, dtype=np.int64)
         self.order_units: Int64Array = np.empty(0, dtype=np.int64)
+        self.refund_ms: Int64Array = np.empty(0, dtype=np.int64)
+        self.refund_units: Int64Array = np.empty(0, dtype=np.int64)
+        self._late_ms: Int64Array = np.empty(0, dtype=np.int64)
+        self._event_ms: Int64Array = np.empty(0, dtype=np.int64)
+        self._heard_ms: int | None = None
         self.lateness_ms = 0
         self.version = 0
 
@@ -159,6 +197,7 @@ class EventFeed:
         self._trim(now_ms)
         if taken or self.recent.num_rows != before:
             self.version += 1
+            self._event_ms = np.sort(_integers(self.recent, "ts_ms"))
         return taken
 
     def _start(self, now_ms: int) -> int:
@@ -191,26 +230,50 @@ class EventFeed:
         self._count(_slim(self._reader.events(start_ms, start_ms + _DAY_MS, types=("purchase",))))
 
     def _take(self, table: pa.Table, now_ms: int) -> None:
+        since_ms = now_ms - self._keep_ms
         orders = self._count(table)
-        live = table.filter(pc.greater_equal(table["ts_ms"], now_ms - self._keep_ms))
+        live = table.filter(pc.greater_equal(table["ts_ms"], since_ms))
         self.recent = pa.concat_tables([self.recent, live])
-        ts = np.asarray(orders["ts_ms"].to_numpy(), dtype=np.int64)
-        fresh = ts >= now_ms - self._keep_ms
+        ts = _integers(orders, "ts_ms")
+        fresh = ts >= since_ms
         if fresh.any():
-            self._add_orders(ts[fresh], money_units(orders, self._currency)[fresh])
-            late = np.asarray(orders["received_ms"].to_numpy(), dtype=np.int64)[fresh] - ts[fresh]
-            usual = float(np.quantile(late[-_LATEST_ORDERS:], 0.9))
-            self.lateness_ms = int(min(max(usual, 0.0), _MAX_LATENESS_MS))
+            units = money_units(orders, self._currency)[fresh]
+            self.order_ms, self.order_units = _merged(
+                (self.order_ms, self.order_units), (ts[fresh], units)
+            )
+            self._time(_integers(orders, "received_ms")[fresh] - ts[fresh])
+        refunds = genuine(live.filter(pc.equal(live["type"], "refund")))
+        if refunds.num_rows:
+            given = np.abs(money_units(refunds, self._currency))
+            self.refund_ms, self.refund_units = _merged(
+                (self.refund_ms, self.refund_units), (_integers(refunds, "ts_ms"), given)
+            )
 
-    def _add_orders(self, ts: Int64Array, units: Int64Array) -> None:
-        times = np.concatenate([self.order_ms, ts])
-        order = np.argsort(times, kind="stable")
-        self.order_ms = times[order]
-        self.order_units = np.concatenate([self.order_units, units])[order]
+    def _time(self, late_ms: Int64Array) -> None:
+        """How late the latest live orders came, those that were held up left out."""
+        live = late_ms[(late_ms >= 0) & (late_ms <= _LIVE_MS)]
+        self._late_ms = np.concatenate([self._late_ms, live])[-_LATEST_ORDERS:]
+        if len(self._late_ms):
+            usual = float(np.quantile(self._late_ms, 0.9))
+            self.lateness_ms = int(min(usual, _MAX_LATENESS_MS))
+
+    def heard_before(self, at_ms: int) -> int | None:
+        """When an event of any kind last happened before an instant; None: not in its history."""
+        place = int(np.searchsorted(self._event_ms, at_ms))
+        if place:
+            return int(self._event_ms[place - 1])
+        return None if self._heard_ms is None or self._heard_ms >= at_ms else self._heard_ms
+
+    def heard_since(self, at_ms: int) -> int | None:
+        """When an event of any kind first happened at or after an instant."""
+        place = int(np.searchsorted(self._event_ms, at_ms))
+        return int(self._event_ms[place]) if place < len(self._event_ms) else None
 
     def _count(self, table: pa.Table) -> pa.Table:
         orders = genuine(table.filter(pc.equal(table["type"], "purchase")))
-        ts = np.asarray(orders["ts_ms"].to_numpy(), dtype=np.int64)
+        ts = _integers(orders, "ts_ms")
+        if len(ts):
+            self._heard_ms = max(int(ts.max()), self._heard_ms or 0)
         self.history.add(ts, money_units(orders, self._currency))
         return orders
 
@@ -221,11 +284,31 @@ class EventFeed:
             self.recent = kept.slice(max(kept.num_rows - _MAX_RECENT_ROWS, 0)).combine_chunks()
         first = int(np.searchsorted(self.order_ms, since_ms))
         self.order_ms, self.order_units = self.order_ms[first:], self.order_units[first:]
+        first = int(np.searchsorted(self.refund_ms, since_ms))
+        self.refund_ms, self.refund_units = self.refund_ms[first:], self.refund_units[first:]
 
     def orders_between(self, start_ms: float, end_ms: float) -> tuple[int, int]:
         """Genuine orders and their money units with `start <= ts < end`, within what is kept."""
         first, last = np.searchsorted(self.order_ms, [start_ms, end_ms])
         return int(last - first), int(self.order_units[first:last].sum())
+
+    def refunded_between(self, start_ms: float, end_ms: float) -> int:
+        """Money units given back with `start <= ts < end`, within what is kept."""
+        first, last = np.searchsorted(self.refund_ms, [start_ms, end_ms])
+        return int(self.refund_units[first:last].sum())
+
+
+def _integers(table: pa.Table, name: str) -> Int64Array:
+    return np.asarray(table[name].to_numpy(), dtype=np.int64)
+
+
+def _merged(
+    known: tuple[Int64Array, Int64Array], more: tuple[Int64Array, Int64Array]
+) -> tuple[Int64Array, Int64Array]:
+    """Instants with their amounts, ascending."""
+    times, units = (np.concatenate(pair) for pair in zip(known, more, strict=True))
+    order = np.argsort(times, kind="stable")
+    return times[order], units[order]
 
 
 def _slim(table: pa.Table) -> pa.Table:

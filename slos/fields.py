@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
-import promql_parser
-
 from slos.definition import has_placeholder, render
 from store.documents import Document, Path
+from store.errors import QueryError
+from store.promql.parse import parse
 
 _MAX_TEXT = 20_000
 
@@ -114,7 +114,7 @@ class Fields:
                 hint="write [{{.window}}] as its range, like sum(rate(x_total[{{.window}}]))",
             )
         try:
-            promql_parser.parse(render(query, 300))
-        except ValueError as exc:
+            parse(render(query, 300))
+        except QueryError as exc:
             self.fail(key, f"the query of {key!r} is no PromQL: {exc}", hint="correct the query")
         return query

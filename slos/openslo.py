@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
-
-import promql_parser
 
 from slos.definition import WINDOW, EventSli, RatioSli, Sli, Slo, has_placeholder
 from slos.durations import parse_duration_s
 from slos.fields import Fields
 from slos.window_table import DEFAULT_TABLE, feasible, load_table, table_names, tiers_for
 from store.documents import Document
+from store.promql.parse import parse
+from store.promql.printer import to_text
+from store.promql.syntax import Aggregate, Expr, VectorSelector
 
 API_VERSION = "openslo/v1"
 WINDOWS_ANNOTATION = "warroom.dev/windows"
@@ -209,18 +209,17 @@ def _windowed(ratio: Fields, key: str) -> str:
         return query
     if _RANGE.search(query):
         return _RANGE.sub(f"[{WINDOW}]", query)
-    return _rate_of(source, promql_parser.parse(query))
+    return _rate_of(source, parse(query))
 
 
-def _rate_of(source: Fields, tree: Any) -> str:
+def _rate_of(source: Fields, tree: Expr) -> str:
     """`sum(rate(counter[window]))` of a counter or a sum of one."""
-    inner = tree.expr if isinstance(tree, promql_parser.AggregateExpr) else tree
-    if str(getattr(tree, "op", "sum")) != "sum" or not isinstance(
-        inner, promql_parser.VectorSelector
-    ):
+    summed = isinstance(tree, Aggregate) and tree.op == "sum"
+    inner = tree.expr if isinstance(tree, Aggregate) and summed else tree
+    if not isinstance(inner, VectorSelector):
         source.fail(
             "query",
             "the query has no range, and is not a counter or a sum of one",
             hint="write sum(rate(requests_total[5m])); the range is replaced by each window",
         )
-    return f"sum(rate({inner}[{WINDOW}]))"
+    return f"sum(rate({to_text(inner)}[{WINDOW}]))"

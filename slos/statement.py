@@ -10,7 +10,7 @@ from slos.durations import say_duration
 def burning(slo: Slo, burn: float, long: WindowReading, left: float | None) -> str:
     """As in `burning 22x over 2 min: 31 of 140 requests failed; budget gone in 1 h 5 min`."""
     pace = f"{burn:,.0f}" if burn >= 100 else f"{burn:.3g}"
-    words = f"burning {pace}× over {say_duration(long.window_s)}: "  # noqa: RUF001  # times
+    words = f"burning {pace}× over {say_duration(long.window_s)}: "  # times
     if long.bad is not None and long.total is not None:
         words += f"{round(long.bad):,} of {round(long.total):,} requests failed"
     else:

@@ -43,3 +43,11 @@ class View:
     @property
     def start_ms(self) -> int:
         return self.now_ms - self.range_ms
+
+
+def newest_value_ms(times_ms: Sequence[int], lines: Sequence[Sequence[float | None]]) -> int | None:
+    """The last instant at which any line has a value; None where none ever had one."""
+    for place in range(len(times_ms) - 1, -1, -1):
+        if any(line[place] is not None for line in lines):
+            return times_ms[place]
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
@@ -9,9 +10,10 @@ import orjson
 import pyarrow as pa
 from fastapi import APIRouter, Query
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.errors import NotFound
 from store.errors import BadInput
 from store.ports import SpanReader, TraceQuery
 
@@ -19,7 +21,19 @@ Json = dict[str, Any]
 _KINDS = {1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
 _HOUR_US = 3_600_000_000
 _MAX_TRACES = 1_500
-_DURATION_NS = {"us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+_MAX_US = 253_402_300_799_999_999  # the end of the year 9999
+# Go's way to write a duration, such as 1.5s or 1m30s.
+_DURATION_PART = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(ns|us|µs|ms|s|m|h)")
+_UNIT_NS = {
+    "ns": 1,
+    "us": 1_000,
+    "µs": 1_000,
+    "ms": 1_000_000,
+    "s": 1_000_000_000,
+    "m": 60_000_000_000,
+    "h": 3_600_000_000_000,
+}
+_MAX_NS = 2**63 - 1
 
 
 class Search(BaseModel):
@@ -32,16 +46,16 @@ class Search(BaseModel):
     tags: str = Field("", max_length=4096)
     min_duration: str = Field("", max_length=32, alias="minDuration")
     max_duration: str = Field("", max_length=32, alias="maxDuration")
-    start: int | None = None
-    end: int | None = None
+    start: int | None = Field(None, ge=0, le=_MAX_US)
+    end: int | None = Field(None, ge=0, le=_MAX_US)
     limit: int = Field(20, ge=1, le=_MAX_TRACES)
 
     def query(self, now_ms: int) -> TraceQuery:
         end_us = now_ms * 1_000 if self.end is None else self.end
-        start_us = end_us - _HOUR_US if self.start is None else self.start
+        start_us = max(0, end_us - _HOUR_US) if self.start is None else self.start
         return TraceQuery(
-            start_ns=start_us * 1_000,
-            end_ns=end_us * 1_000,
+            start_ns=min(start_us * 1_000, _MAX_NS),
+            end_ns=min(end_us * 1_000, _MAX_NS),
             service=self.service or None,
             operation=self.operation or None,
             attributes=_tags(self.tags),
@@ -91,8 +105,7 @@ def router(spans: SpanReader, now: Callable[[], int]) -> APIRouter:
         found = await run_in_threadpool(lambda: list(_traces(spans.traces([raw]))) if raw else [])
         if not found:
             # Grafana reads data[0] unguarded: an unknown trace must be a 404.
-            errors = [{"code": 404, "msg": "trace not found", "traceID": trace_id}]
-            return JSONResponse({"data": None, "errors": errors}, 404)
+            raise NotFound("trace not found")
         return _json(_answer(found))
 
     return routes
@@ -115,17 +128,19 @@ def _tags(text: str) -> tuple[tuple[str, str], ...]:
         raise BadInput("tags is no JSON object") from exc
     if not isinstance(tags, dict):
         raise BadInput("tags is no JSON object")
-    return tuple((str(key), str(value)) for key, value in tags.items())
+    return tuple(
+        (key, value if isinstance(value, str) else orjson.dumps(value).decode())
+        for key, value in tags.items()
+    )
 
 
 def _duration_ns(text: str) -> int | None:
     if not text:
         return None
-    for unit in ("us", "µs", "ms", "s"):
-        number = text.removesuffix(unit)
-        if number != text and number.replace(".", "", 1).isdigit():
-            return int(float(number) * _DURATION_NS[unit])
-    raise BadInput(f"{text!r} is no duration", hint="write it like 100ms or 1.5s")
+    parts = _DURATION_PART.findall(text)
+    if "".join(number + unit for number, unit in parts) != text:
+        raise BadInput(f"{text!r} is no duration", hint="write it like 100ms or 1m30s")
+    return min(_MAX_NS, sum(int(float(number) * _UNIT_NS[unit]) for number, unit in parts))
 
 
 def _traces(table: pa.Table) -> Iterator[Json]:

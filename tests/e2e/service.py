@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -59,7 +60,16 @@ class Warroom:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def log(self) -> str:
+        return (self.directory / "warroom.log").read_text(encoding="utf-8", errors="replace")
+
     def start(self) -> None:
+        """Start, and wait until it is ready."""
+        self.launch()
+        until(self.ready, f"ready, see {self.directory / 'warroom.log'}", START_S)
+
+    def launch(self) -> None:
         file = self.directory / "warroom.yaml"
         file.write_text(self.config, encoding="utf-8")
         log = (self.directory / "warroom.log").open("ab")
@@ -74,7 +84,6 @@ class Warroom:
         command += ["--otlp-grpc", f"127.0.0.1:{self.grpc_port}"]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
         log.close()
-        until(self.ready, f"ready, see {self.directory / 'warroom.log'}", START_S)
 
     def ready(self) -> bool:
         assert self.process is not None
@@ -110,3 +119,47 @@ class Warroom:
             )
             for s in answer["data"]["result"]
         }
+
+
+@dataclass
+class PagerDuty:
+    """The double of PagerDuty, in a process of its own: it outlives the service."""
+
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "warroom.demo.pagerduty_double", "--port", str(self.port)]
+        self.process = subprocess.Popen(command, cwd=ROOT)
+        until(self._answers, "the PagerDuty double answers")
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"{self.url}/healthz", timeout=2).status_code == 200
+        return False
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(10)
+
+    def events(self) -> list[dict[str, Any]]:
+        """Every event that was received, in order."""
+        received: list[dict[str, Any]] = httpx.get(f"{self.url}/log", timeout=10).json()["events"]
+        return received
+
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """Triggers and resolves by the class of the page and its dedup key."""
+        told: dict[str, tuple[int, int]] = {}
+        names: dict[str, str] = {}
+        for event in self.events():
+            key = event["dedup_key"]
+            name = names.setdefault(key, f"{event['payload'].get('class', '')} {key}")
+            triggers, resolves = told.get(name, (0, 0))
+            is_trigger = event["event_action"] == "trigger"
+            told[name] = (triggers + is_trigger, resolves + (not is_trigger))
+        return told

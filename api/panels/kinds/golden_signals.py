@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from api.boards import Panel
-from api.panels.view import Json, View
+from api.panels.view import Json, View, newest_value_ms
 from store.model import InstantVector, RangeMatrix
 
 _WINDOW = "1m"
@@ -27,7 +27,7 @@ _P95 = _quantile(0.95)
 
 
 def compute(panel: Panel, view: View, _previous: Json | None) -> Json:
-    """One entry a service that answered a request within the last minute."""
+    """One entry a service; one that has gone silent within the range stays, without figures."""
     rates = _by_job(view.sources.querier.instant(_RATE, view.now_ms))
     errors = _by_job(view.sources.querier.instant(_ERRORS, view.now_ms))
     quantiles = {
@@ -43,6 +43,8 @@ def compute(panel: Panel, view: View, _previous: Json | None) -> Json:
         _service(job, rate, errors.get(job, 0.0), {n: q.get(job) for n, q in quantiles.items()})
         for job, rate in sorted(rates.items())
     ]
+    seen = {labels.get("job") for labels in rate_lines.series}
+    services += [_silent(job) for job in sorted(seen - rates.keys())]
     for service in services:
         service["spark"] = {
             "t": rate_lines.steps_ms.tolist(),
@@ -50,11 +52,23 @@ def compute(panel: Panel, view: View, _previous: Json | None) -> Json:
             "p95": _line(p95_lines, service["service"]),
         }
     return {
-        "state": "ok" if services else "no_data",
-        "as_of_ms": view.now_ms,
+        **({"state": "ok", "as_of_ms": view.now_ms} if rates else _vanished(rate_lines, view)),
         "unit": panel.unit,
         "services": services,
     }
+
+
+def _vanished(rate_lines: RangeMatrix, view: View) -> Json:
+    lines = [_line(rate_lines, labels.get("job")) for labels in rate_lines.series]
+    newest_ms = newest_value_ms(rate_lines.steps_ms.tolist(), lines)
+    if newest_ms is None:
+        return {"state": "no_data", "as_of_ms": view.now_ms}
+    return {"state": "stale", "as_of_ms": newest_ms}
+
+
+def _silent(job: str) -> dict[str, Any]:
+    names = ("rate", "error_ratio", "p50", "p95", "p99")
+    return {"service": job, **dict.fromkeys(names), "status": "unknown"}
 
 
 def _by_job(vector: InstantVector) -> dict[str, float]:

@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 
 from api.boards import Panel
-from api.panels.view import Json, View
+from api.panels.view import Json, View, newest_value_ms
 from business_metrics.model import KpiReading
 from store.model import RangeMatrix
 
 _WEEK_MS = 7 * 86_400_000
 _SPARK_POINTS = 60
+# A reading this old was not renewed by the last ticks.
+_FRESH_MS = 60_000
 _BREACH_STATUS = {"page": "crit", "ticket": "warn"}
 
 
@@ -23,9 +25,10 @@ def compute(panel: Panel, view: View, _previous: Json | None) -> Json:
     spark = _spark(panel, view)
     value = reading.value if reading else _instant(panel.query, view)
     if value is None or not math.isfinite(value):
-        return {**_empty(panel, view), "spark": spark}
+        return _vanished(panel, view, reading, spark)
+    old = reading is not None and view.now_ms - reading.at_ms >= max(_FRESH_MS, view.step_ms)
     return {
-        "state": "ok",
+        "state": "stale" if old else "ok",
         "as_of_ms": reading.at_ms if reading else view.now_ms,
         "value": value,
         "unit": panel.unit or (reading.unit if reading else ""),
@@ -39,6 +42,19 @@ def compute(panel: Panel, view: View, _previous: Json | None) -> Json:
         if reading and reading.revenue_at_risk is not None
         else None,
     }
+
+
+def _vanished(panel: Panel, view: View, reading: KpiReading | None, spark: Json) -> Json:
+    """No value now: the last one there was, marked stale, or nothing."""
+    empty = {**_empty(panel, view), "spark": spark}
+    if reading is not None:
+        empty |= {"note": reading.reason, "unit": panel.unit or reading.unit}
+    newest_ms = newest_value_ms(spark["t"], [spark["values"]])
+    if newest_ms is None:
+        return empty
+    last = spark["values"][spark["t"].index(newest_ms)]
+    note = empty["note"] or "there is no value now; this is the last one"
+    return {**empty, "state": "stale", "as_of_ms": newest_ms, "value": last, "note": note}
 
 
 def _empty(panel: Panel, view: View) -> Json:

@@ -1,0 +1,1 @@
+"""Figures against the peers found on this machine: `python -m bench --help`."""

@@ -1,0 +1,17 @@
+"""Every benchmark, a row each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from bench import footprint, live_stream, range_queries, remote_write, traces
+from bench.setup import Setup
+from bench.table import Table
+
+BENCHMARKS: Mapping[str, Callable[[Setup], list[Table]]] = {
+    "remote_write": remote_write.run,
+    "range_queries": range_queries.run,
+    "footprint": footprint.run,
+    "traces": traces.run,
+    "live_stream": live_stream.run,
+}
