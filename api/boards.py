@@ -63,7 +63,9 @@ class Panel(_Strict):
 
     @property
     def all_queries(self) -> tuple[PanelQuery, ...]:
-        return self.queries or (PanelQuery(expr=self.query),)
+        if self.query:
+            return (PanelQuery(expr=self.query),)
+        return self.queries
 
 
 class Row(_Strict):

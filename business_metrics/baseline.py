@@ -1,15 +1,16 @@
 """How many orders a minute are expected: last weeks' same minutes, brought to today's level.
 
 Each minute's figure is the median over the last weeks of the orders around the same wall-clock
-minute. Past incidents are left out. On a sale day earlier sales of the same name come first; weeks
-that were sales are no measure for a plain day. The level is how today's last hours compare with
-their own baseline, as a median of blocks, so that neither a burst nor an outage moves it.
-Without history the shop's own last half hour stands in, and says so.
+minute. Past incidents are left out, and holes: minutes without any order where the other weeks and
+today say that chance would have left some. On a sale day earlier sales of the same name come first;
+weeks that were sales are no measure for a plain day. The level is how today's last hours compare
+with their own baseline, as a median of blocks, so that neither a burst nor an outage moves it.
+Without history, or before today's level is known, the shop's own last half hour stands in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,15 +30,26 @@ Interval = tuple[int, int]
 SMOOTH_MIN = 15
 _LEVEL_MIN = 180
 _OWN_MIN = 30
-_OWN_LOOKBACK_MIN = 1_440
-_OWN_LEAST_MIN = 2
+_OWN_LOOKBACK_MIN = 90
+_OWN_LEAST_MIN = 5
 _OWN_LEAST_ORDERS = 20
 _LEAST_BLOCK_ORDERS = 20.0
+_LEVEL_LEAST_MIN = 30
 _PRIOR_ORDERS = 10.0
-_LEVEL_BOUNDS = (0.3, 50.0)
+# Beyond these the weeks describe another shop.
+_LEVEL_BOUNDS = (0.02, 50.0)
+# No order where so many were due is no chance: e to the power of -20.
+_HOLE_ORDERS = 20.0
 # How far a shop strays from its baseline beyond chance, by what the baseline rests on.
-_CV = {"sale": 0.08, "weeks": 0.06, "one_week": 0.12, "own_recent": 0.10, "unlike_day": 0.15}
 _MAX_CV = 0.3
+_CV = {
+    "sale": 0.08,
+    "weeks": 0.06,
+    "one_week": 0.12,
+    "own_recent": 0.10,
+    "unlike_day": 0.15,
+    "unlike_sale": _MAX_CV,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +60,7 @@ class Expectation:
         start_minute: The first minute since the epoch.
         per_minute: One figure a minute.
         cv: Relative standard deviation of the expectation.
-        source: `weeks`, `one_week`, `sale`, `unlike_day`, `own_recent` or `none`.
+        source: `weeks`, `one_week`, `sale`, `unlike_day`, `unlike_sale`, `own_recent` or `none`.
         level: What last weeks' figures were multiplied with.
     """
 
@@ -75,6 +87,23 @@ class Expectation:
 NOTHING_EXPECTED = Expectation(0, np.empty(0), 1.0, "none")
 
 
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """Today against the baseline; `spread` is how unsure the factor is, relative to it."""
+
+    factor: float
+    known: bool
+    spread: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    """Orders by minute of one reference day, laid on today's minutes, and which of them count."""
+
+    counts: Float64Array
+    valid: BoolArray
+
+
 class Baseline:
     """Expectations from a history. It holds no state but its history."""
 
@@ -99,15 +128,17 @@ class Baseline:
             excluded: Spans of past incidents, in milliseconds.
         """
         first = min(start_minute, level_until_minute - _LEVEL_MIN)
-        raw, source, spread = self._seasonal(first, end_minute, excluded)
+        raw, source, spread = self._seasonal(first, end_minute, level_until_minute, excluded)
         wanted = raw[start_minute - first :]
         if not len(wanted) or np.isnan(wanted).any():
             return self._own_recent(start_minute, end_minute, level_until_minute, excluded)
-        level, known = self._level(raw, first, level_until_minute, end_minute - 1, excluded)
-        if source != "sale" and not known and self._unlike(end_minute - 1):
-            source = "unlike_day"
-        cv = min(np.hypot(_CV[source], spread), _MAX_CV)
-        return Expectation(start_minute, wanted * level, float(cv), source, level)
+        level = self._level(raw, first, level_until_minute, end_minute - 1, excluded)
+        if level is None:
+            return self._own_recent(start_minute, end_minute, level_until_minute, excluded)
+        if not level.known and self._unlike(end_minute - 1):
+            source = "unlike_day" if source != "sale" else "unlike_sale"
+        cv = min(float(np.hypot(np.hypot(_CV[source], spread), level.spread)), _MAX_CV)
+        return Expectation(start_minute, wanted * level.factor, cv, source, level.factor)
 
     def _unlike(self, minute: int) -> bool:
         """The day is a sale, or follows one: its level is not known from the hours before."""
@@ -117,17 +148,15 @@ class Baseline:
         )
 
     def _seasonal(
-        self, start: int, end: int, excluded: Sequence[Interval]
+        self, start: int, end: int, until: int, excluded: Sequence[Interval]
     ) -> tuple[Float64Array, str, float]:
         """The median over reference days, what they were, and how unsure their counts leave it."""
         source = "sale"
         earlier = len(same_sale_before(self._settings.calendar, end - 1, self._zone))
-        runs = [self._run(start, end, -1 - sale, excluded) for sale in range(earlier)]
-        runs = [run for run in runs if not np.isnan(run).all()]
+        runs = self._runs(start, end, until, [-1 - sale for sale in range(earlier)], excluded)
         if not runs:
             weeks = range(1, self._settings.baseline_weeks + 1)
-            runs = [self._run(start, end, week, excluded) for week in weeks]
-            runs = [run for run in runs if not np.isnan(run).all()]
+            runs = self._runs(start, end, until, weeks, excluded)
             source = "weeks" if len(runs) > 1 else "one_week"
         if not runs:
             return np.full(end - start, np.nan), "none", 0.0
@@ -138,15 +167,46 @@ class Baseline:
         orders = float(np.nanmean(middle)) * (2 * SMOOTH_MIN + 1) * len(runs) if known.any() else 0
         return middle, source, 1.0 / np.sqrt(max(orders, 1.0))
 
-    def _run(
-        self, start: int, end: int, reference: int, excluded: Sequence[Interval]
-    ) -> Float64Array:
-        """One reference day's smoothed orders a minute; NaN where it says nothing."""
-        out = np.full(end - start, np.nan)
-        for begin, stop, shift in self._shifts(start, end, reference):
-            smoothed = self._smoothed(begin + shift, stop + shift, excluded)
-            out[begin - start : stop - start] = smoothed
-        return out
+    def _runs(
+        self,
+        start: int,
+        end: int,
+        until: int,
+        references: Iterable[int],
+        excluded: Sequence[Interval],
+    ) -> list[Float64Array]:
+        """Smoothed orders a minute of each reference day that says something; NaN where not."""
+        begin, stop = start - SMOOTH_MIN, end + SMOOTH_MIN
+        days = [self._laid(begin, stop, reference, excluded) for reference in references]
+        days = [day for day in days if day.valid.any()]
+        today = self._today(begin, stop, until, excluded)
+        found = []
+        for place, day in enumerate(days):
+            others = [*days[:place], *days[place + 1 :], today]
+            valid = day.valid & ~_holes(day, _mean(others))
+            run = _smoothed(day.counts, valid)
+            if not np.isnan(run).all():
+                found.append(run)
+        return found
+
+    def _today(
+        self, begin: int, stop: int, until: int, excluded: Sequence[Interval]
+    ) -> _Reference:
+        counts = self._history.slice(begin, stop)[0].astype(np.float64)
+        valid = self._valid(begin, stop, excluded)
+        valid[max(until - begin, 0) :] = False
+        return _Reference(counts, valid)
+
+    def _laid(
+        self, begin: int, stop: int, reference: int, excluded: Sequence[Interval]
+    ) -> _Reference:
+        counts = np.zeros(stop - begin)
+        valid = np.zeros(stop - begin, dtype=np.bool_)
+        for first, last, shift in self._shifts(begin, stop, reference):
+            here = slice(first - begin, last - begin)
+            counts[here] = self._history.slice(first + shift, last + shift)[0]
+            valid[here] = self._valid(first + shift, last + shift, excluded)
+        return _Reference(counts, valid)
 
     def _shifts(self, start: int, end: int, reference: int) -> list[tuple[int, int, int]]:
         """Runs of minutes with one distance to their reference: `(begin, stop, shift)`."""
@@ -171,21 +231,9 @@ class Baseline:
         sold = sale_on(calendar, local_day(past, self._zone))
         return None if sold else past
 
-    def _smoothed(self, start: int, end: int, excluded: Sequence[Interval]) -> Float64Array:
-        begin, stop = start - SMOOTH_MIN, end + SMOOTH_MIN
-        counts = self._history.slice(begin, stop)[0].astype(np.float64)
-        valid = self._valid(begin, stop, excluded)
-        width = 2 * SMOOTH_MIN + 1
-        totals = _moving_sum(np.where(valid, counts, 0.0), width)
-        minutes = _moving_sum(valid.astype(np.float64), width)
-        return np.where(minutes >= width / 3, totals / np.maximum(minutes, 1.0), np.nan)
-
     def _valid(self, start: int, end: int, excluded: Sequence[Interval]) -> BoolArray:
-        """Minutes that may teach: after the first order ever (partly seen), in no incident."""
-        valid = np.ones(max(end - start, 0), dtype=np.bool_)
-        first = self._history.first_minute
-        teaching = end if first is None else first + 1
-        valid[: max(teaching - start, 0)] = False
+        """Minutes that may teach: collected, and in no incident."""
+        valid = self._history.collected(start, end)
         for since_ms, until_ms in excluded:
             begin, stop = since_ms // MINUTE_MS - start, -(-until_ms // MINUTE_MS) - start
             if stop > 0 and begin < len(valid):
@@ -194,44 +242,100 @@ class Baseline:
 
     def _level(
         self, raw: Float64Array, first: int, until: int, now: int, excluded: Sequence[Interval]
-    ) -> tuple[float, bool]:
-        """Today's level against the baseline, and whether enough was seen to know it."""
+    ) -> _Level | None:
+        """Today's level; None where too little of today was seen, or the baseline is no match."""
         start = until - _LEVEL_MIN
         expected = raw[start - first : until - first]
         actual = self._history.slice(start, until)[0].astype(np.float64)
-        today = sale_on(self._settings.calendar, local_day(now, self._zone))
         valid = self._valid(start, until, excluded) & ~np.isnan(expected)
-        for block in range(0, _LEVEL_MIN, BLOCK_MIN):
-            day = local_day(start + block, self._zone)
-            if sale_on(self._settings.calendar, day) != today:
-                valid[block : block + BLOCK_MIN] = False
+        valid &= ~_holes(_Reference(actual, valid), expected)
+        if valid.sum() < _LEVEL_LEAST_MIN:
+            return None
+        valid &= self._like_now(start, now)
         expected = np.where(valid, expected, 0.0)
         actual = np.where(valid, actual, 0.0)
-        total = float(expected.sum())
+        total, seen = float(expected.sum()), float(actual.sum())
         if total < _PRIOR_ORDERS:
-            return 1.0, False
-        ratio = float(actual.sum()) / total
-        for length in (15, 30, 60):
-            blocks = expected.reshape(-1, length).sum(axis=1)
-            if np.median(blocks) >= _LEAST_BLOCK_ORDERS:
-                seen = actual.reshape(-1, length).sum(axis=1)
-                full = valid.reshape(-1, length).mean(axis=1) >= 0.5
-                ratio = float(np.median(seen[full] / blocks[full])) if full.any() else 1.0
-                break
-        shrunk = (ratio * total + _PRIOR_ORDERS) / (total + _PRIOR_ORDERS)
-        return float(np.clip(shrunk, *_LEVEL_BOUNDS)), True
+            # So little was due; that much more says that the baseline knows nothing of this shop.
+            return None if seen > 10 * _PRIOR_ORDERS else _Level(1.0, known=False)
+        ratio = _ratio(expected, actual, valid)
+        factor = (ratio * total + _PRIOR_ORDERS) / (total + _PRIOR_ORDERS)
+        if not _LEVEL_BOUNDS[0] <= factor <= _LEVEL_BOUNDS[1]:
+            return None
+        return _Level(factor, known=True, spread=1.0 / np.sqrt(seen + _PRIOR_ORDERS))
+
+    def _like_now(self, start: int, now: int) -> BoolArray:
+        """Minutes of the last hours on a sale day as now, or on none as now."""
+        today = sale_on(self._settings.calendar, local_day(now, self._zone))
+        blocks = range(start, start + _LEVEL_MIN, BLOCK_MIN)
+        days = [local_day(block, self._zone) for block in blocks]
+        like = [sale_on(self._settings.calendar, day) == today for day in days]
+        return np.repeat(np.asarray(like, dtype=np.bool_), BLOCK_MIN)
 
     def _own_recent(
         self, start: int, end: int, until: int, excluded: Sequence[Interval]
     ) -> Expectation:
         begin = until - _OWN_LOOKBACK_MIN
-        valid = np.flatnonzero(self._valid(begin, until, excluded))[-_OWN_MIN:]
-        orders = int(self._history.slice(begin, until)[0][valid].sum())
-        if len(valid) < _OWN_LEAST_MIN or orders < _OWN_LEAST_ORDERS:
+        counts = self._history.slice(begin, until)[0].astype(np.float64)
+        valid = self._valid(begin, until, excluded)
+        valid &= ~_holes(_Reference(counts, valid), np.ones(len(counts)))
+        latest = np.flatnonzero(valid)[-_OWN_MIN:]
+        orders = int(counts[latest].sum())
+        if len(latest) < _OWN_LEAST_MIN or orders < _OWN_LEAST_ORDERS:
             return NOTHING_EXPECTED
-        flat = np.full(end - start, orders / len(valid))
+        flat = np.full(end - start, orders / len(latest))
         cv = float(min(np.hypot(_CV["own_recent"], 1.0 / np.sqrt(orders)), _MAX_CV))
         return Expectation(start, flat, cv, "own_recent")
+
+
+def _mean(days: Sequence[_Reference]) -> Float64Array:
+    """Orders a minute over those days that count; NaN where none does."""
+    valid = np.vstack([day.valid for day in days])
+    sums = np.where(valid, np.vstack([day.counts for day in days]), 0.0).sum(axis=0)
+    known = valid.sum(axis=0)
+    return np.where(known > 0, sums / np.maximum(known, 1), np.nan)
+
+
+def _holes(day: _Reference, witness: Float64Array) -> BoolArray:
+    """Runs of minutes without an order in which, by the shape of the witness, many were due.
+
+    Only the shape counts: the witness is brought to the day's own level first.
+    """
+    both = day.valid & ~np.isnan(witness)
+    due, seen = float(witness[both].sum()), float(day.counts[both].sum())
+    if due < _HOLE_ORDERS:
+        return np.zeros(len(day.counts), dtype=np.bool_)
+    if not seen:
+        return both
+    # An invalid minute stands between two runs: it must not join them.
+    silent = (both & (day.counts == 0)).astype(np.int8)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], silent, [0]])))
+    sums = np.concatenate([[0.0], np.cumsum(np.where(both, witness, 0.0))])
+    holes = np.zeros(len(day.counts), dtype=np.bool_)
+    for begin, stop in edges.reshape(-1, 2).tolist():
+        if (sums[stop] - sums[begin]) * seen / due > _HOLE_ORDERS:
+            holes[begin:stop] = True
+    return holes
+
+
+def _smoothed(counts: Float64Array, valid: BoolArray) -> Float64Array:
+    """The mean around each minute but the first and last `SMOOTH_MIN`."""
+    width = 2 * SMOOTH_MIN + 1
+    totals = _moving_sum(np.where(valid, counts, 0.0), width)
+    minutes = _moving_sum(valid.astype(np.float64), width)
+    return np.where(minutes >= width / 3, totals / np.maximum(minutes, 1.0), np.nan)
+
+
+def _ratio(expected: Float64Array, actual: Float64Array, valid: BoolArray) -> float:
+    """Actual by expected: the median of the shortest blocks that hold enough orders, or of all."""
+    for length in (15, 30, 60):
+        blocks = expected.reshape(-1, length).sum(axis=1)
+        seen = actual.reshape(-1, length).sum(axis=1)
+        full = (valid.reshape(-1, length).mean(axis=1) >= 0.5) & (blocks > 0)
+        if full.any() and np.median(blocks[full]) >= _LEAST_BLOCK_ORDERS:
+            full &= blocks >= _LEAST_BLOCK_ORDERS / 2
+            return float(np.median(seen[full] / blocks[full]))
+    return float(actual.sum()) / float(expected.sum())
 
 
 def _moving_sum(values: Float64Array, width: int) -> Float64Array:

@@ -10,6 +10,7 @@ import numpy as np
 
 from business_metrics import order_rate
 from business_metrics.baseline import NOTHING_EXPECTED, Baseline, Expectation, Interval
+from business_metrics.coverage import FeedCoverage
 from business_metrics.events import DAY_MIN, MINUTE_MS, EventFeed, money
 from business_metrics.memory import Breach, BreachMemory
 from business_metrics.model import KpiReading
@@ -53,11 +54,12 @@ class OrderWatch:
         self._baseline = baseline
         self._settings = settings
         self._memory = memory
+        self._coverage = FeedCoverage()
         self._past: list[Interval] = []
         self._open: Breach | None = None
         self._recovered_ms = 0
         self._loaded = False
-        self._cached: tuple[tuple[int, int | None, int], Expectation] | None = None
+        self._cached: tuple[tuple[object, ...], Expectation] | None = None
 
     @property
     def excluded(self) -> Sequence[Interval]:
@@ -67,9 +69,10 @@ class OrderWatch:
     def tick(self, now_ms: int) -> OrdersNow:
         """Judge the orders up to now, less the time events usually take to arrive."""
         self._load(now_ms)
+        self._coverage.observe(self._feed, now_ms)
         end_ms = now_ms - self._feed.lateness_ms
         expectation = self.expectation(end_ms)
-        verdict = self._judge(expectation, end_ms)
+        verdict = self._judge(expectation, end_ms, now_ms)
         if self._open is None and verdict.breached:
             self._begin(verdict, expectation, end_ms)
         elif self._open is not None:
@@ -80,13 +83,16 @@ class OrderWatch:
         """What is expected up to now; kept for a minute."""
         minute = end_ms // MINUTE_MS
         since = self._open.start_ms if self._open else None
-        key = (minute, since, len(self._past))
+        key = (minute, since, len(self._past), self._coverage.hole(self._feed))
         if self._cached is None or self._cached[0] != key:
             self._cached = (key, self._expect(minute, since))
         return self._cached[1]
 
     def _expect(self, minute: int, since_ms: int | None) -> Expectation:
         excluded = [*self._past[-_MAX_INTERVALS:]]
+        hole = self._coverage.hole(self._feed)
+        if hole is not None:
+            excluded.append(hole)
         start = minute - 61
         until = minute - self._guard_min()
         if since_ms is not None:
@@ -101,7 +107,7 @@ class OrderWatch:
         if not len(known.per_minute):
             return 1
         if known.source == "own_recent":
-            seen_min = self._feed.history.first_minute or 0
+            seen_min = (self._coverage.since_ms or 0) // MINUTE_MS
             return min(_GUARD_MIN, max((known.start_minute + 61 - seen_min) // 3, 1))
         rate = float(known.per_minute[-1])
         for window_s in WINDOWS_S:
@@ -109,8 +115,10 @@ class OrderWatch:
                 return max(window_s // 60, _GUARD_MIN)
         return WINDOWS_S[-1] // 60
 
-    def _judge(self, expectation: Expectation, end_ms: int) -> OrderVerdict:
-        if expectation is NOTHING_EXPECTED or expectation.source == "none":
+    def _judge(self, expectation: Expectation, end_ms: int, now_ms: int) -> OrderVerdict:
+        if self._coverage.since_ms is None:
+            return OrderVerdict(breached=False, reason="waiting_for_first_event")
+        if expectation.source == "none":
             return OrderVerdict(breached=False, reason="no_history_yet")
         windows = [
             self._evidence(expectation, end_ms - window_s * 1_000, end_ms) for window_s in WINDOWS_S
@@ -119,12 +127,23 @@ class OrderWatch:
         latest_ms = int(self._feed.order_ms[last - 1]) if last else end_ms - WINDOWS_S[-1] * 1_000
         gap = replace(self._evidence(expectation, latest_ms, end_ms), observed=0)
         settings = self._settings
-        return order_rate.judge(windows, gap, settings.alpha, settings.false_alarms_per_month)
+        verdict = order_rate.judge(windows, gap, settings.alpha, settings.false_alarms_per_month)
+        if verdict.breached and now_ms < self._coverage.quiet_until_ms:
+            return replace(verdict, breached=False, reason="just_started")
+        return verdict
 
-    def _evidence(self, expectation: Expectation, start_ms: int, end_ms: int) -> Evidence:
-        """Counts since `start_ms`, or since a recovery or the first order if these are later."""
-        first = ((self._feed.history.first_minute or 0) + 1) * MINUTE_MS
-        start_ms = min(max(start_ms, self._recovered_ms, first), end_ms)
+    def _evidence(
+        self, expectation: Expectation, start_ms: int, end_ms: int, *, watched: bool = True
+    ) -> Evidence:
+        """Counts since `start_ms`, or a recovery after it.
+
+        What is `watched` begins no earlier than the feed is known to be whole.
+        """
+        first = max(start_ms, self._recovered_ms)
+        if watched:
+            since_ms = self._coverage.since_ms
+            first = max(first, end_ms if since_ms is None else since_ms)
+        start_ms = min(first, end_ms)
         expected = expectation.expected(start_ms, end_ms)
         observed = self._observed(start_ms, end_ms)[0]
         return Evidence((end_ms - start_ms) / 1_000, observed, expected, expectation.cv)
@@ -162,7 +181,7 @@ class OrderWatch:
         breach = self._open
         if breach is None:
             return verdict
-        whole = self._evidence(expectation, breach.start_ms, end_ms)
+        whole = self._evidence(expectation, breach.start_ms, end_ms, watched=False)
         back = order_rate.recovered(self._recent(expectation, breach, end_ms), whole.ratio)
         if back is not None:
             self._end(replace(breach, end_ms=end_ms - round(back.window_s * 1_000)), end_ms)
