@@ -26,9 +26,9 @@ from store.errors import BadInput, LimitExceeded
 
 MAX_ALERTS = 50_000
 _TOLD = {
-    EventAction.TRIGGER: "told",
-    EventAction.ACKNOWLEDGE: "told of the acknowledgement",
-    EventAction.RESOLVE: "told of the end",
+    EventAction.TRIGGER: "paged",
+    EventAction.ACKNOWLEDGE: "told who took it",
+    EventAction.RESOLVE: "told that it ended",
 }
 _LOG_RETENTION_MS = 120 * 3_600_000
 
@@ -274,7 +274,7 @@ def _page_events(outcome: Dispatch, now_ms: int) -> list[IncidentEvent]:
             notice.incident_id,
             now_ms,
             "page",
-            f"{_TOLD[notice.action]} {notice.receiver}: {notice.reason.replace('_', ' ')}",
+            f"{notice.receiver} {_TOLD[notice.action]} ({notice.reason.replace('_', ' ')})",
             notice.id,
         )
         for notice in outcome.notices

@@ -138,7 +138,8 @@ def kpi_json(reading: KpiReading) -> Json:
 
 def annotation_json(annotation: Annotation) -> Json:
     """One annotation as an event of the timeline."""
-    version = f" {annotation.version}" if annotation.version else ""
+    known = not annotation.version or annotation.version in annotation.title
+    version = "" if known else f" {annotation.version}"
     return {
         "at": rfc3339(annotation.at_ms),
         "kind": annotation.kind,

@@ -189,9 +189,7 @@ class Baseline:
                 found.append(run)
         return found
 
-    def _today(
-        self, begin: int, stop: int, until: int, excluded: Sequence[Interval]
-    ) -> _Reference:
+    def _today(self, begin: int, stop: int, until: int, excluded: Sequence[Interval]) -> _Reference:
         counts = self._history.slice(begin, stop)[0].astype(np.float64)
         valid = self._valid(begin, stop, excluded)
         valid[max(until - begin, 0) :] = False

@@ -109,7 +109,7 @@ class CheckoutWatch:
             breached=self._open is not None,
             severity=self._open.severity if self._open else "",
             since_ms=self._open.start_ms if self._open else None,
-            reason=words if decided else "no_matured_checkouts",
+            reason=words if decided else "no checkout is old enough to be judged",
             window_s=self._settings.abandonment_window_s,
             detail=detail,
         )

@@ -20,6 +20,7 @@ from business_metrics.memory import BreachMemory, ForgetfulMemory
 from business_metrics.model import KpiReading
 from business_metrics.order_watch import OrdersNow, OrderWatch
 from business_metrics.past_orders import PastOrders
+from business_metrics.payment_watch import PaymentWatch
 from business_metrics.queries import Orders
 from business_metrics.sales_figures import SalesFigures
 from business_metrics.settings import BusinessSettings
@@ -65,6 +66,7 @@ class BusinessEvaluator:
         keeper = memory or ForgetfulMemory()
         self._orders = OrderWatch(self._feed, self._baseline, settings, keeper)
         self._checkouts = CheckoutWatch(self._feed, settings, keeper)
+        self._payments = PaymentWatch(self._feed, settings, keeper)
         self._sales = SalesFigures(self._feed, settings)
         self._breached: dict[str, KpiReading] = {}
         self._lock = threading.Lock()
@@ -83,8 +85,9 @@ class BusinessEvaluator:
             return BusinessTick(held, tuple(units.health))
         orders = units.run("order_rate", lambda: self._orders.tick(now_ms))
         checkouts = units.run("checkout_abandonment", lambda: self._checkouts.tick(now_ms))
+        payments = units.run("payment_success", lambda: self._payments.tick(now_ms))
         sales = units.run("sales", lambda: self._sales.tick(now_ms))
-        readings = [*(checkouts or ()), *(sales or ())]
+        readings = [*(checkouts or ()), *([payments] if payments else ()), *(sales or ())]
         if orders is not None:
             readings = [orders.reading, *_money_readings(orders, self._settings, now_ms), *readings]
         self._breached = {reading.kpi: reading for reading in readings if reading.breached}
@@ -115,7 +118,7 @@ class BusinessEvaluator:
         if end - start <= _MAX_EXPECTED_MIN:
             with self._lock:
                 expectation = self._baseline.expect(start, end, end, self._orders.excluded)
-        table = self._reader.events(start_ms, end_ms, types=("purchase",))
+        table = self._reader.events(start_ms, end_ms, types=("purchase", "refund"))
         return queries.orders(table, (start_ms, end_ms, step_ms), expectation, self._settings)
 
     def funnel(self, start_ms: int, end_ms: int, segment: str = "") -> tuple[FunnelStep, ...]:

@@ -302,6 +302,11 @@ def _integers(table: pa.Table, name: str) -> Int64Array:
     return np.asarray(table[name].to_numpy(), dtype=np.int64)
 
 
+def instants_of(events: pa.Table, kind: str) -> Int64Array:
+    """When the events of a type happened, ascending."""
+    return np.sort(_integers(events.filter(pc.equal(events["type"], kind)), "ts_ms"))
+
+
 def _merged(
     known: tuple[Int64Array, Int64Array], more: tuple[Int64Array, Int64Array]
 ) -> tuple[Int64Array, Int64Array]:

@@ -126,14 +126,53 @@ def severity(depth: float) -> str:
 
 
 def in_words(verdict: OrderVerdict) -> str:
-    """The decision with its numbers."""
+    """The decision in a sentence for people.
+
+    >>> in_words(OrderVerdict(True, "no_orders", Evidence(41, 0, 41, 0.0), 1.5e-17))
+    '0 orders in the last 41 s, 41 expected; chance of that by accident: 1 in 10^17'
+    """
     evidence = verdict.evidence
-    if evidence is None:
-        return verdict.reason
-    minutes = evidence.window_s / 60
-    span = f"{minutes:.3g} min" if minutes >= 1 else f"{evidence.window_s:.0f} s"
-    counts = f"{evidence.observed:,} orders in {span}, {evidence.expected:,.1f} expected"
-    words = f"{verdict.reason}: {counts}"
-    if verdict.breached and verdict.chance > 0:
-        return f"{words}; by chance once in 10^{-math.log10(verdict.chance):.0f}"
-    return words
+    if evidence is None or evidence.window_s <= 0:
+        return _WITHOUT_COUNTS.get(verdict.reason, "not judged at this moment")
+    orders = "order" if evidence.observed == 1 else "orders"
+    counts = (
+        f"{evidence.observed:,} {orders} in the last {_span(evidence.window_s)}, "
+        f"{_about(evidence.expected)} expected"
+    )
+    if verdict.reason in _SIGNIFICANT:
+        return f"{counts}; chance of that by accident: {_chance(verdict.chance)}"
+    return counts + _REMARKS.get(verdict.reason, "")
+
+
+_SIGNIFICANT = frozenset({"no_orders", "orders_missing"})
+_WITHOUT_COUNTS = {
+    "no_history_yet": "too few orders seen so far to know what to expect",
+    "waiting_for_first_event": "waiting for the first event since collecting began",
+    "just_started": "collecting has just begun; not judged yet",
+    "too_few_orders_to_judge": "too few orders are expected to judge",
+}
+_REMARKS = {
+    "orders_are_back": "; orders are back",
+    "orders_not_yet_back": "; orders are not back yet",
+    "too_few_orders_to_judge": "; too few are expected to judge",
+    "just_started": "; collecting has just begun, so not judged yet",
+}
+
+
+def _span(window_s: float) -> str:
+    if window_s < 120:
+        return f"{window_s:.0f} s"
+    if window_s < 7_200:
+        return f"{window_s / 60:.0f} min"
+    return f"{window_s / 3_600:.1f} h"
+
+
+def _about(orders: float) -> str:
+    return f"{orders:,.0f}" if orders >= 10 else f"{orders:.1f}"
+
+
+def _chance(chance: float) -> str:
+    if chance <= 0:
+        return "less than 1 in 10^300"
+    power = -math.log10(chance)
+    return f"1 in {1 / chance:,.0f}" if power < 5.5 else f"1 in 10^{power:.0f}"

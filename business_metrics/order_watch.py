@@ -33,6 +33,7 @@ class OrdersNow:
     """What one tick says of the orders.
 
     Attributes:
+        revenue_per_minute: Less refunds; below zero when more was given back than taken.
         expected_per_minute: None while nothing is expected yet; `low` and `high` bound a minute.
     """
 
@@ -229,7 +230,9 @@ class OrderWatch:
         return OrdersNow(
             reading=self._reading(verdict, expectation, end_ms, now_ms),
             orders_per_minute=float(orders),
-            revenue_per_minute=money(units),
+            revenue_per_minute=money(
+                units - self._feed.refunded_between(end_ms - MINUTE_MS, end_ms)
+            ),
             expected_per_minute=due if known else None,
             low=band[0] if known else None,
             high=band[1] if known else None,
@@ -240,11 +243,19 @@ class OrderWatch:
     ) -> KpiReading:
         evidence = verdict.evidence
         if evidence is None or evidence.window_s <= 0:
+            # Also while a breach is open and nothing can be judged: what held holds.
             orders = self._feed.orders_between(end_ms - MINUTE_MS, end_ms)[0]
             value = float(orders) if self._feed.history.first_minute is not None else None
-            return KpiReading(
-                KPI, now_ms, value, "orders/min", reason=verdict.reason, window_s=WINDOWS_S[0]
+            bare = KpiReading(
+                kpi=KPI,
+                at_ms=now_ms,
+                value=value,
+                unit="orders/min",
+                reason=order_rate.in_words(verdict),
+                window_s=WINDOWS_S[0],
+                detail={"decision": verdict.reason},
             )
+            return self._with_breach(bare, expectation, end_ms)
         minutes = evidence.window_s / 60
         low, high = (
             quantile(q, evidence.expected, evidence.cv) / minutes for q in (_BAND, 1 - _BAND)
@@ -259,9 +270,13 @@ class OrderWatch:
             high=high,
             reason=order_rate.in_words(verdict),
             window_s=round(evidence.window_s),
-            detail={"baseline": expectation.source, "level": round(expectation.level, 3)},
+            detail={
+                "decision": verdict.reason,
+                "baseline": expectation.source,
+                "level": round(expectation.level, 3),
+            },
         )
-        return self._with_breach(reading, expectation, end_ms) if self._open else reading
+        return self._with_breach(reading, expectation, end_ms)
 
     def _with_breach(
         self, reading: KpiReading, expectation: Expectation, end_ms: int

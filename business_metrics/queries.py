@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 
 from business_metrics import abandonment as cohorts
 from business_metrics.abandonment import SEGMENTS, Abandonment, AbandonmentSeries
@@ -18,6 +20,9 @@ from business_metrics.settings import BusinessSettings
 from business_metrics.significance import quantile
 from store.errors import BadInput
 from store.ports import EventReader
+
+# The stubs of the compute functions know no chunked columns.
+pc: Any = pyarrow.compute
 
 _MAX_RANGE_MS = 400 * 86_400_000
 _CHECKOUT_TYPES = (
@@ -34,7 +39,10 @@ _BAND = 0.005
 
 @dataclass(frozen=True, slots=True)
 class OrderPoint:
-    """One step: what was sold, and what was expected (None where nothing can be)."""
+    """One step: what was sold, and what was expected (None where nothing can be).
+
+    `revenue` is net: refunds are subtracted in the step in which they were given.
+    """
 
     at_ms: int
     orders: int
@@ -86,20 +94,25 @@ def orders(
     expectation: Expectation,
     settings: BusinessSettings,
 ) -> Orders:
-    """Orders by step. `span` is start, end and step in milliseconds."""
+    """Orders by step. `span` is start, end and step in milliseconds.
+
+    Revenue at risk asks what was ordered, so refunds do not count in it.
+    """
     start_ms, end_ms, step_ms = span
-    sold = genuine(table)
-    units = money_units(sold, settings.currency)
-    place = (np.asarray(sold["ts_ms"].to_numpy(), dtype=np.int64) - start_ms) // step_ms
+    events = genuine(table)
+    bought = np.asarray(pc.equal(events["type"], "purchase").to_numpy(), dtype=np.bool_)
+    units = np.abs(money_units(events, settings.currency))
+    place = (np.asarray(events["ts_ms"].to_numpy(), dtype=np.int64) - start_ms) // step_ms
     steps = -(-(end_ms - start_ms) // step_ms)
-    counts = np.bincount(place, minlength=steps)
+    counts = np.bincount(place[bought], minlength=steps)
     sums = np.zeros(steps, dtype=np.int64)
-    np.add.at(sums, place, units)
+    np.add.at(sums, place, np.where(bought, units, -units))
     points = tuple(
         _order_point(start_ms + i * step_ms, end_ms, step_ms, expectation, (counts[i], sums[i]))
         for i in range(steps)
     )
-    risk = _at_risk(points, settings.currency, expectation.cv)
+    taken = money(int(units[bought].sum()))
+    risk = _at_risk(points, taken, settings.currency, expectation.cv)
     return Orders(step_ms / 1_000, points, risk, expectation.source)
 
 
@@ -115,11 +128,12 @@ def _order_point(
     return OrderPoint(at_ms, int(sold[0]), money(int(sold[1])), expected, low, high)
 
 
-def _at_risk(points: tuple[OrderPoint, ...], currency: str, cv: float) -> RevenueAtRisk | None:
+def _at_risk(
+    points: tuple[OrderPoint, ...], revenue: Decimal, currency: str, cv: float
+) -> RevenueAtRisk | None:
     count = sum(p.orders for p in points)
     if not count or any(p.expected_orders is None for p in points):
         return None
-    revenue = sum((p.revenue for p in points), Decimal(0))
     average = revenue / count
     due = sum(p.expected_orders or 0.0 for p in points)
     bounds = (due, quantile(0.025, due, cv), quantile(0.975, due, cv))

@@ -1,4 +1,4 @@
-"""Average order, payment success and conversion: shown, not judged."""
+"""Average order and conversion: shown, not judged."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import pyarrow.compute
 from business_metrics.events import MINUTE_MS, EventFeed, genuine, money
 from business_metrics.model import KpiReading
 from business_metrics.settings import BusinessSettings
-from business_metrics.significance import wilson
 
 # The stubs of the compute functions know no chunked columns.
 pc: Any = pyarrow.compute
-_PAYMENT_S = 900
+_AVERAGE_S = 900
 _CONVERSION_S = 3_600
 
 
@@ -31,34 +30,17 @@ class SalesFigures:
         minute = now_ms // MINUTE_MS
         if self._conversion is None or self._conversion[0] != minute:
             self._conversion = (minute, self._converted(now_ms))
-        return self._average(now_ms), self._payments(now_ms), self._conversion[1]
+        return self._average(now_ms), self._conversion[1]
 
     def _average(self, now_ms: int) -> KpiReading:
-        orders, units = self._feed.orders_between(now_ms - _PAYMENT_S * 1_000, now_ms)
+        orders, units = self._feed.orders_between(now_ms - _AVERAGE_S * 1_000, now_ms)
         return KpiReading(
             kpi="average_order_value",
             at_ms=now_ms,
             value=float(money(units / orders)) if orders else None,
             unit=self._currency,
             currency=self._currency,
-            window_s=_PAYMENT_S,
-        )
-
-    def _payments(self, now_ms: int) -> KpiReading:
-        recent = self._since(now_ms - _PAYMENT_S * 1_000)
-        paid = int(pc.sum(pc.equal(recent["type"], "purchase")).as_py() or 0)
-        failed = int(pc.sum(pc.equal(recent["type"], "payment_failed")).as_py() or 0)
-        tried = paid + failed
-        low, high = wilson(paid, tried) if tried else (None, None)
-        return KpiReading(
-            kpi="payment_success",
-            at_ms=now_ms,
-            value=paid / tried if tried else None,
-            unit="ratio",
-            low=low,
-            high=high,
-            reason=f"{failed:,} of {tried:,} payments failed",
-            window_s=_PAYMENT_S,
+            window_s=_AVERAGE_S,
         )
 
     def _converted(self, now_ms: int) -> KpiReading:

@@ -8,6 +8,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from business_metrics.calendar import SaleDay
 from store.errors import ConfigError
 
+_SEVERITIES = frozenset({"ticket", "page"})
+
 
 @dataclass(frozen=True, slots=True)
 class BusinessSettings:
@@ -23,6 +25,8 @@ class BusinessSettings:
         abandonment_max: Above this, proven, checkout abandonment raises a ticket.
         abandonment_window_s: How far back matured cohorts are judged.
         baseline_weeks: How many weeks back the baseline looks.
+        payment_success_min: Below this, proven, payments fail too often.
+        payment_severity: How grave that is: `ticket`, because missing orders page already.
     """
 
     currency: str = "EUR"
@@ -34,6 +38,8 @@ class BusinessSettings:
     abandonment_max: float = 0.40
     abandonment_window_s: int = 3_600
     baseline_weeks: int = 4
+    payment_success_min: float = 0.8
+    payment_severity: str = "ticket"
 
     def __post_init__(self) -> None:
         try:
@@ -47,6 +53,8 @@ class BusinessSettings:
             ("alpha", 0 < self.alpha <= 0.05, "0.0001"),
             ("abandonment_max", 0 < self.abandonment_max < 1, "0.4"),
             ("abandonment_window_s", 300 <= self.abandonment_window_s <= 86_400, "1h"),
+            ("payment_success_min", 0 < self.payment_success_min < 1, "0.8"),
+            ("payment_severity", self.payment_severity in _SEVERITIES, "ticket or page"),
             ("baseline_weeks", 1 <= self.baseline_weeks <= 12, "4"),
         )
         for name, valid, example in bounds:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from fastapi.concurrency import run_in_threadpool
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.errors import NotFound
 from api.shapes import Json, finding_json
 from api.times import parse_time, rfc3339
-from detectors.finding import Finding
+from detectors.finding import Finding, FindingStatus, Priority
 from detectors.repository import FindingFilter, FindingRepository
 from store.errors import BadInput
 
@@ -26,8 +26,8 @@ class Listing(BaseModel):
 
     kind: str = Field("", max_length=64)
     service: str = Field("", max_length=256)
-    status: str = Field("", max_length=32)
-    priority: str = Field("", max_length=4)
+    status: FindingStatus | Literal[""] = ""
+    priority: Priority | Literal[""] = ""
     start: str = Field("", max_length=64, alias="from")
     end: str = Field("", max_length=64, alias="to")
     limit: int = Field(100, ge=1, le=_MAX_LIMIT)

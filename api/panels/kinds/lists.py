@@ -7,6 +7,8 @@ from api.panels.view import Json, View
 
 _LIMIT = 50
 _TIMELINE_MS = 3_600_000
+# An incident opens and closes with its alerts, which are told already.
+_TOLD_TWICE = frozenset({"opened", "closed"})
 
 
 def slo(_panel: Panel, view: View, _previous: Json | None) -> Json:
@@ -29,7 +31,8 @@ def findings(_panel: Panel, view: View, _previous: Json | None) -> Json:
 def timeline(_panel: Panel, view: View, _previous: Json | None) -> Json:
     """What happened within the last hour, newest first."""
     events = view.sources.timeline(view.now_ms - _TIMELINE_MS, view.now_ms)
-    return {"state": "ok", "as_of_ms": view.now_ms, "events": events[:_LIMIT]}
+    told = [event for event in events if event["kind"] not in _TOLD_TWICE]
+    return {"state": "ok", "as_of_ms": view.now_ms, "events": told[:_LIMIT]}
 
 
 def freshness(_panel: Panel, view: View, _previous: Json | None) -> Json:

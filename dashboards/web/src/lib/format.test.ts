@@ -125,3 +125,11 @@ describe("figures with their unit", () => {
     expect(f.axis(12_000, "req/s")).toBe("12k");
   });
 });
+
+describe("paths", () => {
+  it.each([
+    ["/srv/app/examples/shop/shop/views.py", "…/shop/shop/views.py"],
+    ["shop/views.py", "shop/views.py"],
+    ["/views.py", "/views.py"],
+  ])("%s", (path, shown) => expect(f.pathEnd(path)).toBe(shown));
+});

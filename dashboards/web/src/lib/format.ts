@@ -183,3 +183,9 @@ export function axis(value: Num, unit = ""): string {
   if (unit === "bytes") return bytes(value);
   return number(value);
 }
+
+/** The end of a path, which is what a person looks for: `…/shop/shop/views.py`. */
+export function pathEnd(path: string, parts = 3): string {
+  const all = path.split("/").filter(Boolean);
+  return all.length > parts ? `…/${all.slice(-parts).join("/")}` : path;
+}
