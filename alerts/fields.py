@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from alerts.durations import parse_duration_ms
 from store.documents import Document, Path
+from store.durations import parse_duration_ms
 from store.errors import ConfigError
 
 

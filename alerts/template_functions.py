@@ -16,7 +16,7 @@ from urllib.parse import quote_plus, urlsplit
 
 import re2
 
-from alerts.durations import parse_duration_ms
+from store.durations import parse_duration_ms
 from store.model import InstantVector
 
 Function = Callable[..., Any]

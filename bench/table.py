@@ -90,7 +90,13 @@ def markdown(table: Table, targets: Sequence[str]) -> str:
 def _cells(row: Row, present: Sequence[str], peers: Sequence[str]) -> list[str]:
     values = [number(row.values[name]) if name in row.values else "" for name in present]
     ratios = [row.ratio(peer) for peer in peers]
-    return [row.what, row.unit, *values, *("" if r is None else f"{r:.2f}" for r in ratios)]
+    return [row.what, row.unit, *values, *map(_ratio, ratios)]
+
+
+def _ratio(ratio: float | None) -> str:
+    if ratio is None:
+        return ""
+    return number(ratio) if ratio >= 100 else f"{ratio:.2f}"
 
 
 def _padded(line: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> list[str]:

@@ -66,6 +66,7 @@ class PaymentWatch:
         self._memory = memory
         self._open: Breach | None = None
         self._loaded = False
+        self._clean_ms = 0
         self._instants: tuple[int, Int64Array, Int64Array] | None = None
 
     def tick(self, now_ms: int) -> KpiReading:
@@ -73,6 +74,7 @@ class PaymentWatch:
         if not self._loaded:
             known = self._memory.breaches(KPI, now_ms - _REMEMBER_MS)
             self._open = next((breach for breach in known if breach.end_ms is None), None)
+            self._clean_ms = max((breach.end_ms or 0 for breach in known), default=0)
             self._loaded = True
         windows = self._windows(now_ms)
         shown = self._judge(windows, now_ms) or windows[-1]
@@ -102,12 +104,19 @@ class PaymentWatch:
             since_ms = now_ms - bad.window_s * 1_000
             self._open = Breach(KPI, since_ms, None, self._settings.payment_severity)
             self._memory.save(self._open)
-        elif self._open is not None and windows[0] is not bad and healthy(windows, least):
-            self._memory.save(replace(self._open, end_ms=now_ms))
-            self._open = None
+        elif self._open is not None and windows[0] is not bad:
+            self._end(healthy(windows, least), now_ms)
         if self._open is None:
             return None
         return bad or next((w for w in windows if w.tried), None)
+
+    def _end(self, proof: Attempts | None, now_ms: int) -> None:
+        """Windows begin anew with the proof, so that the same failures cannot count twice."""
+        if self._open is None or proof is None:
+            return
+        self._clean_ms = max(now_ms - proof.window_s * 1_000, self._open.start_ms + 1)
+        self._memory.save(replace(self._open, end_ms=self._clean_ms))
+        self._open = None
 
     def _windows(self, now_ms: int) -> tuple[Attempts, ...]:
         if self._instants is None or self._instants[0] != self._feed.version:
@@ -117,7 +126,7 @@ class PaymentWatch:
         _, paid, failed = self._instants
         found = []
         for window_s in WINDOWS_S:
-            begin_ms = now_ms - window_s * 1_000
+            begin_ms = max(now_ms - window_s * 1_000, self._clean_ms)
             went = _between(paid, begin_ms, now_ms)
             found.append(Attempts(window_s, went, went + _between(failed, begin_ms, now_ms)))
         return tuple(found)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
-_PART = re.compile(r"(\d+)([smhdwMQY])")
-_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+from store.durations import parse_duration_ms
+
+# OpenSLO's months, quarters and years.
+_NO_FIXED_LENGTH = re.compile(r"\d+[MQY]")
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 _WORDS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
@@ -19,12 +21,14 @@ def parse_duration_s(text: str) -> int:
     Raises:
         ValueError: It is none, or counts in months, quarters or years, which have no fixed length.
     """
-    parts = _PART.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"{text!r} is no duration; write it like 10s, 2h24m or 30d")
-    if any(unit not in _SECONDS for _, unit in parts):
+    if _NO_FIXED_LENGTH.fullmatch(text):
         raise ValueError(f"{text!r} has no fixed length; write it in days or weeks, like 30d or 4w")
-    seconds = sum(int(number) * _SECONDS[unit] for number, unit in parts)
+    try:
+        seconds, rest_ms = divmod(parse_duration_ms(text), 1_000)
+    except ValueError as exc:
+        raise ValueError(f"{text!r} is no duration; write it like 10s, 2h24m or 30d") from exc
+    if rest_ms:
+        raise ValueError(f"{text!r} is not whole seconds; write it like 10s, 2h24m or 30d")
     if not 0 < seconds <= 366 * 86_400:
         raise ValueError(f"{text!r} must be longer than nothing and at most 366 days")
     return seconds

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-_DURATION_PART = re.compile(r"(\d+)(ms|s|m|h|d|w|y)")
-_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800, "y": 31_536_000}
+from store.durations import parse_duration_ms
+
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?i?B)", re.IGNORECASE)
 _BYTES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _BYTES |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
@@ -22,10 +22,10 @@ def duration_s(text: str | float) -> float:
     """
     if isinstance(text, int | float) and not isinstance(text, bool):
         return float(text)
-    parts = _DURATION_PART.findall(str(text))
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"{text!r} is no duration; write it like 5s, 1h30m or 15d")
-    return float(sum(int(number) * _SECONDS[unit] for number, unit in parts))
+    try:
+        return parse_duration_ms(str(text)) / 1000
+    except ValueError as exc:
+        raise ValueError(f"{text!r} is no duration; write it like 5s, 1h30m or 15d") from exc
 
 
 def size_bytes(text: str | int) -> int:

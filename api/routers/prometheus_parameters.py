@@ -8,8 +8,8 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
+from store.durations import parse_duration_ms
 from store.errors import QueryError
-from store.promql.durations import parse_duration_ms
 
 MAX_FORM_BYTES = 10 * 1024 * 1024
 MAX_FIELDS = 10_000

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 
-_DURATION = re.compile(
-    r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?"
-)
-_SECONDS = (365 * 86_400.0, 7 * 86_400.0, 86_400.0, 3_600.0, 60.0, 1.0, 0.001)
+from store.durations import parse_duration_ms
+
 _SIZE = re.compile(r"(\d+)([KMGTPE]?i?B)?")
 _POWERS = "BKMGTPE"
 
@@ -21,10 +19,7 @@ def duration_s(text: str) -> float:
     Raises:
         ValueError: It is none.
     """
-    match = _DURATION.fullmatch(text)
-    if not match or not text:
-        raise ValueError(f"{text!r} is not a duration such as 15s or 1m30s")
-    return sum(int(n) * s for n, s in zip(match.groups(), _SECONDS, strict=True) if n)
+    return parse_duration_ms(text) / 1000
 
 
 def size_bytes(text: str) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from store.promql.durations import parse_duration_ms, parse_number
+from store.durations import parse_duration_ms
 from store.promql.lexer import SyntaxFault, Token
+from store.promql.numbers_text import parse_number
 from store.promql.syntax import (
     Duration,
     DurationCall,

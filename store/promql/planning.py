@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
+from store.durations import MAX_DURATION_MS
 from store.errors import QueryError
 from store.model import Int64Array
 from store.promql.context import QueryWindow, Run
-from store.promql.durations import MAX_DURATION_MS
 from store.promql.syntax import (
     At,
     Binary,

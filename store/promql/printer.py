@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from store.durations import MAX_DURATION_MS, format_duration
 from store.model import Matcher, MatchOp
-from store.promql.durations import MAX_DURATION_MS, format_duration
 from store.promql.numbers import format_float, format_g, quoted
 from store.promql.syntax import (
     NO_OFFSET,

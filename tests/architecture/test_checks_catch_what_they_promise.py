@@ -7,18 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-ROOMS = (
-    "warroom",
-    "dashboards",
-    "api",
-    "alerts",
-    "detectors",
-    "slos",
-    "business_metrics",
-    "collector",
-    "store",
-)
+from tests.architecture.rooms import ROOMS, ROOT
+
 BIN = Path(sys.executable).parent
 
 

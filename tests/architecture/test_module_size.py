@@ -1,20 +1,8 @@
 """Small modules: a reader holds one in mind at a time."""
 
-from pathlib import Path
+from tests.architecture.rooms import ROOMS, ROOT
 
-ROOT = Path(__file__).parents[2]
 MAX_LINES = 400
-ROOMS = (
-    "warroom",
-    "dashboards",
-    "api",
-    "alerts",
-    "detectors",
-    "slos",
-    "business_metrics",
-    "collector",
-    "store",
-)
 
 
 def test_no_module_is_longer_than_the_limit() -> None:

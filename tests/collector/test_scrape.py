@@ -249,7 +249,7 @@ def test_a_page_of_the_real_client_library_is_read_whole(
         ("    scheme: ftp\n", 6, "http or https"),
         ("    scrape_timeout: 3s\n", 6, "longer than scrape_interval"),
         ("    sample_limit: many\n", 6, "whole number"),
-        ("    scrape_timeout: soon\n", 6, "not a duration"),
+        ("    scrape_timeout: soon\n", 6, "not a valid duration"),
         ("    relabel_configs:\n      - {regex: '(', target_label: a}\n", 7, "regular expression"),
         ("    relabel_configs:\n      - {action: fly}\n", 7, "use one of"),
         ("    relabel_configs:\n      - {action: replace}\n", 7, "needs a target_label"),

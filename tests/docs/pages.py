@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from typing_extensions import override
+
 ROOT = Path(__file__).parents[2]
 _FENCE = re.compile(
     r"^(?:<!-- example: ?(?P<given>[\w, ]*) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$",
@@ -25,6 +27,7 @@ class Block:
     text: str
     given: tuple[str, ...] | None
 
+    @override
     def __str__(self) -> str:
         return f"{self.page.relative_to(ROOT)}:{self.line}"
 

@@ -5,13 +5,13 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from fastapi.routing import APIRoute
 from starlette.routing import Route
+from typing_extensions import override
 
 from api.app import Parts, create_app
 from tests.docs.pages import Block, blocks, rows, text_of
@@ -35,6 +35,7 @@ class Request:
     headers: dict[str, str]
     body: bytes
 
+    @override
     def __str__(self) -> str:
         return f"{self.block} {self.method} {urlsplit(self.url).path}"
 
@@ -109,12 +110,12 @@ def commands(block: Block) -> Iterator[list[str]]:
 
 
 def curls() -> list[Request]:
-    found = []
-    for block in SHELL:
-        for words in commands(block):
-            if words[0] == "curl":
-                found.append(_request(block, words[1:]))
-    return found
+    return [
+        _request(block, words[1:])
+        for block in SHELL
+        for words in commands(block)
+        if words[0] == "curl"
+    ]
 
 
 def _request(block: Block, words: list[str]) -> Request:
@@ -142,10 +143,7 @@ def _request(block: Block, words: list[str]) -> Request:
 
 def warroom_commands() -> list[tuple[Block, list[str]]]:
     return [
-        (block, words[1:])
-        for block in SHELL
-        for words in commands(block)
-        if words[0] == "warroom"
+        (block, words[1:]) for block in SHELL for words in commands(block) if words[0] == "warroom"
     ]
 
 

@@ -19,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from store.durations import parse_duration_ms
 from store.model import STALE_NAN_BITS, Labels
-from store.promql.durations import parse_duration_ms, parse_number
+from store.promql.numbers_text import parse_number
 from store.promql.parser import parse_selector_syntax
 from store.promql.testing import MemoryReader
 

@@ -1,0 +1,193 @@
+"""Jaeger's query API over stored traces, as Grafana and Jaeger's own page ask it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.routers.jaeger import Search
+from store.errors import BadInput
+from tests.warroom.traces import ROOT_ID, TRACE_ID, product_list, request, span
+from tests.warroom.world import NOW_MS, World, open_world
+
+JAEGER = "/jaeger/api"
+FAILED_ID = "f" * 32
+ENVELOPE = {"data", "total", "limit", "offset", "errors"}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Two traces: a page of the shop, and a payment that failed after two seconds."""
+    directory: Path = tmp_path_factory.mktemp("jaeger")
+    with open_world(directory) as opened:
+        failed = span(
+            "aaaaaaaaaaaaaaaa",
+            "POST /pay",
+            (NOW_MS - 5_000, NOW_MS - 3_000),
+            kind=2,
+            status={"code": 2, "message": "card refused"},
+            attributes={"http.response.status_code": 502, "cart.paid": False},
+            events=[
+                {
+                    "name": "exception",
+                    "timeUnixNano": str((NOW_MS - 3_500) * 1_000_000),
+                    "attributes": [{"key": "exception.type", "value": {"stringValue": "Refused"}}],
+                }
+            ],
+            links=[{"traceId": TRACE_ID, "spanId": ROOT_ID}],
+        )
+        failed["traceId"] = FAILED_ID
+        for body in (product_list(NOW_MS), request([failed], "payment")):
+            answer = opened.ask("POST", "/v1/traces", json=body)
+            assert answer.status_code == 200, answer.text
+        yield opened
+
+
+def data(world: World, path: str, **parameters: Any) -> Any:
+    answer = world.ask("GET", JAEGER + path, params=parameters)
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert set(body) == ENVELOPE
+    assert body["errors"] is None
+    assert body["total"] == len(body["data"])
+    return body["data"]
+
+
+def refusal(world: World, path: str, status: int, **parameters: Any) -> dict[str, Any]:
+    """An error in Jaeger's envelope."""
+    answer = world.ask("GET", JAEGER + path, params=parameters)
+    assert answer.status_code == status, answer.text
+    body = answer.json()
+    assert set(body) == ENVELOPE
+    assert body["data"] is None
+    (error,) = body["errors"]
+    assert error["code"] == status
+    return dict(error)
+
+
+def test_services_and_their_operations(world: World) -> None:
+    assert data(world, "/services") == ["payment", "shop"]
+    assert data(world, "/services/shop/operations") == ["GET products/", "SELECT brand"]
+    assert data(world, "/operations", service="payment") == [{"name": "POST /pay", "spanKind": ""}]
+    assert data(world, "/services/nothing/operations") == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ({}, {TRACE_ID, FAILED_ID}),
+        ({"service": "shop"}, {TRACE_ID}),
+        ({"service": "payment", "operation": "POST /pay"}, {FAILED_ID}),
+        ({"service": "shop", "operation": "POST /pay"}, set()),
+        ({"tags": json.dumps({"error": "true"})}, {FAILED_ID}),
+        ({"tags": json.dumps({"error": True})}, {FAILED_ID}),
+        ({"tags": json.dumps({"http.response.status_code": "502"})}, {FAILED_ID}),
+        ({"tags": json.dumps({"http.response.status_code": 502})}, {FAILED_ID}),
+        ({"tags": json.dumps({"http.route": "products/"})}, {TRACE_ID}),
+        ({"tags": json.dumps({"span.kind": "server"})}, {TRACE_ID, FAILED_ID}),
+        ({"tags": json.dumps({"db.system.name": "mysql"})}, set()),
+        ({"tags": "{}"}, {TRACE_ID, FAILED_ID}),
+        ({"minDuration": "1s"}, {FAILED_ID}),
+        ({"minDuration": "1.5s", "maxDuration": "1m"}, {FAILED_ID}),
+        ({"service": "shop", "minDuration": "150ms", "maxDuration": "250000us"}, {TRACE_ID}),
+        ({"minDuration": "1h30m"}, set()),
+        ({"end": (NOW_MS - 10_000) * 1_000}, set()),
+        ({"start": (NOW_MS - 1_000) * 1_000, "end": NOW_MS * 1_000}, {TRACE_ID}),
+    ],
+    ids=str,
+)
+def test_traces_are_searched_by(world: World, asked: dict[str, Any], found: set[str]) -> None:
+    assert {trace["traceID"] for trace in data(world, "/traces", **asked)} == found
+
+
+def test_the_latest_traces_come_first_and_no_more_than_asked(world: World) -> None:
+    assert [t["traceID"] for t in data(world, "/traces")] == [TRACE_ID, FAILED_ID]
+    assert [t["traceID"] for t in data(world, "/traces", limit=1)] == [TRACE_ID]
+
+
+def test_a_trace_has_jaegers_shape(world: World) -> None:
+    (trace,) = data(world, f"/traces/{TRACE_ID}")
+    assert set(trace) == {"traceID", "spans", "processes", "warnings"}
+    assert len(trace["spans"]) == 21
+    (process,) = trace["processes"].values()
+    assert process["serviceName"] == "shop"
+    assert {"key": "service.version", "type": "string", "value": "1.2"} in process["tags"]
+    spans = {span["spanID"]: span for span in trace["spans"]}
+    root = spans[ROOT_ID]
+    assert root["references"] == []
+    assert root["startTime"] == (NOW_MS - 200) * 1_000
+    assert root["duration"] == 200_000
+    assert {"key": "span.kind", "type": "string", "value": "server"} in root["tags"]
+    child = spans[f"{1:016x}"]
+    assert child["processID"] in trace["processes"]
+    assert child["references"] == [{"refType": "CHILD_OF", "traceID": TRACE_ID, "spanID": ROOT_ID}]
+    assert {"key": "code.line.number", "type": "int64", "value": 42} in child["tags"]
+
+
+def test_a_failed_span_shows_its_error_its_log_and_its_link(world: World) -> None:
+    (trace,) = data(world, f"/traces/{FAILED_ID}")
+    (shown,) = trace["spans"]
+    tags = {tag["key"]: tag["value"] for tag in shown["tags"]}
+    assert tags["error"] is True
+    assert tags["otel.status_description"] == "card refused"
+    assert tags["cart.paid"] is False
+    (log,) = shown["logs"]
+    assert log["timestamp"] == (NOW_MS - 3_500) * 1_000
+    fields = {field["key"]: field["value"] for field in log["fields"]}
+    assert fields == {"event": "exception", "exception.type": "Refused"}
+    (link,) = shown["references"]
+    assert link == {"refType": "FOLLOWS_FROM", "traceID": TRACE_ID, "spanID": ROOT_ID}
+
+
+@pytest.mark.parametrize("trace_id", ["1" * 32, "abc", "nonsense", "1" * 40])
+def test_an_unknown_trace_is_a_404_in_jaegers_shape(world: World, trace_id: str) -> None:
+    refusal(world, f"/traces/{trace_id}", 404)
+
+
+def test_leading_zeros_of_a_trace_id_may_be_left_out(world: World) -> None:
+    (trace,) = data(world, f"/traces/{TRACE_ID.lstrip('0')}")
+    assert trace["traceID"] == TRACE_ID
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"limit": 0},
+        {"limit": 100_000},
+        {"limit": "many"},
+        {"tags": "error"},
+        {"tags": "[]"},
+        {"tags": "{"},
+        {"tags": json.dumps({str(n): "x" for n in range(200)})},
+        {"minDuration": "fast"},
+        {"maxDuration": "10"},
+        {"minDuration": "-1s"},
+        {"start": "yesterday"},
+        {"start": -1},
+        {"end": 10**30},
+    ],
+    ids=lambda asked: str(asked)[:40],
+)
+def test_a_search_that_makes_no_sense_is_refused_in_jaegers_shape(
+    world: World, asked: dict[str, Any]
+) -> None:
+    refusal(world, "/traces", 400, **asked)
+
+
+def test_operations_need_a_service(world: World) -> None:
+    assert "service" in refusal(world, "/operations", 400)["msg"]
+
+
+@given(text=st.text(max_size=32))
+def test_no_duration_breaks_the_search(text: str) -> None:
+    try:
+        query = Search(minDuration=text).query(NOW_MS)
+    except BadInput:
+        return
+    assert query.min_duration_ns is None or 0 <= query.min_duration_ns < 2**63
