@@ -6,7 +6,10 @@ UV := $(BIN)/uv
 WEB := $(shell find dashboards/web -path '*/node_modules' -prune -o -type f -print 2>/dev/null)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help install install-dev demo run test check format lint types imports web-check bench lock packages screenshots clean
+# Said once for every step that downloads: what to do, not only what failed.
+offline = echo "==> $(1) could not be reached, or lacks what is needed (see above). The first set-up needs the network; later ones use the caches." >&2; exit 1
+
+.PHONY: help install install-dev demo run test soak check format lint types imports web-check bench lock packages screenshots clean
 
 help:
 	@echo "make demo      set everything up and play the sale-day story on a live board"
@@ -20,16 +23,16 @@ $(UV):
 	@$(PY) -c 'import ensurepip, venv' 2>/dev/null || sh tools/packages.sh python3-venv
 	@echo "==> virtual environment in $(VENV)"
 	@$(PY) -m venv $(VENV)
-	@$(BIN)/pip -q --disable-pip-version-check install 'uv>=0.8'
+	@$(BIN)/pip -q --disable-pip-version-check install 'uv>=0.8' || { rm -rf $(VENV); $(call offline,the Python package index); }
 
 $(VENV)/.runtime: requirements/runtime.txt | $(UV)
 	@echo "==> Python packages"
-	@$(UV) pip install -q --require-hashes -r requirements/runtime.txt
+	@$(UV) pip install -q --require-hashes -r requirements/runtime.txt || { $(call offline,the Python package index); }
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime | $(UV)
 	@echo "==> Python packages for checks and tests"
-	@$(UV) pip install -q --require-hashes -r requirements/dev.txt
+	@$(UV) pip install -q --require-hashes -r requirements/dev.txt || { $(call offline,the Python package index); }
 	@touch $@
 
 # The build hook compiles the front end; naming its output here brings it back after `git clean`.
@@ -73,6 +76,10 @@ format: $(VENV)/.dev
 
 test: packages check
 	@$(BIN)/pytest -q $(ARGS)
+
+# Long simulations, kill loops and wall soaks: minutes to hours, by hand before a release.
+soak: packages install-dev
+	@$(BIN)/pytest -q -m soak --timeout=0 $(ARGS)
 
 bench: install-dev
 	@$(BIN)/python -m bench $(ARGS)

@@ -10,9 +10,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from alerts.page import rfc3339
 from detectors.finding import Finding
 from store.model import Labels
+from store.timestamps import rfc3339
 
 WINDOW_MS = 3_600_000
 # Detection takes a while: what seems to begin a little after the alert may still be its cause.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from alerts.notification import Notice, NoticeAlert
+from store.timestamps import rfc3339
 
 MAX_SUMMARY = 1024
 _MAX_FIELD = 8_000
@@ -55,12 +56,6 @@ class Page:
         if self.others:
             lines += ["Also firing:", *(f"- {line}" for line in self.others)]
         return "\n".join(lines)
-
-
-def rfc3339(at_ms: int) -> str:
-    """`2026-11-27T08:00:00.000Z`."""
-    at = datetime.fromtimestamp(at_ms / 1000, tz=UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z"
 
 
 def page_of(notice: Notice) -> Page:

@@ -9,7 +9,6 @@ from itertools import groupby
 from typing import Any
 
 from alerts.model import AlertState
-from alerts.page import rfc3339
 from alerts.rule_evaluation import (
     RuleEvaluator,
     RuleOptions,
@@ -25,6 +24,7 @@ from alerts.rule_files import (
 )
 from alerts.state import AlertRecord
 from store.model import UnitHealth
+from store.timestamps import rfc3339
 
 __all__ = [
     "AlertingRule",

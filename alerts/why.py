@@ -11,9 +11,9 @@ from alerts.grouping import Group
 from alerts.ledger.repository import OutboxRepository, OutboxRow
 from alerts.model import AlertState
 from alerts.notification import NotificationEntry, lane_of
-from alerts.page import rfc3339
 from alerts.route_tree import Routing
 from alerts.state import AlertRecord
+from store.timestamps import rfc3339
 
 
 @dataclass(frozen=True, slots=True)

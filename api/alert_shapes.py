@@ -13,7 +13,7 @@ from alerts.route_tree import Routing
 from alerts.silences import silenced_by
 from alerts.state import AlertRecord
 from api.shapes import number
-from api.times import rfc3339
+from store.timestamps import rfc3339
 
 Json = dict[str, Any]
 _RANK = {"page": 0, "critical": 0, "ticket": 1, "warning": 1}

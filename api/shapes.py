@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from api.times import rfc3339
 from business_metrics.model import KpiReading
 from detectors.finding import CodeLocation, Finding
 from slos.model import SloStatus, TierReading
 from store.annotations.repository import Annotation
+from store.timestamps import rfc3339
 
 Json = dict[str, Any]
 

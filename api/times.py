@@ -21,16 +21,6 @@ _UNIT_MS = {
 }
 
 
-def rfc3339(ts_ms: int) -> str:
-    """RFC 3339 in UTC with milliseconds.
-
-    >>> rfc3339(0)
-    '1970-01-01T00:00:00.000Z'
-    """
-    text = datetime.fromtimestamp(ts_ms / 1000, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
-
-
 def parse_time(text: str | None, now_ms: int, default_ms: int) -> int:
     """Milliseconds of RFC 3339, unix seconds, or Grafana's `now-1h`.
 

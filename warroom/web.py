@@ -34,7 +34,6 @@ from api.routers import incidents as incident_routes
 from api.shapes import annotation_json, finding_json, slo_json
 from api.stream import LiveBoards
 from api.timeline import Timeline
-from api.times import rfc3339
 from api.tokens.repository import TokenRepository
 from dashboards.mount import routes as page_routes
 from detectors.explain import explain
@@ -44,6 +43,7 @@ from store.annotations.repository import AnnotationRepository
 from store.backends.duckdb import DuckDBStore
 from store.promql.engine import Engine
 from store.sql import SessionFactory
+from store.timestamps import rfc3339
 from warroom.clock import Clock
 from warroom.config import Settings
 from warroom.intake import Intake

@@ -13,10 +13,11 @@ import structlog
 
 from alerts.http_delivery import failure, post
 from alerts.notification import EventAction, Notice, Receipt
-from alerts.page import MAX_SUMMARY, Page, common_labels, page_of, rfc3339
+from alerts.page import MAX_SUMMARY, Page, common_labels, page_of
 from alerts.route_tree import Integration
 from alerts.template_functions import TemplateError
 from alerts.templates import render_data
+from store.timestamps import rfc3339
 
 _log = structlog.get_logger()
 

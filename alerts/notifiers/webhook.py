@@ -18,8 +18,9 @@ import orjson
 
 from alerts.http_delivery import failure, post
 from alerts.notification import Notice, NoticeAlert, Receipt
-from alerts.page import page_of, rfc3339
+from alerts.page import page_of
 from alerts.route_tree import Integration
+from store.timestamps import rfc3339
 
 _NEVER = "0001-01-01T00:00:00Z"
 

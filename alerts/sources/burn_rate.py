@@ -7,10 +7,10 @@ from urllib.parse import quote
 
 from alerts.cause import Change, candidates_of, stated
 from alerts.model import Alert
-from alerts.page import rfc3339
 from detectors.finding import Finding
 from slos.model import SloState, SloStatus, TierReading
 from store.model import Labels, UnitHealth
+from store.timestamps import rfc3339
 
 
 def alerts_of(

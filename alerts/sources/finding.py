@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from alerts.model import Alert
-from alerts.page import rfc3339
 from detectors.finding import Finding, FindingStatus, Priority
 from store.model import Labels, UnitHealth
+from store.timestamps import rfc3339
 
 # Names people search for; any other kind is its own name in CamelCase.
 _NAMES = {

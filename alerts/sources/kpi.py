@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from alerts.cause import Change, candidates_of, stated
 from alerts.model import Alert
-from alerts.page import rfc3339
 from business_metrics.model import KpiReading
 from detectors.finding import Finding
 from store.model import Labels, UnitHealth
+from store.timestamps import rfc3339
 
 # Alert name and severity of a figure; a reading may name a severity of its own.
 _KNOWN = {

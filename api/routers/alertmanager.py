@@ -20,13 +20,13 @@ from alerts.engine import AlertEngine
 from alerts.inhibition import Inhibitor
 from alerts.matchers import matches_all, parse_matchers
 from alerts.model import Alert, AlertState
-from alerts.page import rfc3339
 from alerts.route_tree import Routing
 from alerts.silences import Silence, silenced_by
 from alerts.stages.mute import muted_by
 from alerts.state import AlertRecord
 from store.errors import BadInput
 from store.model import Labels, Matcher, MatchOp
+from store.timestamps import rfc3339
 
 Json = dict[str, Any]
 _MAX_POSTED = 10_000

@@ -10,12 +10,13 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.shapes import Json, kpi_json, number
-from api.times import parse_time, rfc3339
+from api.times import parse_time
 from business_metrics.abandonment import Abandonment, AbandonmentPoint
 from business_metrics.evaluation import BusinessEvaluator
 from business_metrics.funnel import FunnelStep
 from business_metrics.model import KpiReading
 from business_metrics.queries import OrderPoint, Orders
+from store.timestamps import rfc3339
 
 _HOUR_MS = 3_600_000
 

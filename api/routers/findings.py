@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.errors import NotFound
 from api.shapes import Json, finding_json
-from api.times import parse_time, rfc3339
+from api.times import parse_time
 from detectors.finding import Finding, FindingStatus, Priority
 from detectors.repository import FindingFilter, FindingRepository
 from store.errors import BadInput
+from store.timestamps import rfc3339
 
 _MAX_LIMIT = 500
 

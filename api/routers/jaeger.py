@@ -21,6 +21,20 @@ Json = dict[str, Any]
 _KINDS = {1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
 _HOUR_US = 3_600_000_000
 _MAX_TRACES = 1_500
+# Attributes that the store keeps in columns of their own, under the names of today's conventions.
+_COLUMN_TAGS = {
+    "http_method": "http.request.method",
+    "http_route": "http.route",
+    "http_status": "http.response.status_code",
+    "url": "url.full",
+    "server_address": "server.address",
+    "db_system": "db.system.name",
+    "statement": "db.query.text",
+    "code_file": "code.file.path",
+    "code_line": "code.line.number",
+    "code_function": "code.function.name",
+    "scope": "otel.scope.name",
+}
 _MAX_US = 253_402_300_799_999_999  # the end of the year 9999
 # Go's way to write a duration, such as 1.5s or 1m30s.
 _DURATION_PART = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(ns|us|µs|ms|s|m|h)")
@@ -176,7 +190,8 @@ def _span(row: Json, process: str) -> Json:
         _reference("FOLLOWS_FROM", link["trace_id"], link["span_id"])
         for link in orjson.loads(row["links"] or "[]")
     )
-    tags = _tag_list(orjson.loads(row["attributes"] or "{}"))
+    promoted = {name: row[column] for column, name in _COLUMN_TAGS.items() if row[column]}
+    tags = _tag_list({**promoted, **orjson.loads(row["attributes"] or "{}")})
     if row["kind"] in _KINDS:
         tags.append({"key": "span.kind", "type": "string", "value": _KINDS[row["kind"]]})
     if row["status"] == 2:  # OTLP: error

@@ -2,208 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Future
+import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 from typing_extensions import override
 
-from business_metrics.baseline import Baseline
 from business_metrics.calendar import SaleDay
-from business_metrics.evaluation import BusinessEvaluator, BusinessTick
-from business_metrics.events import EventFeed
-from business_metrics.memory import Breach, ForgetfulMemory
-from business_metrics.model import KpiReading
-from business_metrics.order_watch import OrderWatch
-from business_metrics.settings import BusinessSettings
+from business_metrics.memory import Breach
 from store.errors import StoreUnavailable
-from store.model import EVENT_READ_SCHEMA, Batch, InstantVector, RangeMatrix, SampleBatch
-
-NOW_MS = 1_795_000_000_000 // 60_000 * 60_000
-MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
-WEEK_MS = 7 * DAY_MS
-
-
-class Log:
-    """An EventReader over a list of events; what is later than the clock is not there yet."""
-
-    def __init__(self, table: pa.Table | None = None) -> None:
-        self.table = table if table is not None else EVENT_READ_SCHEMA.empty_table()
-        self.now_ms = NOW_MS
-        self.error: Exception | None = None
-        self._cached: tuple[pa.Table | None, dict[str, np.ndarray]] = (None, {})
-
-    def add(self, rows: Sequence[dict[str, Any]]) -> None:
-        first = self.table.num_rows
-        full = [event(**row) | {"seq": first + i + 1} for i, row in enumerate(rows)]
-        self.table = pa.concat_tables(
-            [self.table, pa.Table.from_pylist(full, schema=EVENT_READ_SCHEMA)]
-        )
-
-    def add_orders(self, ts_ms: np.ndarray, amount: str = "50.00", **values: Any) -> None:
-        """Orders at these instants, as columns."""
-        ts_ms = np.sort(ts_ms.astype(np.int64))
-        count, first = len(ts_ms), self.table.num_rows
-        plain = event(type="purchase", ts_ms=0, amount=amount, **values)
-        columns: dict[str, Any] = {
-            field.name: pa.array([plain[field.name]], field.type).take(
-                pa.array(np.zeros(count, dtype=np.int64))
-            )
-            for field in EVENT_READ_SCHEMA
-            if field.name != "seq"
-        }
-        columns |= {"ts_ms": ts_ms, "received_ms": ts_ms}
-        columns["seq"] = np.arange(first + 1, first + count + 1)
-        self.table = pa.concat_tables([self.table, pa.table(columns, schema=EVENT_READ_SCHEMA)])
-
-    def events(self, start_ms: int, end_ms: int, *, types: Sequence[str] = ()) -> pa.Table:
-        if self.error:
-            raise self.error
-        ts = self._column("ts_ms")
-        place = np.flatnonzero(
-            (ts >= start_ms) & (ts < end_ms) & (self._column("received_ms") <= self.now_ms)
-        )
-        found = self.table.take(place[np.argsort(ts[place], kind="stable")])
-        return found.filter(pc.field("type").isin(list(types))) if types else found
-
-    def events_after(self, seq: int, *, limit: int = 100_000) -> pa.Table:
-        """As the store's: rows in the order of their numbers, up to what has arrived."""
-        if self.error:
-            raise self.error
-        due = self._column("received_ms")[seq : seq + limit] <= self.now_ms
-        return self.table.slice(seq, len(due) if due.all() else int(np.argmin(due)))
-
-    def _column(self, name: str) -> np.ndarray:
-        if self._cached[0] is not self.table:
-            columns = {n: self.table[n].to_numpy() for n in ("ts_ms", "received_ms")}
-            self._cached = (self.table, columns)
-        return self._cached[1][name]
-
-
-def event(**values: Any) -> dict[str, Any]:
-    amount = values.pop("amount", None)
-    ts_ms = values["ts_ms"]
-    row: dict[str, Any] = {
-        "event_id": "e",
-        "source": "shop",
-        "bot": False,
-        "test": False,
-        "received_ms": ts_ms,
-        "currency": "EUR" if amount else None,
-        "amount": None if amount is None else Decimal(amount),
-    }
-    return {field.name: None for field in EVENT_READ_SCHEMA} | row | values
-
-
-class Series:
-    """A Querier with no series, and an Appender that keeps the batches."""
-
-    def __init__(self) -> None:
-        self.batches: list[SampleBatch] = []
-
-    def instant(self, expr: str, ts_ms: int) -> InstantVector:
-        return InstantVector((), np.empty(0))
-
-    def range(self, expr: str, start_ms: int, end_ms: int, step_ms: int) -> RangeMatrix:
-        steps = np.arange(start_ms, end_ms + 1, step_ms)
-        nothing = np.empty((0, len(steps)))
-        return RangeMatrix((), steps, nothing, nothing.astype(bool))
-
-    def append(self, batch: Batch) -> Future[None]:
-        assert isinstance(batch, SampleBatch)
-        self.batches.append(batch)
-        done: Future[None] = Future()
-        done.set_result(None)
-        return done
-
-    def latest(self) -> dict[str, float]:
-        batch = self.batches[-1]
-        return {
-            labels.metric: value
-            for labels, value in zip(batch.series, batch.values.tolist(), strict=True)
-            if not labels.get("segment")
-        }
-
-
-class Notes:
-    """Remembers breaches as a database would."""
-
-    def __init__(self) -> None:
-        self.rows: dict[tuple[str, int], Breach] = {}
-
-    def breaches(self, kpi: str, since_ms: int) -> list[Breach]:
-        return [b for (name, _), b in sorted(self.rows.items()) if name == kpi]
-
-    def save(self, breach: Breach) -> None:
-        self.rows[breach.kpi, breach.start_ms] = breach
-
-
-class Shop:
-    """The evaluator with its surroundings."""
-
-    def __init__(self, log: Log, **settings: Any) -> None:
-        self.log, self.series, self.notes = log, Series(), Notes()
-        self.settings = BusinessSettings(**settings)
-        self.restart()
-
-    def restart(self) -> None:
-        self.evaluator = BusinessEvaluator(
-            self.log, self.series, self.series, self.settings, self.notes
-        )
-
-    def tick(self, now_ms: int) -> BusinessTick:
-        self.log.now_ms = now_ms
-        tick = self.evaluator.tick(now_ms)
-        assert all(h.ok for h in tick.health), tick.health
-        return tick
-
-    def orders(self, now_ms: int) -> KpiReading:
-        return reading(self.tick(now_ms), "order_rate")
-
-    def breaches(self, start_ms: int, end_ms: int, step_ms: int = 5_000) -> list[tuple[int, bool]]:
-        """Each change of the order rule, with its instant."""
-        changes: list[tuple[int, bool]] = []
-        for now_ms in range(start_ms, end_ms, step_ms):
-            breached = self.orders(now_ms).breached
-            if breached is not (changes[-1][1] if changes else False):
-                changes.append((now_ms, breached))
-        return changes
-
-
-def reading(tick: BusinessTick, kpi: str) -> KpiReading:
-    return next(r for r in tick.readings if r.kpi == kpi)
-
-
-def poisson(rng: np.random.Generator, start_ms: int, end_ms: int, rate: Any) -> np.ndarray:
-    """Instants of orders; `rate` a minute, a number or a function of the instants' minutes."""
-    minutes = np.arange(start_ms, end_ms, MINUTE_MS)
-    rates = rate(minutes) if callable(rate) else np.full(len(minutes), float(rate))
-    counts = rng.poisson(rates)
-    found: np.ndarray = np.repeat(minutes, counts) + rng.integers(0, MINUTE_MS, counts.sum())
-    return found
-
-
-def nightly(minutes: np.ndarray) -> np.ndarray:
-    """A shop's day: 30 orders a minute at noon, under one at night."""
-    return 15.4 - 14.6 * np.cos(2 * np.pi * (minutes % DAY_MS) / DAY_MS)
-
-
-def weeks(rate: Any, count: int = 2, seed: int = 1) -> Log:
-    log = Log()
-    rng = np.random.default_rng(seed)
-    log.add_orders(poisson(rng, NOW_MS - count * WEEK_MS - HOUR_MS, NOW_MS, rate))
-    return log
-
-
-def go_on(log: Log, minutes: int, rate: Any, start_ms: int = NOW_MS, seed: int = 2) -> None:
-    rng = np.random.default_rng(seed)
-    log.add_orders(poisson(rng, start_ms, start_ms + minutes * MINUTE_MS, rate))
+from store.model import EVENT_READ_SCHEMA
+from tests.business_metrics.simulated_shop import (
+    DAY_MS,
+    HOUR_MS,
+    MINUTE_MS,
+    NOW_MS,
+    WEEK_MS,
+    Log,
+    Shop,
+    go_on,
+    poisson,
+    reading,
+    weeks,
+)
 
 
 @pytest.mark.parametrize(
@@ -230,9 +55,9 @@ def test_a_total_outage_fires_once_and_resolves_once_when_orders_are_back() -> N
     log = weeks(60)
     go_on(log, 30, 60)
     fault_ms, back_ms = NOW_MS + 30 * MINUTE_MS, NOW_MS + 40 * MINUTE_MS
-    go_on(log, 90, 60, start_ms=back_ms, seed=4)
+    go_on(log, 25, 60, start_ms=back_ms, seed=4)
     shop = Shop(log)
-    changes = shop.breaches(fault_ms - MINUTE_MS, back_ms + 80 * MINUTE_MS)
+    changes = shop.breaches(fault_ms - MINUTE_MS, back_ms + 20 * MINUTE_MS)
     assert [breached for _, breached in changes] == [True, False]
     assert changes[0][0] - fault_ms <= 30_000
     assert changes[1][0] - back_ms <= 2 * MINUTE_MS
@@ -245,8 +70,8 @@ def test_a_total_outage_fires_once_and_resolves_once_when_orders_are_back() -> N
 def test_a_partial_drop_that_lasts_does_not_flap() -> None:
     log = weeks(30)
     go_on(log, 30, 30)
-    go_on(log, 180, 12, start_ms=NOW_MS + 30 * MINUTE_MS, seed=5)
-    changes = Shop(log).breaches(NOW_MS + 30 * MINUTE_MS, NOW_MS + 210 * MINUTE_MS, 10_000)
+    go_on(log, 120, 12, start_ms=NOW_MS + 30 * MINUTE_MS, seed=5)
+    changes = Shop(log).breaches(NOW_MS + 30 * MINUTE_MS, NOW_MS + 150 * MINUTE_MS, 15_000)
     assert [breached for _, breached in changes] == [True]
 
 
@@ -261,27 +86,12 @@ def test_missing_orders_are_told_in_money_with_a_band() -> None:
     assert found.revenue_at_risk == pytest.approx(Decimal(300 * 50), rel=Decimal("0.15"))
     low, high = (Decimal(str(found.detail[f"revenue_at_risk_{end}"])) for end in ("low", "high"))
     assert low < found.revenue_at_risk < high
-    assert "no_orders: 0 orders in" in found.reason
+    assert found.detail["decision"] == "no_orders"
+    assert re.fullmatch(
+        r"0 orders in the last 5 min, \d+ expected; chance of that by accident: 1 in 10\^\d+",
+        found.reason,
+    )
     assert found.detail["baseline"] == "weeks"
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_days_with_quiet_nights_raise_no_false_alarm() -> None:
-    log = weeks(nightly, count=4, seed=7)
-    days = 8
-    go_on(log, days * 1_440, nightly, seed=8)
-    settings = BusinessSettings()
-    feed = EventFeed(log, "EUR", history_days=30, keep_s=4_000)
-    watch = OrderWatch(feed, Baseline(feed.history, settings), settings, ForgetfulMemory())
-    false, before = 0, False
-    for now_ms in range(NOW_MS, NOW_MS + days * DAY_MS, 5 * MINUTE_MS):
-        log.now_ms = now_ms
-        feed.pull(now_ms)
-        breached = watch.tick(now_ms).reading.breached
-        false += breached and not before
-        before = breached
-    assert false == 0
 
 
 def test_without_weeks_of_history_its_own_last_half_hour_stands_in_and_says_so() -> None:
@@ -300,7 +110,7 @@ def test_a_shop_that_never_sold_is_not_judged() -> None:
     found = Shop(Log()).orders(NOW_MS)
     assert found.value is None
     assert not found.breached
-    assert found.reason == "no_history_yet"
+    assert found.reason == "waiting for the first event since collecting began"
 
 
 def test_a_day_that_sells_five_times_as_much_is_judged_on_its_own_level() -> None:
@@ -326,7 +136,7 @@ def test_the_end_of_a_sale_is_no_drop() -> None:
     go_on(log, minutes, 100)
     go_on(log, 120, 20, start_ms=midnight_ms, seed=10)
     shop = Shop(log, calendar=calendar)
-    assert shop.breaches(midnight_ms - HOUR_MS, midnight_ms + 2 * HOUR_MS, 20_000) == []
+    assert shop.breaches(midnight_ms - HOUR_MS, midnight_ms + 2 * HOUR_MS, 30_000) == []
 
 
 def test_an_earlier_sale_of_the_same_name_is_the_baseline() -> None:
