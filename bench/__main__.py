@@ -33,32 +33,40 @@ def main(argv: Sequence[str]) -> int:
     here, absent = targets.found()
     told = report.Circumstances.now(_command(argv), targets.versions(here), absent)
     print("\n".join(told.lines()) + "\n", flush=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix="warroom-bench-") as directory:
-            sizes = TINY if arguments.tiny else QUICK if arguments.quick else FULL
-            watchers = min(arguments.watchers or _watchers(arguments), _MOST_WATCHERS)
-            setup = Setup(sizes, here, Path(directory), watchers, _say)
-            tables = _run(setup, arguments.only or list(BENCHMARKS), list(told.versions))
-    except BenchFailed as exc:
-        print(f"bench: {exc}", file=sys.stderr)
-        return 1
+    sizes = TINY if arguments.tiny else QUICK if arguments.quick else FULL
+    watchers = min(arguments.watchers or _watchers(arguments), _MOST_WATCHERS)
+    tables: list[Table] = []
+    failed = False
+    with tempfile.TemporaryDirectory(prefix="warroom-bench-") as directory:
+        setup = Setup(sizes, here, Path(directory), watchers, _say)
+        for name in arguments.only or BENCHMARKS:
+            try:
+                tables += _run(setup, name, list(told.versions))
+            except BenchFailed as exc:
+                print(f"bench: {name}: {exc}", file=sys.stderr)
+                failed = True
+            _keep(arguments, told, tables)
+    return 1 if failed else 0
+
+
+def _run(setup: Setup, name: str, columns: Sequence[str]) -> list[Table]:
+    before, started = proc.load_average(), time.perf_counter()
+    made = BENCHMARKS[name](setup)
+    after, took_s = proc.load_average(), time.perf_counter() - started
+    tables = [table.during(before, after, took_s) for table in made]
+    for table in tables:
+        print(markdown(table, columns), flush=True)
+    return tables
+
+
+def _keep(
+    arguments: argparse.Namespace, told: report.Circumstances, tables: Sequence[Table]
+) -> None:
+    """Write what there is so far: a run takes minutes, and may be cut short."""
     if arguments.json:
         Path(arguments.json).write_bytes(orjson.dumps(report.as_json(told, tables)))
-    if arguments.write:
+    if arguments.write and tables:
         DOCUMENT.write_text(report.page(told, tables), encoding="utf-8")
-        _say(f"wrote {DOCUMENT.name}")
-    return 0
-
-
-def _run(setup: Setup, names: Sequence[str], columns: Sequence[str]) -> list[Table]:
-    tables: list[Table] = []
-    for name in names:
-        before, started = proc.load_average(), time.perf_counter()
-        for made in BENCHMARKS[name](setup):
-            table = made.during(before, proc.load_average(), time.perf_counter() - started)
-            print(markdown(table, columns), flush=True)
-            tables.append(table)
-    return tables
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ from bench.table import Table
 BENCHMARKS: Mapping[str, Callable[[Setup], list[Table]]] = {
     "remote_write": remote_write.run,
     "range_queries": range_queries.run,
-    "footprint": footprint.run,
     "traces": traces.run,
     "live_stream": live_stream.run,
+    "footprint": footprint.run,
 }

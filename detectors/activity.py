@@ -69,7 +69,7 @@ class Activity:
         over = [
             episode.finding
             for episode in self._active.values()
-            if episode.finding.evidence.trace_id and self._over(episode, rates, now_ms)
+            if _of_traces(episode.finding) and self._over(episode, rates, now_ms)
         ]
         changes.extend(self._end(finding, now_ms) for finding in over)
         self._bound()
@@ -129,6 +129,11 @@ class Activity:
             oldest = sorted(self._active, key=lambda key: self._active[key].seen_tick_ms)
             for key in oldest[:excess]:
                 del self._active[key]
+
+
+def _of_traces(finding: Finding) -> bool:
+    """A signal finding names its series; it may show a trace too, but its detector ends it."""
+    return bool(finding.evidence.trace_id) and not finding.evidence.series
 
 
 def _higher(one: Priority, other: Priority) -> Priority:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from detectors.finding import Finding
-from store.ports import Querier
+from store.ports import Querier, SpanReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,15 +18,17 @@ class SignalContext:
         active: Findings that held at the last tick, by fingerprint.
         episodes: Recent times `(start_ms, end_ms)` at which a fingerprint was active; never learned
             from.
+        spans: Where evidence is looked up; None where there are no spans.
     """
 
     now_ms: int
     active: Mapping[str, Finding] = field(default_factory=dict)
     episodes: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    spans: SpanReader | None = None
 
 
 class SignalDetector(Protocol):
-    """Judges series at one instant; a function of the series and the context, nothing else."""
+    """Judges series at one instant; a function of series, spans and context, nothing else."""
 
     @property
     def kinds(self) -> tuple[str, ...]: ...

@@ -10,6 +10,7 @@ from detectors import settings
 from detectors.detector import SignalDetector
 from detectors.settings import PrioritySettings, RunnerSettings
 from detectors.signals.connection_saturation import ConnectionSaturation
+from detectors.signals.error_regression import ErrorRegression, ErrorRegressionSettings
 from detectors.signals.evictions import Evictions
 from detectors.signals.hit_rate_drop import HitRateDrop, HitRateDropSettings
 from detectors.signals.replica_lag import ReplicaLag
@@ -40,6 +41,7 @@ SETTINGS: Mapping[str, Callable[[], Any]] = {
     "replica_lag": lambda: ReplicaLag().settings,
     "connection_saturation": lambda: ConnectionSaturation().settings,
     "evictions": lambda: Evictions().settings,
+    "error_regression": ErrorRegressionSettings,
     "priority": PrioritySettings,
     "runner": RunnerSettings,
 }
@@ -62,6 +64,7 @@ SIGNAL_DETECTORS: Mapping[str, Callable[[Mapping[str, Any]], SignalDetector]] = 
     "replica_lag": lambda chosen: ReplicaLag(chosen["replica_lag"]),
     "connection_saturation": lambda chosen: ConnectionSaturation(chosen["connection_saturation"]),
     "evictions": lambda chosen: Evictions(chosen["evictions"]),
+    "error_regression": lambda chosen: ErrorRegression(chosen["error_regression"]),
 }
 
 

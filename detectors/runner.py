@@ -155,7 +155,7 @@ class DetectorRunner:
 
     def _judge_signals(self, name: str, detector: SignalDetector, units: _Units) -> list[Finding]:
         active = self._activity.of_kinds(detector.kinds)
-        context = SignalContext(units.now_ms, active, self._activity.episodes)
+        context = SignalContext(units.now_ms, active, self._activity.episodes, self._spans)
         found: list[Finding] = []
 
         def evaluate() -> dict[str, int]:

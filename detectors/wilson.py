@@ -32,3 +32,38 @@ def wilson(successes: float, total: float, z: float) -> Interval:
     middle = (share + z2 / (2 * total)) / (1 + z2 / total)
     half = z / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total * total))
     return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
+
+
+def tail_bound(successes: float, total: float, share: float) -> float:
+    """No less than the chance of so many successes or more, when each has the chance `share`.
+
+    Wilson's bounds are loose for a handful of events; this one is not. The Chernoff bound
+    `exp(-n KL(k/n, p))`: W. Hoeffding, "Probability inequalities for sums of bounded random
+    variables", Journal of the American Statistical Association 58 (1963).
+
+    >>> tail_bound(4, 4, 0.1) < 1.1e-4
+    True
+    """
+    share = min(max(share, 1e-12), 1.0)
+    if total <= 0 or successes / total <= share:
+        return 1.0
+    seen = min(successes / total, 1.0)
+    distance = seen * math.log(seen / share)
+    if seen < 1:
+        distance += (1 - seen) * math.log((1 - seen) / (1 - share))
+    return math.exp(-total * distance)
+
+
+def few_bound(count: float, expected: float) -> float:
+    """No less than the chance of so few events or fewer, when `expected` come on average.
+
+    The Chernoff bound of the Poisson distribution, `exp(-m) (e m / k)^k`.
+
+    >>> few_bound(0, 20) < 2.1e-9
+    True
+    """
+    if expected <= 0 or count >= expected:
+        return 1.0
+    if count <= 0:
+        return math.exp(-expected)
+    return math.exp(count - expected + count * math.log(expected / count))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
@@ -169,12 +169,20 @@ def build(settings: Settings, *, now: Clock) -> Service:
     Raises:
         WarroomError: A mistake in a file, or a store that cannot be opened.
     """
-    closing = AsyncExitStack()
+    with ExitStack() as opened:
+        service = _build(settings, now, opened)
+        # Whatever was opened is the service's to close from here on.
+        service.closing.push(opened.pop_all())
+    return service
+
+
+def _build(settings: Settings, now: Clock, opened: ExitStack) -> Service:
     version = metadata.version("warroom")
     metrics = SelfMetrics(version)
-    sessions = _open_state(settings, closing)
-    store = _open_store(settings, closing)
+    sessions = _open_state(settings, opened)
+    store = _open_store(settings, opened)
     engine = Engine(store)
+    closing = AsyncExitStack()
     client = httpx.AsyncClient(timeout=10.0, follow_redirects=False, trust_env=False)
     closing.push_async_callback(client.aclose)
     annotations = AnnotationRepository(sessions)
@@ -185,6 +193,7 @@ def build(settings: Settings, *, now: Clock) -> Service:
     paging = build_paging(
         settings, PagingInputs(sessions, store, client, annotations, external_url)
     )
+    metrics.watch_store(store.stats, paging.ledger.counts)
     service: Service
     web = build_web(
         WebInputs(
@@ -226,25 +235,25 @@ def build(settings: Settings, *, now: Clock) -> Service:
     return service
 
 
-def _open_state(settings: Settings, closing: AsyncExitStack) -> SessionFactory:
+def _open_state(settings: Settings, opened: ExitStack) -> SessionFactory:
     if settings.in_memory:
         engine = open_engine("sqlite://")
     else:
         _make_directory(settings.data_dir)
         engine = open_engine(state_url(settings))
-    closing.callback(engine.dispose)
+    opened.callback(engine.dispose)
     upgrade(engine)
     return open_sessions(engine)
 
 
-def _open_store(settings: Settings, closing: AsyncExitStack) -> DuckDBStore:
+def _open_store(settings: Settings, opened: ExitStack) -> DuckDBStore:
     url = settings.file.store.url
     if url not in {"duckdb", "duckdb:memory"}:
         raise settings.document.error(
             ("store", "url"), f"the store {url!r} is not part of this version", hint="write duckdb"
         )
     store = DuckDBStore.open(None if settings.in_memory else settings.data_dir / _STORE_FILE)
-    closing.callback(store.close)
+    opened.callback(store.close)
     return store
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import structlog
@@ -73,8 +74,55 @@ class SelfMetrics:
         self._units = _UnitCollector()
         self.registry.register(self._units)
 
+    def watch_store(
+        self, figures: Callable[[], Any], outbox: Callable[[], Mapping[str, int]]
+    ) -> None:
+        self.registry.register(StoreCollector(figures, outbox))
+
     def observe_units(self, health: tuple[UnitHealth, ...]) -> None:
         self._units.observe(health)
+
+
+class StoreCollector(Collector):
+    """Figures of the store and the outbox, read when scraped.
+
+    `figures` answers a frozen dataclass of numbers; `_written` names count since the start.
+    """
+
+    def __init__(self, figures: Callable[[], Any], outbox: Callable[[], Mapping[str, int]]) -> None:
+        self._figures = figures
+        self._outbox = outbox
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        figures = self._figures()
+        for field in dataclasses.fields(figures):
+            value = getattr(figures, field.name)
+            if isinstance(value, int | float):
+                yield _store_metric(field.name, float(value))
+        messages = GaugeMetricFamily(
+            "warroom_alerts_outbox_messages", "Messages by state.", labels=["state"]
+        )
+        for state, count in self._outbox().items():
+            messages.add_metric([state], float(count))
+        yield messages
+
+
+def _store_metric(name: str, value: float) -> Metric:
+    if name.endswith(("_written", "commits")):
+        text = name.replace("_", " ").capitalize()
+        return CounterMetricFamily(f"warroom_store_{name}", f"{text}.", value=value)
+    for suffix, unit, factor in (("_ms", "_timestamp_seconds", 0.001), ("_s", "_seconds", 1.0)):
+        if name.endswith(suffix):
+            stem = name.removesuffix(suffix)
+            return GaugeMetricFamily(
+                f"warroom_store_{stem}{unit}",
+                f"{stem.replace('_', ' ').capitalize()}.",
+                value=value * factor,
+            )
+    return GaugeMetricFamily(
+        f"warroom_store_{name}", f"{name.replace('_', ' ').capitalize()}.", value=value
+    )
 
 
 class _UnitCollector(Collector):

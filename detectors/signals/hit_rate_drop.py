@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from detectors.detector import SignalContext
+from detectors.episodes import outside
 from detectors.finding import Evidence, Finding, Impact, Priority
 from detectors.fingerprint import fingerprint
 from detectors.increases import read_increases
@@ -207,7 +208,7 @@ class HitRateDrop:
             )
 
     def _begun(self, cache: _Cache, context: SignalContext) -> Finding | None:
-        learned = _outside(cache.steps_ms, context.episodes.get(cache.key, ()))
+        learned = outside(cache.steps_ms, _STEP_MS, context.episodes.get(cache.key, ()))
         for window_s, least in self.windows:
             drop = self._drop(cache, window_s, learned)
             if drop is not None and self._proven(drop, max(least, self.settings.min_drop)):
@@ -295,14 +296,6 @@ _FIX = (
     "signature), a flush, a shorter timeout, evictions. Compare the keys that are read with those "
     "that are written; roll back the change of the key. Until then the database carries every miss."
 )
-
-
-def _outside(steps_ms: Int64Array, episodes: tuple[tuple[int, int], ...]) -> BoolArray:
-    """Steps that lie in no earlier drop."""
-    learned: BoolArray = np.ones(len(steps_ms), dtype=np.bool_)
-    for start_ms, end_ms in episodes:
-        learned &= (steps_ms <= start_ms) | (steps_ms - _STEP_MS >= end_ms)
-    return learned
 
 
 def _since_ms(cache: _Cache, drop: _Drop) -> int:

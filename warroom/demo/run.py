@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from warroom.demo.witness import Witness
 
 READY_S = 120.0
 SERVICE_S = 30.0
+_BROWSERS = ("xdg-open", "chromium", "google-chrome", "firefox")
 # From the first visitor to the first order: until then history stands in.
 FIRST_ORDER_S = 4.0
 
@@ -112,6 +114,9 @@ def _run(
     shop.headers["Authorization"] = f"Bearer {plan.ops_token}"
     _start_all(plan, children, client)
     print(f"\n  open  {address(plan.ports.warroom)}/\n")
+    if not any(shutil.which(name) for name in _BROWSERS):
+        port = plan.ports.warroom
+        print(f"  no browser on this machine? ssh -L {port}:127.0.0.1:{port} brings it to yours\n")
     if arguments.no_story:
         return _stay(children)
     stage = Stage(Witness(warroom, pagerduty), shop, children, lambda text: print(text, flush=True))
