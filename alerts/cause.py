@@ -1,7 +1,8 @@
 """Why an SLO burns or orders drop: what changed or broke just before, ranked. Pure.
 
 A candidate counts for more the closer before the alert it began, and when it touches the same
-service or route; a fault that was found (with its proof) counts for more than a mere change.
+service or route; a fault that was found (with its proof) counts for more than a mere change. What
+says that requests fail counts most. An alert without a service (a business figure) fits any.
 """
 
 from __future__ import annotations
@@ -17,15 +18,25 @@ from store.timestamps import rfc3339
 WINDOW_MS = 3_600_000
 # Detection takes a while: what seems to begin a little after the alert may still be its cause.
 _SLACK_MS = 120_000
+# Counts come in steps, so that a fault and its alert are timed apart though they are one.
+_TOGETHER_MS = 60_000
 _HALF_LIFE_MS = 15 * 60_000
 _WEIGHT = {"finding": 0.8, "deploy": 0.7, "flag": 0.65, "promotion": 0.4}
 _OTHER_WEIGHT = 0.3
+# Findings that say what buyers get: nothing else explains a burning SLO or missing orders as well.
+_FAILURES = frozenset({"error_regression"})
+_FAILURE_WEIGHT = 0.9
 _MAX_CAUSES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something that happened: a deploy, a flag, a promotion, or a fault that was found."""
+    """Something that happened: a deploy, a flag, a promotion, or a fault that was found.
+
+    Attributes:
+        failure: It says that requests fail.
+        error: The failure in its own words, such as an exception's message.
+    """
 
     at_ms: int
     kind: str
@@ -33,11 +44,13 @@ class Change:
     service: str = ""
     route: str = ""
     ref: str = ""
+    failure: bool = False
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ProbableCause:
-    """A candidate with how likely it is (0 to 1), and why."""
+    """A candidate with how likely it is (0 to 1), and why; `error` as in `Change`."""
 
     kind: str
     ref: str
@@ -45,6 +58,7 @@ class ProbableCause:
     at_ms: int
     confidence: float
     why: str
+    error: str = ""
 
 
 def change_of(finding: Finding) -> Change:
@@ -56,6 +70,8 @@ def change_of(finding: Finding) -> Change:
         at_ms=finding.first_seen_ms,
         service=finding.service,
         route=finding.route,
+        failure=finding.kind in _FAILURES,
+        error=str(finding.evidence.detail.get("error", "")),
     )
 
 
@@ -77,8 +93,9 @@ def _judged(labels: Labels, started_ms: int, candidate: Change) -> ProbableCause
     if not -_SLACK_MS <= before_ms <= WINDOW_MS:
         return None
     score = _WEIGHT.get(candidate.kind, _OTHER_WEIGHT)
+    score = _FAILURE_WEIGHT if candidate.failure else score
     score *= math.pow(0.5, max(before_ms, 0) / _HALF_LIFE_MS)
-    if before_ms < 0:
+    if before_ms < (-_TOGETHER_MS if candidate.kind == "finding" else 0):
         # It may only have been seen late, but what began before is the better guess.
         score *= 0.5
     reasons = [_order(before_ms)]
@@ -98,6 +115,7 @@ def _judged(labels: Labels, started_ms: int, candidate: Change) -> ProbableCause
         candidate.at_ms,
         confidence,
         ", ".join(reasons),
+        candidate.error,
     )
 
 
@@ -118,8 +136,8 @@ def stated(labels: Labels, started_ms: int, candidates: Sequence[Change], plain:
     if not causes:
         return plain
     best = causes[0]
-    text = (
-        f"probably {best.kind}: {best.title} at {rfc3339(best.at_ms)} "
-        f"({best.confidence:.0%} sure: {best.why})"
-    )
+    told = f"probably {best.kind}: {best.title} at {rfc3339(best.at_ms)}"
+    if best.kind == "finding":
+        told = " — ".join(part for part in (f"probably: {best.title}", best.error) if part)
+    text = f"{told} ({best.confidence:.0%} sure: {best.why})"
     return f"{text}. {plain}" if plain else text

@@ -21,15 +21,12 @@ from alerts.time_intervals import (
     parse_weekdays,
     parse_years,
 )
-from store.documents import parse_document
+from store.documents import parse_document, without_secrets
 from store.model import Labels, Matcher, MatchOp
 
 __all__ = ["Route", "Routing", "default_routing", "parse_alertmanager", "receivers_of"]
 
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-_SECRET_NAME = re.compile(
-    r"(key|secret|token|password|url|authorization|credentials)$", re.IGNORECASE
-)
 _FOREIGN_GLOBALS = (
     *("http_config", "slack_api_url", "slack_api_url_file", "opsgenie_api_url"),
     *("opsgenie_api_key", "opsgenie_api_key_file", "victorops_api_url", "victorops_api_key"),
@@ -92,7 +89,7 @@ def parse_alertmanager(text: str, file: str, *, read_secret: SecretReader = _no_
         ),
         time_intervals=intervals,
         resolve_timeout_ms=resolve_timeout_ms,
-        text=yaml.safe_dump(_without_secrets(document.data), sort_keys=False),
+        text=yaml.safe_dump(without_secrets(document.data), sort_keys=False),
     )
     top.done()
     return routing
@@ -326,16 +323,3 @@ def _interval(fields: Fields) -> TimeInterval:
         raise fields.error("location", str(exc)) from exc
     fields.done()
     return TimeInterval(times=tuple(times), location=location, **ranges)
-
-
-def _without_secrets(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {
-            key: "<secret>"
-            if isinstance(value, str) and _SECRET_NAME.search(str(key))
-            else _without_secrets(value)
-            for key, value in data.items()
-        }
-    if isinstance(data, list):
-        return [_without_secrets(item) for item in data]
-    return data

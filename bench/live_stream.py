@@ -22,7 +22,7 @@ _CONFIG = "evaluation_interval: 1s\n"
 _SPANS_A_SECOND = 200
 _ORDERS_A_SECOND = 10
 _CONNECT_AT_ONCE = 50
-_FIRST_S = 3.0
+_FIRST_S = 2.0
 
 
 def run(setup: Setup) -> list[Table]:

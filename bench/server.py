@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from bench import proc
 from bench.targets import Target
 
-START_S = 90.0
+START_S = 180.0
 STOP_S = 60.0
 ANSWER_S = 180.0
 _POLL_S = 0.05

@@ -28,6 +28,7 @@ from store.model import BoolArray, Float64Array
 
 Interval = tuple[int, int]
 SMOOTH_MIN = 15
+_MARGIN_MIN = 60
 _LEVEL_MIN = 180
 _OWN_MIN = 30
 _OWN_LOOKBACK_MIN = 90
@@ -176,7 +177,8 @@ class Baseline:
         excluded: Sequence[Interval],
     ) -> list[Float64Array]:
         """Smoothed orders a minute of each reference day that says something; NaN where not."""
-        begin, stop = start - SMOOTH_MIN, end + SMOOTH_MIN
+        # An hour more on both sides, or a shop that closes now would not be seen to close.
+        begin, stop = start - _MARGIN_MIN - SMOOTH_MIN, end + _MARGIN_MIN + SMOOTH_MIN
         days = [self._laid(begin, stop, reference, excluded) for reference in references]
         days = [day for day in days if day.valid.any()]
         today = self._today(begin, stop, until, excluded)
@@ -184,7 +186,9 @@ class Baseline:
         for place, day in enumerate(days):
             others = [*days[:place], *days[place + 1 :], today]
             valid = day.valid & ~_holes(day, _mean(others))
-            run = _smoothed(day.counts, valid)
+            run = _smoothed(day.counts, valid & ~(closed := _closed(day, valid)))
+            run[closed[SMOOTH_MIN:-SMOOTH_MIN]] = 0.0
+            run = run[_MARGIN_MIN:-_MARGIN_MIN]
             if not np.isnan(run).all():
                 found.append(run)
         return found
@@ -314,6 +318,16 @@ def _holes(day: _Reference, witness: Float64Array) -> BoolArray:
         if (sums[stop] - sums[begin]) * seen / due > _HOLE_ORDERS:
             holes[begin:stop] = True
     return holes
+
+
+def _closed(day: _Reference, valid: BoolArray) -> BoolArray:
+    """Half an hour and more without an order, no hole: a shop that was shut. It has sharp edges."""
+    silent = _holes(_Reference(day.counts, valid), np.ones(len(valid)))
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], silent.astype(np.int8), [0]])))
+    for begin, stop in edges.reshape(-1, 2).tolist():
+        if stop - begin < 2 * SMOOTH_MIN:
+            silent[begin:stop] = False
+    return silent
 
 
 def _smoothed(counts: Float64Array, valid: BoolArray) -> Float64Array:

@@ -13,6 +13,8 @@ from business_metrics.settings import BusinessSettings
 
 KPI = "checkout_abandonment"
 LIVE_KPI = "checkout_abandonment_live"
+_MANY_ROWS = 20_000
+_FOLD_EVERY_MS = 20_000
 _REMEMBER_MS = 7 * 86_400_000
 
 
@@ -39,7 +41,7 @@ class CheckoutWatch:
         self._memory = memory
         self._open: Breach | None = None
         self._loaded = False
-        self._folded: tuple[int, Checkouts] | None = None
+        self._folded: tuple[int, int, Checkouts] | None = None
         self.as_of_ms = 0
         self.segments: tuple[SegmentShare, ...] = ()
 
@@ -67,10 +69,16 @@ class CheckoutWatch:
         return self._reading(matured, now_ms), self._live(live, now_ms)
 
     def _checkouts(self) -> Checkouts:
-        """Folded anew only when events came or went."""
-        if self._folded is None or self._folded[0] != self._feed.version:
-            self._folded = (self._feed.version, abandonment.fold(self._feed.recent))
-        return self._folded[1]
+        """Folded anew when events came or went; of very many, a few times a minute."""
+        version = self._feed.version
+        if self._folded is not None:
+            known, at_ms, checkouts = self._folded
+            many = self._feed.recent.num_rows > _MANY_ROWS
+            if known == version or (many and self.as_of_ms - at_ms < _FOLD_EVERY_MS):
+                return checkouts
+        checkouts = abandonment.fold(self._feed.recent)
+        self._folded = (version, self.as_of_ms, checkouts)
+        return checkouts
 
     def _figure(
         self, checkouts: Checkouts, start_ms: int, end_ms: int, *, provisional: bool = False

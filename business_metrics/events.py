@@ -40,6 +40,7 @@ _COLUMNS = (
     "seq",
 )
 _MAX_BATCHES = 50
+_MAX_CHUNKS = 64
 _MAX_RECENT_ROWS = 2_000_000
 _LATEST_ORDERS = 200
 _MAX_LATENESS_MS = 10_000
@@ -151,11 +152,12 @@ class EventFeed:
 
     Attributes:
         history: Genuine orders by minute.
-        recent: Every event of the last `keep_s` seconds, with the columns that are needed.
+        recent: Every event of the last `keep_s` seconds and a little more, the needed columns.
         order_ms: The instants of the genuine orders among them, ascending.
         order_units: Their amounts.
         refund_ms: The instants of the genuine refunds, ascending.
         refund_units: What they gave back.
+        failed_ms: The instants of the genuine payments that failed, ascending.
         lateness_ms: How long orders usually take from the shop to here.
         version: Changes when `recent` does.
     """
@@ -174,6 +176,7 @@ class EventFeed:
         self.order_units: Int64Array = np.empty(0, dtype=np.int64)
         self.refund_ms: Int64Array = np.empty(0, dtype=np.int64)
         self.refund_units: Int64Array = np.empty(0, dtype=np.int64)
+        self.failed_ms: Int64Array = np.empty(0, dtype=np.int64)
         self._late_ms: Int64Array = np.empty(0, dtype=np.int64)
         self._event_ms: Int64Array = np.empty(0, dtype=np.int64)
         self._heard_ms: int | None = None
@@ -197,7 +200,6 @@ class EventFeed:
         self._trim(now_ms)
         if taken or self.recent.num_rows != before:
             self.version += 1
-            self._event_ms = np.sort(_integers(self.recent, "ts_ms"))
         return taken
 
     def _start(self, now_ms: int) -> int:
@@ -242,6 +244,9 @@ class EventFeed:
                 (self.order_ms, self.order_units), (ts[fresh], units)
             )
             self._time(_integers(orders, "received_ms")[fresh] - ts[fresh])
+        failed = instants_of(genuine(live), "payment_failed")
+        self.failed_ms = _ascending(self.failed_ms, failed)
+        self._event_ms = _ascending(self._event_ms, _integers(live, "ts_ms"))
         refunds = genuine(live.filter(pc.equal(live["type"], "refund")))
         if refunds.num_rows:
             given = np.abs(money_units(refunds, self._currency))
@@ -279,13 +284,20 @@ class EventFeed:
 
     def _trim(self, now_ms: int) -> None:
         since_ms = now_ms - self._keep_ms
-        if self.recent.num_rows:
+        # Rows are copied by the minute, not at each tick.
+        oldest_ms = int(self._event_ms[0]) if len(self._event_ms) else since_ms
+        full = self.recent.num_rows > _MAX_RECENT_ROWS
+        if full or oldest_ms < since_ms - MINUTE_MS:
             kept = self.recent.filter(pc.greater_equal(self.recent["ts_ms"], since_ms))
-            self.recent = kept.slice(max(kept.num_rows - _MAX_RECENT_ROWS, 0)).combine_chunks()
+            self.recent = kept.slice(max(kept.num_rows - _MAX_RECENT_ROWS, 0))
+            self._event_ms = self._event_ms[np.searchsorted(self._event_ms, since_ms) :]
+        if self.recent["ts_ms"].num_chunks > _MAX_CHUNKS:
+            self.recent = self.recent.combine_chunks()
         first = int(np.searchsorted(self.order_ms, since_ms))
         self.order_ms, self.order_units = self.order_ms[first:], self.order_units[first:]
         first = int(np.searchsorted(self.refund_ms, since_ms))
         self.refund_ms, self.refund_units = self.refund_ms[first:], self.refund_units[first:]
+        self.failed_ms = self.failed_ms[np.searchsorted(self.failed_ms, since_ms) :]
 
     def orders_between(self, start_ms: float, end_ms: float) -> tuple[int, int]:
         """Genuine orders and their money units with `start <= ts < end`, within what is kept."""
@@ -305,6 +317,12 @@ def _integers(table: pa.Table, name: str) -> Int64Array:
 def instants_of(events: pa.Table, kind: str) -> Int64Array:
     """When the events of a type happened, ascending."""
     return np.sort(_integers(events.filter(pc.equal(events["type"], kind)), "ts_ms"))
+
+
+def _ascending(known: Int64Array, more: Int64Array) -> Int64Array:
+    if not len(more):
+        return known
+    return np.sort(np.concatenate([known, more]), kind="stable")
 
 
 def _merged(

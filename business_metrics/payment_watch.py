@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from business_metrics.events import EventFeed, genuine, instants_of
+from business_metrics.events import EventFeed
 from business_metrics.memory import Breach, BreachMemory
 from business_metrics.model import KpiReading
 from business_metrics.settings import BusinessSettings
@@ -67,7 +67,6 @@ class PaymentWatch:
         self._open: Breach | None = None
         self._loaded = False
         self._clean_ms = 0
-        self._instants: tuple[int, Int64Array, Int64Array] | None = None
 
     def tick(self, now_ms: int) -> KpiReading:
         """The share of the last 15 minutes, or of the window that decides."""
@@ -119,11 +118,7 @@ class PaymentWatch:
         self._open = None
 
     def _windows(self, now_ms: int) -> tuple[Attempts, ...]:
-        if self._instants is None or self._instants[0] != self._feed.version:
-            events = genuine(self._feed.recent)
-            paid, failed = (instants_of(events, kind) for kind in ("purchase", "payment_failed"))
-            self._instants = (self._feed.version, paid, failed)
-        _, paid, failed = self._instants
+        paid, failed = self._feed.order_ms, self._feed.failed_ms
         found = []
         for window_s in WINDOWS_S:
             begin_ms = max(now_ms - window_s * 1_000, self._clean_ms)

@@ -251,7 +251,7 @@ def _time_ms(value: Any, now_ms: int) -> int:
     if ts_ms > now_ms + MAX_AHEAD_MS:
         raise _Refused("time is more than 5 minutes in the future; check the sender's clock")
     if ts_ms < now_ms - MAX_AGE_MS:
-        raise _Refused("time is more than 15 days ago")
+        raise _Refused(f"time is more than {MAX_AGE_MS // 86_400_000} days ago")
     return ts_ms
 
 

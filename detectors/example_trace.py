@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ _MAX_DEPTH = 200
 # What instrumentations write where a status line was meant; it says nothing new.
 _EMPTY_WORDS = re.compile(r"^(\d{3}|error|internal server error|unset)?$", re.IGNORECASE)
 
-_Span = Mapping[str, Any]
+_Span = dict[str, Any]
 _COLUMNS = [
     "trace_id", "span_id", "parent_span_id", "start_ns", "end_ns", "service", "name", "kind",
     "status", "status_message", "http_status", "server_address", "db_system", "code_file",
@@ -133,8 +133,8 @@ def _fails(span: _Span) -> bool:
 def _depths(rows: Iterable[_Span]) -> dict[bytes, int]:
     parents = {row["span_id"]: row["parent_span_id"] for row in rows}
     depths = {}
-    for span_id in parents:
-        depth, at = 0, parents[span_id]
+    for span_id, parent in parents.items():
+        depth, at = 0, parent
         while at in parents and depth < _MAX_DEPTH:
             depth, at = depth + 1, parents[at]
         depths[span_id] = depth

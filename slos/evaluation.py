@@ -171,12 +171,15 @@ class SloRun:
         decision = self._settle(tier, decision, now_ms)
         memory = self._memory[tier]
         if decision.firing and memory.since_ms is None:
-            memory.since_ms = _burning_since(long, short, now_ms)
+            memory.since_ms = _burning_since(long, short, self._latest(now_ms), now_ms)
         burns = (self._burn(long), self._burn(short))
         words = ""
         if decision.firing and burns[0] is not None:
             words = statement.burning(self.slo, burns[0], long, left)
         return replace(self._reading(tier, burns, decision), statement=words)
+
+    def _latest(self, now_ms: int) -> WindowReading:
+        return self._meter.read(min(tier.short_s for tier in self.slo.tiers), now_ms)
 
     def _settle(self, tier: Tier, decision: TierDecision, now_ms: int) -> TierDecision:
         """Missing data neither fires nor resolves: what fired is held, for one long window."""
@@ -275,13 +278,20 @@ class SloRun:
         )
 
 
-def _burning_since(long: WindowReading, short: WindowReading, now_ms: int) -> int:
+def _burning_since(
+    long: WindowReading, short: WindowReading, latest: WindowReading, now_ms: int
+) -> int:
     """When the burn began, by the data.
 
     At the short window's ratio, the long window's bad events took
-    `long x long_ratio / short_ratio` seconds to come about.
+    `long x long_ratio / short_ratio` seconds to come about. A service that is younger than the
+    window cannot have burned before it was there: at the latest rate of events the long window's
+    took `long_total / latest_rate` seconds.
     """
     if not long.error_ratio or not short.error_ratio:
         return now_ms
-    took_s = long.window_s * min(long.error_ratio / short.error_ratio, 1.0)
+    covered_s = float(long.window_s)
+    if latest.total and long.total:
+        covered_s = min(covered_s, long.total * latest.window_s / latest.total)
+    took_s = covered_s * min(long.error_ratio / short.error_ratio, 1.0)
     return now_ms - round(took_s * 1_000)

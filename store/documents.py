@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,11 @@ import yaml
 from store.errors import ConfigError
 
 Path = tuple[Hashable, ...]
+
+# An address may hold a token, too.
+_SECRET_NAME = re.compile(
+    r"(key|secret|token|password|url|authorization|credentials)$", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +99,17 @@ def _walk(node: yaml.Node, path: Path, lines: dict[Path, int], file: str) -> Non
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             _walk(value, (*path, index), lines, file)
+
+
+def without_secrets(data: Any) -> Any:
+    """The same data, fit to be shown: texts under names such as `password` or `url` are masked."""
+    if isinstance(data, dict):
+        return {
+            key: "<secret>"
+            if isinstance(value, str) and _SECRET_NAME.search(str(key))
+            else without_secrets(value)
+            for key, value in data.items()
+        }
+    if isinstance(data, list):
+        return [without_secrets(item) for item in data]
+    return data

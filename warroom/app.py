@@ -247,11 +247,6 @@ def _open_state(settings: Settings, opened: ExitStack) -> SessionFactory:
 
 
 def _open_store(settings: Settings, opened: ExitStack) -> DuckDBStore:
-    url = settings.file.store.url
-    if url not in {"duckdb", "duckdb:memory"}:
-        raise settings.document.error(
-            ("store", "url"), f"the store {url!r} is not part of this version", hint="write duckdb"
-        )
     store = DuckDBStore.open(None if settings.in_memory else settings.data_dir / _STORE_FILE)
     opened.callback(store.close)
     return store

@@ -23,6 +23,8 @@ Duration = Annotated[float, BeforeValidator(duration_s)]
 Size = Annotated[int, BeforeValidator(size_bytes)]
 
 OFF = "off"
+STORES = ("duckdb", "duckdb:memory")
+_PLAIN = (str, int, float, bool)
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -203,7 +205,7 @@ def _validate(document: Document, env: Mapping[str, str]) -> FileConfig:
             (), "a mapping is expected at the top", hint="see docs/configuration.md"
         )
     try:
-        return FileConfig.model_validate(_overridden(data, FileConfig, "WARROOM", env))
+        config = FileConfig.model_validate(_overridden(data, FileConfig, "WARROOM", env))
     except ValidationError as exc:
         first = exc.errors(include_url=False)[0]
         path = tuple(first["loc"])
@@ -213,6 +215,17 @@ def _validate(document: Document, env: Mapping[str, str]) -> FileConfig:
             f"known here: {known}" if first["type"] == "extra_forbidden" and len(path) == 1 else ""
         )
         raise document.error(path, f"{where}: {first['msg']}", hint=hint) from exc
+    if config.pollers:
+        raise document.error(
+            ("pollers",), "no poller is part of this version", hint="scrape an exporter instead"
+        )
+    if config.store.url not in STORES:
+        raise document.error(
+            ("store", "url"),
+            f"the store {config.store.url!r} is not part of this version",
+            hint=f"write one of {', '.join(STORES)}",
+        )
+    return config
 
 
 def _overridden(
@@ -228,7 +241,7 @@ def _overridden(
             below = _overridden(inner, info.annotation, variable, env)
             if below != inner:
                 merged[name] = below
-        elif variable in env and not isinstance(info.default, tuple | list | dict):
+        elif variable in env and info.annotation in _PLAIN:
             merged[name] = env[variable]
     return merged
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
 from prometheus_client import CollectorRegistry
 
 from alerts.incident_log.repository import IncidentRepository
@@ -41,6 +42,7 @@ from detectors.finding import Finding
 from detectors.repository import FindingRepository
 from store.annotations.repository import AnnotationRepository
 from store.backends.duckdb import DuckDBStore
+from store.documents import without_secrets
 from store.promql.engine import Engine
 from store.sql import SessionFactory
 from store.timestamps import rfc3339
@@ -152,6 +154,7 @@ def _why(inputs: WebInputs, fingerprint: str) -> Json | None:
 
 def _prometheus(inputs: WebInputs) -> prometheus.Source:
     engine, store = inputs.paging.engine, inputs.store
+    started = rfc3339(inputs.now())
     return prometheus.Source(
         engine=inputs.engine,
         catalog=store,
@@ -164,7 +167,18 @@ def _prometheus(inputs: WebInputs) -> prometheus.Source:
         ),
         alerts=lambda: alerts_answer(engine.snapshot().records.values()),
         targets=inputs.intake.scraper.targets_status,
+        config_text=lambda: _config_text(inputs.settings),
+        runtime=lambda: {
+            "startTime": started,
+            "reloadConfigSuccess": True,
+            "lastConfigTime": started,
+            "storageRetention": f"{inputs.settings.file.store.retention.raw:.0f}s",
+        },
     )
+
+
+def _config_text(settings: Settings) -> str:
+    return yaml.safe_dump(without_secrets(settings.document.data or {}), sort_keys=False)
 
 
 def _explainer(inputs: WebInputs) -> Callable[[bytes], Json | None]:

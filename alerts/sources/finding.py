@@ -21,6 +21,7 @@ _NAMES = {
 }
 _SEVERITY = {Priority.P0: "page", Priority.P1: "page", Priority.P2: "info"}
 _LOOPS = frozenset({"n_plus_one_query", "n_plus_one_call", "n_plus_one_cache", "paginated_loop"})
+_PATH_PARTS = 3
 _MAX_STATEMENT = 500
 
 
@@ -68,7 +69,7 @@ def cause_of(finding: Finding) -> str:
     evidence, code = finding.evidence, finding.evidence.code
     place = ""
     if code is not None:
-        place = f"{code.file}:{code.line} {code.function}".strip()
+        place = f"{_path_end(code.file)}:{code.line} {code.function}".strip()
         place += " (nearest application span)" if code.inferred else ""
     statement = " ".join((evidence.statement or evidence.series).split())[:_MAX_STATEMENT]
     if finding.kind in _LOOPS or (evidence.statement and evidence.repetitions > 1):
@@ -103,3 +104,9 @@ def evidence_url(finding: Finding) -> str:
 
 def _camel(kind: str) -> str:
     return "".join(part.capitalize() for part in kind.split("_"))
+
+
+def _path_end(path: str) -> str:
+    """The part of a path that a person looks for; the finding has the whole."""
+    parts = [part for part in path.split("/") if part]
+    return f"…/{'/'.join(parts[-_PATH_PARTS:])}" if len(parts) > _PATH_PARTS else path

@@ -173,18 +173,9 @@ class ErrorRegression:
         return now.low > base.high and chance <= chosen.max_chance
 
     def _held(self, counts: RouteCounts, active: Finding, context: SignalContext) -> Finding | None:
-        detail = active.evidence.detail
-        for window_s in (self.settings.recover_s, _LONGEST_S):
-            steps = int(window_s * 1_000 // _STEP_MS)
-            rise = _Rise(
-                window_s,
-                float(counts.errors[-steps:].sum()),
-                float(counts.requests[-steps:].sum()),
-                float(detail.get("baseline_errors", 0.0)),
-                float(detail.get("baseline_requests", 0.0)),
-            )
-            if rise.requests >= _FEW_REQUESTS:
-                break
+        rise = self._since_proven(counts, active, self.settings.recover_s)
+        if rise.requests < _FEW_REQUESTS:
+            rise = self._since_proven(counts, active, _LONGEST_S)
         if rise.requests < 1:
             return self._kept(active, context.now_ms)
         if rise.now - rise.base < self.settings.min_rise:
@@ -192,7 +183,17 @@ class ErrorRegression:
         since_ms = active.first_seen_ms
         return self._finding(active.fingerprint, counts, rise, since_ms, context, active)
 
-    def _finding(  # noqa: PLR0913  # private, and all of it is needed
+    def _since_proven(self, counts: RouteCounts, active: Finding, window_s: float) -> _Rise:
+        steps = int(window_s * 1_000 // _STEP_MS)
+        return _Rise(
+            window_s,
+            float(counts.errors[-steps:].sum()),
+            float(counts.requests[-steps:].sum()),
+            float(active.evidence.detail.get("baseline_errors", 0.0)),
+            float(active.evidence.detail.get("baseline_requests", 0.0)),
+        )
+
+    def _finding(
         self,
         key: str,
         counts: RouteCounts,
@@ -237,6 +238,7 @@ class ErrorRegression:
 
 
 _FEW_REQUESTS = 3
+_WORDS = ("error", "dependency", "span")
 
 
 def _status(counts: RouteCounts, window_s: float) -> str:
@@ -262,7 +264,8 @@ def _example(finding: Finding, spans: SpanReader | None) -> ExampleTrace:
 def _shown(finding: Finding, example: ExampleTrace) -> Finding:
     """The finding with a failing request as its proof, in the request's own words."""
     evidence = finding.evidence
-    named = {"error": example.message, "dependency": example.dependency, "span": example.span_name}
+    words = zip(_WORDS, (example.message, example.dependency, example.span_name), strict=True)
+    told: dict[str, float | str] = {name: text for name, text in words if text}
     return replace(
         finding,
         fix=_fix(example),
@@ -272,7 +275,7 @@ def _shown(finding: Finding, example: ExampleTrace) -> Finding:
             span_ids=example.span_ids,
             statement=example.message,
             code=example.code,
-            detail={**evidence.detail, **{name: text for name, text in named.items() if text}},
+            detail={**evidence.detail, **told},
         ),
     )
 
@@ -280,8 +283,9 @@ def _shown(finding: Finding, example: ExampleTrace) -> Finding:
 def _as_before(finding: Finding, active: Finding) -> Finding:
     """With the example that was shown before: what is linked in a page must stay."""
     before = active.evidence
-    told = {name: before.detail[name] for name in ("error", "dependency", "span")
-            if name in before.detail}  # fmt: skip
+    told: dict[str, float | str] = {
+        name: before.detail[name] for name in _WORDS if name in before.detail
+    }
     return replace(
         finding,
         fix=active.fix,

@@ -136,8 +136,10 @@ def test_a_board_of_a_service_without_data_is_honest(world: World, board: str) -
     for name, panel in shown["panels"].items():
         assert panel["state"] in {"ok", "no_data"}, (name, panel)
         assert panel["as_of_ms"] <= shown["now_ms"]
-        if named[name]["kind"] in {"timeseries", "slo", "golden_signals", "freshness"}:
+        if named[name]["kind"] in {"slo", "golden_signals", "freshness"}:
             assert panel["state"] == "no_data", name
+        if panel["state"] == "no_data" and named[name]["kind"] == "stat":
+            assert (panel["value"], panel["status"]) == (None, "unknown")
 
 
 def test_the_live_stream_begins_with_a_snapshot_and_goes_on_with_deltas(world: World) -> None:
@@ -247,7 +249,6 @@ def test_an_unknown_path_elsewhere_is_a_plain_404(still_world: World, path: str)
 
 
 def test_a_failure_nobody_foresaw_tells_nothing_of_the_inside(world: World) -> None:
-    world.service.closing.callback(lambda: None)
     world.service.ticker.readings = None  # type: ignore[assignment]  # what cannot be
     error = world.refusal("GET", f"{OWN}/slos", 500)
     assert error["code"] == "internal"

@@ -175,8 +175,10 @@ def test_every_figure_of_the_service_is_told() -> None:
         if sample.name.startswith("warroom_")
     }
     names |= {f"{family.name}" for family in registry.collect() if not family.samples}
-    names |= set(re.findall(r'"(warroom_collector_[a-z_]+)"', text_of("collector/pipeline.py")))
-    told = set(re.findall(r"warroom_[a-z_]+", text_of("docs/operations.md")))
+    sources = [ROOT / "collector" / "pipeline.py", *(ROOT / "warroom").glob("*.py")]
+    for path in sources:
+        names |= set(re.findall(r'"(warroom_[a-z_]+)"', path.read_text(encoding="utf-8")))
+    told = set(re.findall(r"warroom_[a-z_]+[a-z](?![a-z_])", text_of("docs/operations.md")))
     plain = {GENERATED.sub("", name).removesuffix("_total") for name in names}
     assert plain == {name.removesuffix("_total") for name in told}
 

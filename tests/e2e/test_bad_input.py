@@ -168,15 +168,17 @@ MAIN = {
         "NaN",
         CLOUDEVENTS,
     ),
-    "event: absurd time": Bad("/events", event(time="9999-01-01T00:00:00Z"), 400, "future", CLOUDEVENTS),
+    "event: absurd time": Bad(
+        "/events", event(time="9999-01-01T00:00:00Z"), 400, "future", CLOUDEVENTS
+    ),
     "event: wrong content type": Bad(
         "/events", event(), 415, "Content-Type", {"Content-Type": "text/plain"}
     ),
     "event: oversized": Bad("/events", b" " * (6 * MEBIBYTE), 413, "larger than", CLOUDEVENTS),
-    "event: lone surrogate": Bad(
-        "/events", event(id="\ud800"), 400, "Unicode", CLOUDEVENTS
+    "event: lone surrogate": Bad("/events", event(id="\ud800"), 400, "Unicode", CLOUDEVENTS),
+    "beacon: no JSON": Bad(
+        "/rum", b"\xff\xfe", 400, "not valid JSON", {"Content-Type": "application/json"}
     ),
-    "beacon: no JSON": Bad("/rum", b"\xff\xfe", 400, "not valid JSON", {"Content-Type": "application/json"}),
     "query: no PromQL": Bad(
         "/api/v1/query",
         b"query=sum(",
@@ -313,9 +315,7 @@ def _post_metrics(service: Warroom, body: bytes) -> ExportMetricsServiceResponse
 @pytest.mark.parametrize(
     "time_ns", [1, 2**63 - 1, 2**64 - 1], ids=["1970", "year 2262", "year 2554"]
 )
-def test_a_point_of_another_century_is_rejected_and_counted(
-    service: Warroom, time_ns: int
-) -> None:
+def test_a_point_of_another_century_is_rejected_and_counted(service: Warroom, time_ns: int) -> None:
     success = _post_metrics(service, metrics_request(1.0, time_ns)).partial_success
     assert success.rejected_data_points == 1
     assert "absurd_time" in success.error_message
@@ -343,9 +343,7 @@ def test_odd_numbers_are_values_like_others(service: Warroom, value: float) -> N
 
 
 @pytest.mark.parametrize("ts_ms", [-(2**63), -1, 2**63 - 1, 2**53])
-def test_a_remote_written_sample_of_another_age_harms_nobody(
-    service: Warroom, ts_ms: int
-) -> None:
+def test_a_remote_written_sample_of_another_age_harms_nobody(service: Warroom, ts_ms: int) -> None:
     answer = httpx.post(
         f"{service.url}/api/v1/write", content=write_request(1.0, ts_ms), headers=SNAPPY
     )

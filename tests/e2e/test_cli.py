@@ -1,7 +1,13 @@
-"""The command line as a person uses it, in processes of its own."""
+"""The command line as a person uses it.
+
+A service gets a process of its own. The other commands run here: starting Python for each would
+take far longer than what they do.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import socket
@@ -20,10 +26,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import SpanKind, set_span_in_context
 
 from tests.e2e.service import ROOT, Warroom, until
+from warroom.cli import main
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
-Done = subprocess.CompletedProcess[str]
+Done = subprocess.CompletedProcess
+SERVE = (sys.executable, "-m", "warroom.cli", "serve")
 
 GOOD = {
     "warroom.yaml": """evaluation_interval: 1s
@@ -77,9 +85,19 @@ SPOILT = {
 }
 
 
-def warroom(*arguments: str, **environment: str) -> Done:
+def warroom(*arguments: str) -> Done[str]:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main(arguments)
+        except SystemExit as left:
+            code = int(left.code or 0)
+    return Done(arguments, code, out.getvalue(), err.getvalue())
+
+
+def serve(directory: Path, *arguments: str, **environment: str) -> Done[str]:
     return subprocess.run(
-        [sys.executable, "-m", "warroom.cli", *arguments],
+        [*SERVE, "--data-dir", str(directory / "data"), *arguments],
         cwd=ROOT,
         env={**os.environ, **environment},
         capture_output=True,
@@ -89,11 +107,7 @@ def warroom(*arguments: str, **environment: str) -> Done:
     )
 
 
-def serve(directory: Path, *arguments: str) -> Done:
-    return warroom("serve", "--data-dir", str(directory / "data"), *arguments)
-
-
-def complaint(done: Done) -> str:
+def complaint(done: Done[str]) -> str:
     """The one line that a failed command says."""
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr + done.stdout
@@ -102,12 +116,16 @@ def complaint(done: Done) -> str:
     return lines[0]
 
 
+def _write_good(directory: Path) -> Path:
+    for name, text in GOOD.items():
+        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).write_text(text)
+    return directory
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    for name, text in GOOD.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    return tmp_path
+    return _write_good(tmp_path)
 
 
 @pytest.fixture
@@ -162,10 +180,21 @@ def test_serve_on_a_taken_port_says_so(tmp_path: Path, taken: str, flag: str) ->
     assert flag in said
 
 
-@pytest.mark.parametrize("flag", ["--listen", "--otlp-http", "--otlp-grpc"])
-@pytest.mark.parametrize("address", ["0.0.0.0:0", ":0", "[::]:0"])
+@pytest.mark.parametrize(
+    ("flag", "address"),
+    [
+        ("--listen", "0.0.0.0:0"),
+        ("--otlp-http", "[::]:0"),
+        ("--otlp-grpc", ":0"),
+    ],
+)
 def test_serve_refuses_to_be_open_to_the_network(tmp_path: Path, flag: str, address: str) -> None:
-    addresses = {"--listen": "127.0.0.1:0", "--otlp-http": "off", "--otlp-grpc": "off", flag: address}
+    addresses = {
+        "--listen": "127.0.0.1:0",
+        "--otlp-http": "off",
+        "--otlp-grpc": "off",
+        flag: address,
+    }
     said = complaint(serve(tmp_path, *(part for pair in addresses.items() for part in pair)))
     assert "not a loopback address" in said
     assert "--behind-proxy" in said
@@ -174,7 +203,9 @@ def test_serve_refuses_to_be_open_to_the_network(tmp_path: Path, flag: str, addr
 
 def test_serve_with_a_mistake_in_a_file_says_where(files: Path) -> None:
     (files / "rules.yml").write_text("groups: 7\n")
-    said = complaint(serve(files, "--config", str(files / "warroom.yaml"), "--listen", "127.0.0.1:0"))
+    said = complaint(
+        serve(files, "--config", str(files / "warroom.yaml"), "--listen", "127.0.0.1:0")
+    )
     assert f"{files / 'rules.yml'}:1: " in said
 
 
@@ -221,9 +252,9 @@ def test_a_service_that_does_not_run_is_named(taken: str) -> None:
         assert "warroom serve" in said
 
 
-@pytest.fixture
-def running(files: Path) -> Iterator[Warroom]:
-    service = Warroom(files, GOOD["warroom.yaml"])
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warroom]:
+    service = Warroom(_write_good(tmp_path_factory.mktemp("cli")), GOOD["warroom.yaml"])
     service.start()
     yield service
     service.stop()
@@ -285,7 +316,7 @@ def test_findings_are_listed_with_their_place_and_fix(running: Warroom) -> None:
     assert "views.py:87" in told.stdout
     assert "brand" in told.stdout
     assert "fix: " in told.stdout
-    assert warroom("findings", "--status", "fixed", "--url", running.url).stdout == ""
+    assert warroom("findings", "--status", "suppressed", "--url", running.url).stdout == ""
 
 
 def test_a_silence_made_here_silences_there(running: Warroom) -> None:
@@ -315,10 +346,8 @@ def test_a_token_stays_out_of_the_log(running: Warroom) -> None:
 
 def test_a_setting_of_the_environment_holds_and_a_flag_wins(tmp_path: Path, taken: str) -> None:
     elsewhere = {"WARROOM_LISTEN": taken, "WARROOM_OTLP_HTTP": "off", "WARROOM_OTLP_GRPC": "off"}
-    data = ("--data-dir", str(tmp_path / "data"))
-    assert taken in complaint(warroom("serve", *data, **elsewhere))
-    said = complaint(warroom("serve", *data, "--listen", "0.0.0.0:0", **elsewhere))
-    assert "0.0.0.0:0" in said
+    assert taken in complaint(serve(tmp_path, **elsewhere))
+    assert "0.0.0.0:0" in complaint(serve(tmp_path, "--listen", "0.0.0.0:0", **elsewhere))
 
 
 def test_the_answer_of_query_is_that_of_the_api(running: Warroom) -> None:

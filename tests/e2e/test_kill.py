@@ -105,7 +105,9 @@ class Senders:
         provider = TracerProvider(resource=RESOURCE, shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(memory))
         tracer = provider.get_tracer("kill")
-        exporter = OTLPSpanExporter(f"http://127.0.0.1:{self.service.otlp_port}/v1/traces", timeout=1)
+        exporter = OTLPSpanExporter(
+            f"http://127.0.0.1:{self.service.otlp_port}/v1/traces", timeout=1
+        )
         while not self.stopped.wait(0.05):
             with tracer.start_as_current_span("checkout"), tracer.start_as_current_span("pay"):
                 pass
@@ -115,7 +117,7 @@ class Senders:
                 context = spans[0].context
                 assert context is not None
                 self.traces.append(f"{context.trace_id:032x}")
-        exporter.shutdown()
+        exporter.shutdown()  # type: ignore[no-untyped-call]
         provider.shutdown()
 
     def _send_metrics(self) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from typing_extensions import override
 
 from tests.e2e.service import Warroom, free_port, needs, until
 
@@ -53,6 +54,7 @@ class Exporter(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(PAGE.encode())
 
+    @override
     def log_message(self, *args: object) -> None:
         return
 

@@ -39,7 +39,8 @@ class Demo:
     directory: Path
     ports: dict[str, int] = field(
         default_factory=lambda: {
-            name: free_port() for name in ("--port", "--shop-port", "--inventory-port", "--pagerduty-port")
+            name: free_port()
+            for name in ("--port", "--shop-port", "--inventory-port", "--pagerduty-port")
         }
     )
     process: subprocess.Popen[bytes] | None = None
@@ -139,12 +140,16 @@ def wall() -> Iterator[Tab]:
         context.close()
 
 
-def _poll(page: Page, demo: Demo, condition: Callable[[], bool], what: str, timeout_s: float) -> None:
+def _poll(
+    page: Page, demo: Demo, condition: Callable[[], bool], what: str, timeout_s: float
+) -> None:
     """Like `until`, but the browser goes on meanwhile and the demo must live."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert demo.running(), demo.told()[-3000:]
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}\n{demo.told()[-2000:]}"
+        assert time.monotonic() < deadline, (
+            f"not within {timeout_s} s: {what}\n{demo.told()[-2000:]}"
+        )
         page.wait_for_timeout(200)
 
 

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--inventory-port", type=int, default=ports.inventory)
     parser.add_argument("--pagerduty-port", type=int, default=ports.pagerduty)
     parser.add_argument("--data-dir", help="default data/demo/<time>, a new one each time")
-    parser.add_argument("--speed", type=float, default=1.0, help="shortens the healthy phases")
+    parser.add_argument("--speed", type=float, default=1.0, help="shortens the phases of the story")
     parser.add_argument("--scale", type=float, default=1.0, help="times 60 orders a minute")
     parser.add_argument("--exit-when-done", action="store_true", help="end after the story")
     parser.add_argument("--json", metavar="FILE", help="write the story's result there")

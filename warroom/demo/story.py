@@ -40,6 +40,7 @@ FAULTS = (
         switch="payment_failures",
         title="the payment provider answers with errors: orders go missing",
         on_s=75,
+        least_s=45,
         pages=r"^(ErrorBudgetBurn|CheckoutErrorBudgetBurn|OrderRateDrop|PaymentSuccessDrop|error_regression)$",
         shown=r"(ErrorBudgetBurn|OrderRateDrop|PaymentSuccessDrop)$",
         within_s=30,
@@ -58,7 +59,7 @@ class Stage:
 
 
 def play(stage: Stage, speed: float = 1.0) -> Verdict:
-    """Play the story and judge it. `speed` shortens the healthy phases only.
+    """Play the story and judge it. `speed` shortens it; each fault stays long enough to page.
 
     Raises:
         ProcessFailed: A child ended.
@@ -69,7 +70,7 @@ def play(stage: Stage, speed: float = 1.0) -> Verdict:
     _say(stage, begun, "the sale is on, everything is healthy")
     _watch(stage, begun, HEALTHY_S / speed)
     for fault in FAULTS:
-        played.append(_break(stage, begun, fault))
+        played.append(_break(stage, begun, fault, speed))
         _watch(stage, begun, PAUSE_S / speed)
     _say(stage, begun, "recovery: waiting until every incident is resolved")
     deadline = time.monotonic() + RECOVERY_S
@@ -82,7 +83,7 @@ def play(stage: Stage, speed: float = 1.0) -> Verdict:
     return judge(played, witness.events, witness.first_seen, witness.incidents)
 
 
-def _break(stage: Stage, begun: float, fault: Fault) -> Played:
+def _break(stage: Stage, begun: float, fault: Fault, speed: float) -> Played:
     _say(stage, begun, f"FAULT {fault.title}")
     if fault.deploy:
         body = {"kind": "deploy", "title": f"shop {fault.deploy}", "service": "shop",
@@ -90,7 +91,7 @@ def _break(stage: Stage, begun: float, fault: Fault) -> Played:
         stage.witness.warroom.post("/api/warroom/v1/annotations", json=body).raise_for_status()
     _switch(stage, {fault.switch: True})
     on_at = time.time()
-    _watch(stage, begun, fault.on_s)
+    _watch(stage, begun, max(fault.on_s / speed, fault.least_s))
     _switch(stage, {fault.switch: False})
     _say(stage, begun, f"fixed: {fault.switch}")
     return Played(fault, on_at, time.time())

@@ -23,6 +23,7 @@ class Fault:
         shown: A pattern of the findings and alerts it must cause.
         within_s: From the fault to its first page.
         deploy: The version that brings it, where a deploy does.
+        least_s: What is left of `on_s` in a hurried story: enough to be found and paged.
     """
 
     switch: str
@@ -32,6 +33,7 @@ class Fault:
     shown: str
     within_s: float
     deploy: str = ""
+    least_s: float = 25.0
 
 
 @dataclass(frozen=True, slots=True)

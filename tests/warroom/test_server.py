@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from tests.warroom.world import Clock, settings_of
+from warroom.app import build
+from warroom.config import Address
+from warroom.server import Listener, PortTaken
+
+
+async def _hello(_request: Request) -> PlainTextResponse:
+    return PlainTextResponse("hello")
+
+
+def listener(port: int) -> Listener:
+    app = Starlette(routes=[Route("/", _hello)])
+    return Listener(app, Address("127.0.0.1", port), purpose="--listen")
+
+
+def test_port_zero_becomes_a_real_port() -> None:
+    async def run() -> str:
+        server = listener(0)
+        assert server.address.port == 0
+        await server.start()
+        assert server.address.port > 0
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.get(f"http://{server.address}/")
+        await server.stop()
+        return answer.text
+
+    assert asyncio.run(run()) == "hello"
+
+
+def test_a_port_that_is_taken_is_told_with_what_to_do() -> None:
+    async def run(port: int) -> None:
+        with pytest.raises(PortTaken, match="in use by another process") as caught:
+            await listener(port).start()
+        assert str(port) in caught.value.message
+        assert "--listen" in caught.value.hint
+
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        asyncio.run(run(holder.getsockname()[1]))
+
+
+def test_an_address_of_another_machine_is_told_likewise() -> None:
+    async def run() -> None:
+        app = Starlette()
+        with pytest.raises(PortTaken, match="cannot be used"):
+            await Listener(app, Address("192.0.2.1", 0), purpose="--listen").start()
+
+    asyncio.run(run())
+
+
+def test_a_stopped_server_gives_its_port_back() -> None:
+    async def run() -> None:
+        first = listener(0)
+        await first.start()
+        port = first.address.port
+        await first.stop()
+        second = listener(port)
+        await second.start()
+        assert second.address.port == port
+        await second.stop()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("option", ["otlp_http", "otlp_grpc"])
+def test_a_service_whose_second_port_is_taken_stops_cleanly(tmp_path: Path, option: str) -> None:
+    async def run(port: int) -> None:
+        address = f"127.0.0.1:{port}"
+        chosen: dict[str, Any] = {option: address}
+        service = build(settings_of(tmp_path, **chosen), now=Clock())
+        try:
+            with pytest.raises(PortTaken, match=str(port)):
+                await service.listen()
+        finally:
+            await service.stop()
+
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        asyncio.run(run(holder.getsockname()[1]))
