@@ -140,4 +140,6 @@ def free_port() -> int:
 def _environment() -> dict[str, str]:
     """Ours, without settings that would change what is measured."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WARROOM_")}
-    return {**kept, "PYTHONUNBUFFERED": "1"}
+    # Otherwise every start compiles every module again, which takes seconds.
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
+    return kept

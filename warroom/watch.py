@@ -104,5 +104,6 @@ def _located(document: Document, section: str) -> Iterator[None]:
         if exc.file:
             raise
         dotted = _DOTTED.match(exc.problem)
-        path = tuple(dotted[0].split(".")) if dotted else (section,)
+        parts = dotted[0].split(".") if dotted else [section]
+        path = tuple(int(part) if part.isdecimal() else part for part in parts)
         raise document.error(path, exc.problem, hint=exc.hint) from exc

@@ -58,6 +58,9 @@ def alert_of(
         "fix": "see what changed just before, and the first step of the funnel that lost people",
         "evidence_url": f"{external_url.rstrip('/')}/business?kpi={reading.kpi}",
     }
+    if reading.revenue_at_risk is not None:
+        annotations["revenue_at_risk"] = str(reading.revenue_at_risk)
+        annotations["currency"] = reading.currency
     if reading.since_ms is not None:
         annotations["since"] = rfc3339(reading.since_ms)
     return Alert(

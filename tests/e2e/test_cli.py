@@ -321,7 +321,7 @@ def test_findings_are_listed_with_their_place_and_fix(running: Warroom) -> None:
 
 def test_a_silence_made_here_silences_there(running: Warroom) -> None:
     def state() -> str:
-        alerts = running.get("/api/v2/alerts").json()
+        alerts = running.get("/api/v2/alerts", filter='alertname="AlwaysOn"').json()
         return str(alerts[0]["status"]["state"]) if alerts else "none"
 
     until(lambda: state() == "active", "the alert")
@@ -352,8 +352,10 @@ def test_a_setting_of_the_environment_holds_and_a_flag_wins(tmp_path: Path, take
 
 def test_the_answer_of_query_is_that_of_the_api(running: Warroom) -> None:
     until(lambda: running.vector("answer") == {"": 42.0}, "the recording rule")
+    expr = 'ALERTS{alertname="AlwaysOn"}'
+    until(lambda: bool(running.vector(expr)), "the alert as a series")
     at = str(time.time())
-    told = warroom("query", "ALERTS", "--time", at, "--url", running.url).stdout
-    result = running.get("/api/v1/query", query="ALERTS", time=at).json()["data"]["result"]
+    told = warroom("query", expr, "--time", at, "--url", running.url).stdout
+    result = running.get("/api/v1/query", query=expr, time=at).json()["data"]["result"]
     assert told.count("\n") == len(result) == 1, json.dumps(result)
     assert 'alertname="AlwaysOn"' in told
