@@ -13,6 +13,7 @@ from detectors.signals.connection_saturation import ConnectionSaturation
 from detectors.signals.error_regression import ErrorRegression, ErrorRegressionSettings
 from detectors.signals.evictions import Evictions
 from detectors.signals.hit_rate_drop import HitRateDrop, HitRateDropSettings
+from detectors.signals.latency_regression import LatencyRegression, LatencyRegressionSettings
 from detectors.signals.replica_lag import ReplicaLag
 from detectors.traces.detector import TraceDetector
 from detectors.traces.shapes.blocking_call import BlockingCall, BlockingCallSettings
@@ -42,6 +43,7 @@ SETTINGS: Mapping[str, Callable[[], Any]] = {
     "connection_saturation": lambda: ConnectionSaturation().settings,
     "evictions": lambda: Evictions().settings,
     "error_regression": ErrorRegressionSettings,
+    "latency_regression": LatencyRegressionSettings,
     "priority": PrioritySettings,
     "runner": RunnerSettings,
 }
@@ -65,6 +67,7 @@ SIGNAL_DETECTORS: Mapping[str, Callable[[Mapping[str, Any]], SignalDetector]] = 
     "connection_saturation": lambda chosen: ConnectionSaturation(chosen["connection_saturation"]),
     "evictions": lambda chosen: Evictions(chosen["evictions"]),
     "error_regression": lambda chosen: ErrorRegression(chosen["error_regression"]),
+    "latency_regression": lambda chosen: LatencyRegression(chosen["latency_regression"]),
 }
 
 

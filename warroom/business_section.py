@@ -40,6 +40,8 @@ class BusinessSection(_Strict):
     abandonment_max: float = _DEFAULT.abandonment_max
     abandonment_window: Duration = float(_DEFAULT.abandonment_window_s)
     baseline_weeks: int = _DEFAULT.baseline_weeks
+    payment_success_min: float = _DEFAULT.payment_success_min
+    payment_severity: str = _DEFAULT.payment_severity
 
 
 def parse_business(data: Mapping[str, Any]) -> BusinessSettings:
@@ -65,4 +67,6 @@ def parse_business(data: Mapping[str, Any]) -> BusinessSettings:
         abandonment_max=section.abandonment_max,
         abandonment_window_s=round(section.abandonment_window),
         baseline_weeks=section.baseline_weeks,
+        payment_success_min=section.payment_success_min,
+        payment_severity=section.payment_severity,
     )

@@ -34,7 +34,7 @@ def test_the_shipped_boards_parse_and_carry_their_own_names() -> None:
     wall = {panel.kind for panel in boards["war-room"].panels}
     assert wall == set(COMPUTE)
     assert [p.kpi for p in boards["war-room"].rows[0].panels if p.kind == "stat"] == [
-        "order_rate",
+        "orders_per_minute",
         "revenue_per_minute",
         "payment_success",
         "checkout_abandonment",

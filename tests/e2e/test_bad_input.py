@@ -319,17 +319,16 @@ def test_a_point_of_another_century_is_rejected_and_counted(service: Warroom, ti
     success = _post_metrics(service, metrics_request(1.0, time_ns)).partial_success
     assert success.rejected_data_points == 1
     assert "absurd_time" in success.error_message
-    assert service.vector("count(odd_gauge)") == {}
+    assert service.vector('odd_gauge{label="x"}') == {}
 
 
 def test_a_label_of_a_megabyte_is_cut_or_refused_never_stored(service: Warroom) -> None:
     body = metrics_request(1.0, time.time_ns(), label="y" * MEBIBYTE)
     _post_metrics(service, body)
-    answer = service.get("/api/v1/label/label/values").json()
-    assert all(len(value) <= 4096 for value in answer["data"])
-    if not answer["data"]:
-        dropped = service.get("/metrics").text
-        assert 'reason="label_value_too_long"' in dropped
+    values = service.get("/api/v1/label/label/values").json()["data"]
+    assert all(len(value) <= 4096 for value in values)
+    if not any(value.startswith("yyy") for value in values):
+        assert 'reason="label_value_too_long"' in service.get("/metrics").text
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -18,7 +18,10 @@ _BREACH_STATUS = {"page": "crit", "ticket": "warn"}
 
 
 def compute(panel: Panel, view: View, _previous: Json | None) -> Json:
-    """From a KPI of the business metrics where `kpi` is given, else from PromQL."""
+    """From a KPI of the business metrics where `kpi` is given, else from PromQL.
+
+    `options.judged_by` names the KPI whose rule judges the figure, where that is another one.
+    """
     reading = _reading(panel.kpi, view.sources.kpis()) if panel.kpi else None
     if reading is None and not panel.query:
         return _empty(panel, view)
@@ -26,6 +29,8 @@ def compute(panel: Panel, view: View, _previous: Json | None) -> Json:
     value = reading.value if reading else _instant(panel.query, view)
     if value is None or not math.isfinite(value):
         return _vanished(panel, view, reading, spark)
+    judged_by = str(panel.options.get("judged_by", ""))
+    judge = _reading(judged_by, view.sources.kpis()) or reading
     old = reading is not None and view.now_ms - reading.at_ms >= max(_FRESH_MS, view.step_ms)
     return {
         "state": "stale" if old else "ok",
@@ -35,11 +40,11 @@ def compute(panel: Panel, view: View, _previous: Json | None) -> Json:
         "spark": spark,
         "band": _band(reading),
         "delta_last_week": _delta(panel, view, value),
-        "status": _status(panel, reading, value),
+        "status": _status(panel, judge, value),
         "provisional": bool(reading and reading.provisional),
-        "note": reading.reason if reading else "",
-        "revenue_at_risk": str(reading.revenue_at_risk)
-        if reading and reading.revenue_at_risk is not None
+        "note": judge.reason if judge else "",
+        "revenue_at_risk": str(judge.revenue_at_risk)
+        if judge and judge.revenue_at_risk is not None
         else None,
     }
 

@@ -20,7 +20,7 @@ _COLUMNS = ", ".join(f'"{name}"' for name in EVENT_READ_SCHEMA.names)
 _INSERT = f"INSERT INTO events ({_COLUMNS}) SELECT {_COLUMNS} FROM incoming_events"  # noqa: S608
 _BETWEEN = f"SELECT {_COLUMNS} FROM events WHERE ts_ms >= ? AND ts_ms < ?"  # noqa: S608
 _ORDER = " ORDER BY ts_ms, seq"
-_AFTER = f"SELECT {_COLUMNS} FROM events WHERE seq > ? LIMIT ?"  # noqa: S608
+_AFTER = f"SELECT {_COLUMNS} FROM events WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
 _STORED_HASHES = "SELECT hash(source, event_id)::UBIGINT AS key FROM events"
 _FIRST_OF_EACH = """
     SELECT place, hash(source, event_id)::UBIGINT AS key FROM incoming_events

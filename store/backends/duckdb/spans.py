@@ -17,7 +17,7 @@ from store.ports import TraceQuery
 _COLUMNS = ", ".join(f'"{name}"' for name in SPAN_READ_SCHEMA.names)
 _INSERT = f"INSERT INTO spans ({_COLUMNS}) SELECT {_COLUMNS} FROM incoming_spans"  # noqa: S608
 # Rows lie in commit order and scans keep it, so a limit takes the lowest `seq` first.
-_AFTER = f"SELECT {_COLUMNS} FROM spans WHERE seq > ? LIMIT ?"  # noqa: S608
+_AFTER = f"SELECT {_COLUMNS} FROM spans WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
 _TRACES = (
     f"SELECT {_COLUMNS} FROM spans WHERE trace_id IN (SELECT unnest(?::BLOB[]))"  # noqa: S608
     " QUALIFY row_number() OVER (PARTITION BY trace_id, span_id ORDER BY seq DESC) = 1"
