@@ -45,9 +45,9 @@ async def _run(settings: Settings) -> None:
         _announce(service)
         with contextlib.suppress(asyncio.CancelledError):
             await _until(stop, service)
+        print("warroom: stopping", flush=True)
     finally:
         await service.stop()
-        print("warroom: stopped", flush=True)
 
 
 async def _until(stop: asyncio.Event, service: Service) -> None:

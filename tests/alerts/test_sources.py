@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
-from alerts.cause import Change, rank
+import pytest
+
+from alerts.cause import Change, change_of, rank, stated
 from alerts.sources import burn_rate, finding, kpi
 from business_metrics.model import KpiReading
 from detectors.finding import CodeLocation, Evidence, Finding, Impact, Priority
@@ -127,3 +130,66 @@ def test_causes_are_ranked_by_time_and_place() -> None:
     )
     assert [cause.title for cause in causes] == ["here", "elsewhere", "old"]
     assert all(0 < cause.confidence < 1 for cause in causes)
+
+
+def failing_route(began_ms: int, service: str = "shop", error: str = "") -> Change:
+    found = replace(
+        n_plus_one(Priority.P2),
+        fingerprint="f2",
+        kind="error_regression",
+        title="checkout/purchase/ fails: 62% of requests answer 502",
+        service=service,
+        route="checkout/purchase/",
+        first_seen_ms=began_ms,
+        evidence=Evidence(detail={"error": error} if error else {}),
+    )
+    return change_of(found)
+
+
+def loop(began_ms: int) -> Change:
+    return change_of(replace(n_plus_one(), first_seen_ms=began_ms))
+
+
+DEPLOY = Change(NOW_MS - 120_000, "deploy", "shop v42", "shop")
+FAILS = "checkout/purchase/ fails: 62% of requests answer 502"
+
+
+@pytest.mark.parametrize("service", ["shop", ""], ids=["an SLO", "a business figure"])
+@pytest.mark.parametrize(
+    ("candidates", "likeliest"),
+    [
+        ([DEPLOY], "shop v42"),
+        ([DEPLOY, failing_route(NOW_MS - 60_000)], FAILS),
+        ([DEPLOY, failing_route(NOW_MS - 3_000)], FAILS),
+        ([DEPLOY, failing_route(NOW_MS + 3_000)], FAILS),
+        ([DEPLOY, failing_route(NOW_MS + 60_000)], FAILS),
+        ([DEPLOY, failing_route(NOW_MS - 3_600_000)], "shop v42"),
+        ([DEPLOY, failing_route(NOW_MS + 110_000)], "shop v42"),
+        ([DEPLOY, loop(NOW_MS - 60_000)], "N+1 in product list"),
+        ([DEPLOY, loop(NOW_MS + 60_000)], "N+1 in product list"),
+        ([loop(NOW_MS - 3_000), failing_route(NOW_MS + 3_000)], FAILS),
+    ],
+)
+def test_a_fault_that_began_with_the_alert_outranks_a_deploy_before(
+    service: str, candidates: list[Change], likeliest: str
+) -> None:
+    labels = Labels.of(service=service)
+    assert rank(labels, NOW_MS, candidates)[0].title == likeliest
+    assert rank(labels, NOW_MS, candidates[::-1])[0].title == likeliest
+
+
+def test_a_fault_in_another_service_does_not_outrank_the_deploy() -> None:
+    causes = rank(Labels.of(service="shop"), NOW_MS, [DEPLOY, failing_route(NOW_MS, "search")])
+    assert causes[0].title == "shop v42"
+
+
+def test_the_cause_names_the_failure_in_its_own_words() -> None:
+    found = failing_route(NOW_MS - 3_000, error="payment provider answered 503")
+    assert stated(Labels.of(service="shop"), NOW_MS, [DEPLOY, found], "burn 27") == (
+        "probably: checkout/purchase/ fails: 62% of requests answer 502 — payment provider "
+        "answered 503 (95% sure: began 3 s before, same service). burn 27"
+    )
+    assert stated(Labels.of(), NOW_MS, [found], "") == (
+        "probably: checkout/purchase/ fails: 62% of requests answer 502 — payment provider "
+        "answered 503 (90% sure: began 3 s before)"
+    )

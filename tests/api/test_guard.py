@@ -40,6 +40,11 @@ def test_a_page_of_another_site_may_not_post() -> None:
     assert on_loopback("POST", "/api/warroom/v1/annotations", origin="null") is Refusal.ORIGIN
 
 
+@pytest.mark.parametrize("path", ["/v1/traces", "/api/v1/write", "/events"])
+def test_a_page_of_another_site_may_not_send_telemetry_blind(path: str) -> None:
+    assert on_loopback("POST", path, origin="https://evil.example") is Refusal.ORIGIN
+
+
 def test_our_own_page_may_post() -> None:
     own = "http://127.0.0.1:8600"
     assert on_loopback("POST", "/api/warroom/v1/annotations", origin=own) is None

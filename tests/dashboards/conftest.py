@@ -38,7 +38,8 @@ def require(found: bool, what: str) -> None:
     pytest.skip(what)
 
 
-@pytest.fixture(scope="session")
+# Not of the session: Playwright keeps a loop running in this thread, and asyncio.run fails beside it.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[BrowserContext]:
     path = shutil.which("chromium")
     require(path is not None, "chromium is not installed (apt-get install chromium)")

@@ -11,7 +11,11 @@ import pytest
 from detectors.detector import SignalContext
 from detectors.finding import Finding, Priority
 from detectors.registry import DetectorSettings
-from detectors.signals.latency_regression import LatencyRegression, quantile
+from detectors.signals.latency_regression import (
+    LatencyRegression,
+    LatencyRegressionSettings,
+    quantile,
+)
 from store.errors import ConfigError
 from tests.detectors.counters import Counters
 from tests.detectors.stored_spans import StoredSpans
@@ -34,6 +38,7 @@ class Site:
         self.counts = np.zeros(len(BOUNDS_S) + 1)
         self.now_ms = T0
         self.active: dict[str, Finding] = {}
+        self.detector = LatencyRegression()
 
     def run(self, seconds: int, median_s: float | Callable[[int], float]) -> list[Finding | None]:
         metric, route, units = self.names
@@ -50,7 +55,7 @@ class Site:
                 labels = {"job": "eu/shop", "instance": "a", route: "products/", "le": le}
                 self.counters.add(metric, labels, self.now_ms, float(self.counts[place]))
             context = SignalContext(self.now_ms, self.active, {}, self.spans)
-            found = LatencyRegression().evaluate(self.counters, context)
+            found = self.detector.evaluate(self.counters, context)
             self.active = {item.fingerprint: item for item in found}
             answers.append(found[0] if found else None)
         return answers
@@ -81,8 +86,12 @@ def test_a_route_that_becomes_slow_is_found_held_and_ends(
 
 def test_above_the_absolute_bound_a_smaller_factor_is_enough() -> None:
     site = Site(5.0)
-    assert not any(site.run(600, 0.8))
-    assert any(site.run(120, 1.9))
+    site.detector = LatencyRegression(LatencyRegressionSettings(min_factor=20))
+    assert not any(site.run(600, 0.5))
+    assert any(site.run(120, 2.0))
+    quiet = Site(5.0)
+    quiet.detector = LatencyRegression(LatencyRegressionSettings(min_factor=20, slow_s=20.0))
+    assert not any(quiet.run(600, 0.5) + quiet.run(120, 2.0))
 
 
 @pytest.mark.parametrize(("per_s", "median_s"), [(0.2, 0.1), (2.0, 0.04), (20.0, 0.9)])
