@@ -88,11 +88,13 @@ class BusinessEvaluator:
         payments = units.run("payment_success", lambda: self._payments.tick(now_ms))
         sales = units.run("sales", lambda: self._sales.tick(now_ms))
         readings = [*(checkouts or ()), *([payments] if payments else ()), *(sales or ())]
+        if orders is not None:
+            readings.insert(0, orders.reading)
         if self._feed.heard_before(now_ms + 1) is None:
             # Nothing ever arrived: no orders is then no data, not a zero.
             orders = None
         if orders is not None:
-            readings = [orders.reading, *_money_readings(orders, self._settings, now_ms), *readings]
+            readings += _money_readings(orders, self._settings, now_ms)
         self._breached = {reading.kpi: reading for reading in readings if reading.breached}
         units.run("recording", lambda: self._record(orders, readings, now_ms))
         return BusinessTick(tuple(readings), tuple(units.health))

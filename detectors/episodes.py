@@ -25,3 +25,9 @@ def began(bad: Float64Array, total: Float64Array, middle: float) -> int:
     """
     weight = np.cumsum((bad - middle * total)[::-1])[::-1]
     return int(np.argmax(weight)) if len(weight) else 0
+
+
+def steps_since(began_ms: int, now_ms: int, step_ms: int, longest_s: float) -> int:
+    """Steps of a window of `longest_s` that reaches back no further than the beginning."""
+    passed_ms = min(now_ms - began_ms, int(longest_s * 1_000))
+    return max(1, -(-passed_ms // step_ms))

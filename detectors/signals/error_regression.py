@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from detectors.detector import SignalContext
-from detectors.episodes import began, outside
+from detectors.episodes import began, outside, steps_since
 from detectors.example_trace import ExampleTrace, RequestSearch, failing
 from detectors.finding import Evidence, Finding, Impact, Priority
 from detectors.fingerprint import fingerprint
@@ -184,9 +184,10 @@ class ErrorRegression:
         return self._finding(active.fingerprint, counts, rise, since_ms, context, active)
 
     def _since_proven(self, counts: RouteCounts, active: Finding, window_s: float) -> _Rise:
-        steps = int(window_s * 1_000 // _STEP_MS)
+        now_ms = int(counts.steps_ms[-1])
+        steps = steps_since(active.first_seen_ms, now_ms, _STEP_MS, window_s)
         return _Rise(
-            window_s,
+            steps * _STEP_MS / 1_000,
             float(counts.errors[-steps:].sum()),
             float(counts.requests[-steps:].sum()),
             float(active.evidence.detail.get("baseline_errors", 0.0)),

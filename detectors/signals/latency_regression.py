@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from detectors.detector import SignalContext
-from detectors.episodes import began, outside
+from detectors.episodes import began, outside, steps_since
 from detectors.example_trace import ExampleTrace, RequestSearch, slow
 from detectors.finding import Evidence, Finding, Impact, Priority
 from detectors.fingerprint import fingerprint
@@ -190,14 +190,15 @@ class LatencyRegression:
         self, durations: RouteDurations, active: Finding, window_s: float
     ) -> _Slowdown:
         detail = active.evidence.detail
-        steps = int(window_s * 1_000 // _STEP_MS)
+        now_ms = int(durations.steps_ms[-1])
+        steps = steps_since(active.first_seen_ms, now_ms, _STEP_MS, window_s)
         now = durations.counts[:, -steps:].sum(axis=1)
         bound_s = float(detail.get("bound_seconds", self.settings.slow_s))
         # The bounds may have changed with a deploy: the nearest one stands in.
         place = int(np.argmin(np.abs(durations.bounds_s[:-1] - bound_s)))
         base_requests = float(detail.get("baseline_requests", 0.0))
         return _Slowdown(
-            window_s,
+            steps * _STEP_MS / 1_000,
             place,
             bound_s,
             float(now[-1] - now[place]),
@@ -281,7 +282,7 @@ def quantile(bounds_s: Float64Array, counts: Float64Array, share: float) -> floa
     >>> quantile(np.array([1.0, 2.0, np.inf]), np.array([50.0, 100.0, 100.0]), 0.75)
     1.5
     """
-    rank = share * counts[-1]
+    rank = share * float(counts[-1])
     place = int(np.searchsorted(counts, rank))
     if place >= len(bounds_s) - 1:
         return float(bounds_s[-2])

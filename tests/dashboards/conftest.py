@@ -38,7 +38,7 @@ def require(found: bool, what: str) -> None:
     pytest.skip(what)
 
 
-# Not of the session: Playwright keeps a loop running in this thread, and asyncio.run fails beside it.
+# Not of the session: Playwright keeps a loop running here, and asyncio.run fails beside it.
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[BrowserContext]:
     path = shutil.which("chromium")

@@ -145,6 +145,16 @@ def test_it_stays_one_finding_until_the_route_is_well_again_and_then_ends() -> N
     assert float(again.evidence.detail["baseline_error_ratio"]) < 0.1
 
 
+def test_the_share_it_tells_is_that_since_it_began() -> None:
+    site = Site(10.0)
+    site.run(120, 0.0)
+    shares = [
+        float(found[0].evidence.detail["error_ratio"]) for _, found in site.run(60, 1.0) if found
+    ]
+    assert len(shares) >= 11
+    assert min(shares) > 0.8
+
+
 def test_one_of_ten_failing_at_night_is_silent() -> None:
     site = Site(0.1, seed=4)
     assert silent(site.run(7_200, lambda second: 0.1 if second % 600 < 100 else 0.0))
