@@ -27,12 +27,12 @@ $(UV):
 
 $(VENV)/.runtime: requirements/runtime.txt | $(UV)
 	@echo "==> Python packages"
-	@$(UV) pip install -q --require-hashes -r requirements/runtime.txt || { $(call offline,the Python package index); }
+	@$(UV) pip install -q --compile-bytecode --require-hashes -r requirements/runtime.txt || { $(call offline,the Python package index); }
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime | $(UV)
 	@echo "==> Python packages for checks and tests"
-	@$(UV) pip install -q --require-hashes -r requirements/dev.txt || { $(call offline,the Python package index); }
+	@$(UV) pip install -q --compile-bytecode --require-hashes -r requirements/dev.txt || { $(call offline,the Python package index); }
 	@touch $@
 
 # The build hook compiles the front end; naming its output here brings it back after `git clean`.
@@ -44,6 +44,7 @@ dashboards/static/index.html: pyproject.toml hatch_build.py $(WEB) $(VENV)/.runt
 # Numba compiles on first use: do it now, where progress can be shown, not at the first query.
 $(VENV)/.kernels: dashboards/static/index.html $(wildcard store/promql/*.py) $(wildcard store/backends/*.py)
 	@echo "==> compiled kernels"
+	@$(BIN)/python -m compileall -q warroom dashboards/*.py api alerts detectors slos business_metrics collector store
 	@$(BIN)/warroom warm-up
 	@touch $@
 

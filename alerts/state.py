@@ -137,7 +137,7 @@ def _holds(previous: AlertRecord, alert: Alert, now_ms: int, *, outage: bool) ->
         previous,
         ended_ms=None,
         keep_firing_s=alert.keep_firing_s,
-        annotations=alert.annotations,
+        annotations=_keeping_since(previous.annotations, alert.annotations),
         value=alert.value,
         unit=alert.unit,
         generator_url=alert.generator_url,
@@ -149,6 +149,12 @@ def _holds(previous: AlertRecord, alert: Alert, now_ms: int, *, outage: bool) ->
     if now_ms - previous.active_ms >= alert.hold_s * 1000:
         return replace(current, state=AlertState.FIRING, starts_ms=now_ms, reason=Step.HOLD_ELAPSED)
     return replace(current, reason=Step.HOLD_RUNNING)
+
+
+def _keeping_since(before: dict[str, str], now: dict[str, str]) -> dict[str, str]:
+    """The newest texts, but since when it has been so is what was first said of this episode."""
+    since = before.get("since")
+    return {**now, "since": since} if since and "since" in now else now
 
 
 def _ended(previous: AlertRecord, now_ms: int) -> AlertRecord | None:

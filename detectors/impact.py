@@ -42,8 +42,14 @@ class Weighed:
     reason: str
 
 
+# Independent steps one after the other are slow when everything is slow: no reason to wake anyone.
+_ADVICE = frozenset({"consecutive_queries", "consecutive_calls"})
+
+
 def weigh(finding: Finding, settings: PrioritySettings) -> Weighed:
     """The priority of a finding whose request rate is known."""
+    if finding.kind in _ADVICE:
+        return Weighed(Priority.P2, "advice: nothing is broken, it could be faster")
     wasted_ms = finding.impact.wasted_seconds_per_request * 1_000
     hours = finding.impact.wasted_hours_per_day
     felt = wasted_ms >= settings.felt_ms

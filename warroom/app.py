@@ -191,7 +191,7 @@ def _build(settings: Settings, now: Clock, opened: ExitStack) -> Service:
     closing.push_async_callback(intake.scraper.aclose)
     sight = build_sight(settings, Stores(engine, store, store, store, sessions))
     paging = build_paging(
-        settings, PagingInputs(sessions, store, client, annotations, external_url)
+        settings, PagingInputs(sessions, store, client, annotations, external_url, sight.findings)
     )
     metrics.watch_store(store.stats, paging.ledger.counts)
     service: Service

@@ -23,6 +23,8 @@ from alerts.route_tree import Routing
 from alerts.routing import default_routing, parse_alertmanager
 from alerts.sources import burn_rate, finding, kpi
 from alerts.state_series import AlertSeries
+from detectors.finding import Finding
+from detectors.repository import FindingFilter, FindingRepository
 from store.annotations.repository import AnnotationRepository
 from store.model import UnitHealth
 from store.ports import Appender
@@ -51,6 +53,7 @@ class PagingInputs:
     client: httpx.AsyncClient
     annotations: AnnotationRepository
     external_url: str
+    findings: FindingRepository
 
 
 def build_paging(settings: Settings, inputs: PagingInputs) -> Paging:
@@ -81,13 +84,21 @@ def build_paging(settings: Settings, inputs: PagingInputs) -> Paging:
             Change(a.at_ms, a.kind, a.title, a.service)
             for a in inputs.annotations.between(readings.at_ms - WINDOW_MS, readings.at_ms)
         ]
+        # Those that have ended explain what still fires.
+        recent = {f.fingerprint: f for f in _ended_lately(inputs.findings, readings.at_ms)}
+        recent |= {f.fingerprint: f for f in readings.findings}
+        suspects = tuple(recent.values())
         return (
             *finding.alerts_of(readings.findings, external_url),
-            *burn_rate.alerts_of(readings.slos, external_url, readings.findings, changes),
-            *kpi.alerts_of(readings.kpis, external_url, readings.findings, changes),
+            *burn_rate.alerts_of(readings.slos, external_url, suspects, changes),
+            *kpi.alerts_of(readings.kpis, external_url, suspects, changes),
         )
 
     return Paging(engine, repository, outbox, ledger, alerts_of)
+
+
+def _ended_lately(findings: FindingRepository, now_ms: int) -> tuple[Finding, ...]:
+    return findings.list(FindingFilter(from_ms=now_ms - WINDOW_MS, active=False)).findings
 
 
 def read_routing(settings: Settings) -> Routing:
