@@ -42,13 +42,15 @@ dashboards/static/index.html: pyproject.toml hatch_build.py $(WEB) $(VENV)/.runt
 	@touch $@
 
 # Numba compiles on first use: do it now, where progress can be shown, not at the first query.
-$(VENV)/.kernels: dashboards/static/index.html $(wildcard store/promql/*.py) $(wildcard store/backends/*.py)
-	@echo "==> compiled kernels"
+$(VENV)/.kernels: $(VENV)/.runtime $(wildcard store/promql/*.py store/promql/functions/*.py store/backends/duckdb/*.py collector/remote_write/*.py)
+	@echo "==> compiling kernels (about half a minute the first time)"
 	@$(BIN)/python -m compileall -q warroom dashboards/*.py api alerts detectors slos business_metrics collector store
-	@$(BIN)/warroom warm-up
+	@$(BIN)/python -m warroom.cli warm-up
 	@touch $@
 
-install: $(VENV)/.kernels
+# The front end and the kernels do not need each other: build them side by side.
+install: $(VENV)/.runtime
+	@$(MAKE) --no-print-directory -j2 dashboards/static/index.html $(VENV)/.kernels
 install-dev: install $(VENV)/.dev
 
 demo: install

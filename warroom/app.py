@@ -105,7 +105,7 @@ class Service:
     async def start(self) -> None:
         """Warm up, begin to tick, be ready."""
         self.waiting_for = "compiling kernels"
-        await asyncio.to_thread(warm_up, _quiet)
+        await asyncio.to_thread(warm_up)
         self.waiting_for = "the first tick"
         interval_ms = round(self.settings.file.evaluation_interval * 1000)
         await self.tick(self.now() // interval_ms * interval_ms)
@@ -157,10 +157,6 @@ class Service:
             with contextlib.suppress(Exception, asyncio.CancelledError):
                 await asyncio.wait_for(task, 3)
         await self.closing.aclose()
-
-
-def _quiet(_text: str) -> None:
-    return
 
 
 def build(settings: Settings, *, now: Clock) -> Service:

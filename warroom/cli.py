@@ -93,9 +93,9 @@ def _run_check(arguments: argparse.Namespace) -> int:
 
 
 def _run_warm_up(_arguments: argparse.Namespace) -> int:
-    from warroom.warm_up import warm_up  # noqa: PLC0415
+    from warroom.warm_up import compile_kernels  # noqa: PLC0415
 
-    warm_up(print)
+    compile_kernels(print)
     return 0
 
 

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 
 from collector.remote_write.decode import LabelCache, decode
 from store.backends.duckdb import warm_kernels
 from store.promql.warm import warm
 
+Show = Callable[[str], None]
 
-def warm_up(show: Callable[[str], None]) -> None:
-    """Run every kernel family; seconds where the cache is empty, else a fraction of one."""
-    started = time.perf_counter()
-    show("    store")
+
+def warm_up() -> None:
+    """Load every kernel into this process: a second where they are compiled, else half a minute."""
+    warm_store()
+    warm_queries()
+
+
+def warm_store() -> None:
+    """The kernels between the wire and the disk."""
     warm_kernels()
-    show("    remote write")
     decode(b"", LabelCache())
 
-    def progress(done: int, of: int) -> None:
-        show(f"    query kernels {done}/{of}")
 
-    warm(progress)
-    show(f"    kernels ready in {time.perf_counter() - started:.1f} s")
+def warm_queries() -> None:
+    """The kernels of PromQL."""
+    warm()
+
+
+def compile_kernels(show: Show) -> None:
+    """Compile in two processes at once, for the installation; what they make stays on disk."""
+    started = time.perf_counter()
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=2, mp_context=spawn) as pool:
+        work = {"store": pool.submit(warm_store), "queries": pool.submit(warm_queries)}
+        for name, done in work.items():
+            done.result()
+            show(f"    {name} after {time.perf_counter() - started:.1f} s")
