@@ -22,7 +22,7 @@ from collector.otlp.metrics import MetricDecoder
 from collector.otlp.traces import TraceDecoder
 from collector.otlp.wire import parse_leaf_envelope
 from collector.processors.limit import Limit
-from collector.processors.redact import Redact, is_card_number, redact_text
+from collector.processors.redact import Redact, is_card_number, redact_json, redact_text
 from collector.scrape.relabel import Action, RelabelRule, compiled, relabelled
 from collector.scrape.text_format import PageParser
 from store.errors import BadInput, LimitExceeded
@@ -248,3 +248,30 @@ def test_harmless_text_is_left_alone(text: str) -> None:
 def test_card_numbers_are_told_by_their_check_digit() -> None:
     assert is_card_number("5555555555554444")
     assert not is_card_number("5555555555554445")
+
+
+_json_values = st.recursive(
+    st.one_of(
+        st.integers(0, 10**19),
+        st.sampled_from([4111111111111111, 5500005555555559, 1795384436683000008]),
+        st.text(max_size=20),
+        st.sampled_from(["4111 1111 1111 1111", "VALUES (1, 4111111111111111, 2)", "pwd=x"]),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.text(max_size=8), _json_values, max_size=4), st.booleans())
+def test_a_redacted_json_text_is_still_json(document: dict[str, object], spaced: bool) -> None:
+    separators = None if spaced else (",", ":")
+    text = json.dumps(document, ensure_ascii=False, separators=separators)
+    json.loads(redact_json(text))
+
+
+def test_times_are_no_card_numbers() -> None:
+    times = '{"time_ns":1795384436683000008,"time_ms":1795384436683}'
+    assert redact_json(times) == times
+    assert "4111" not in redact_json('{"paid_with":4111111111111111,"all":[4111111111111111]}')

@@ -109,7 +109,7 @@ def test_money_is_exact_even_when_sent_as_a_json_number(url: str, appender: Any)
         ({"time": "yesterday"}, "RFC 3339"),
         ({"time": "2026-09-21T14:13:20"}, "RFC 3339"),
         ({"time": "2026-09-22T14:13:20Z"}, "future"),
-        ({"time": "2025-09-22T14:13:20Z"}, "15 days"),
+        ({"time": "2024-09-22T14:13:20Z"}, "400 days"),
         ({"data": {"transaction_id": "o"}}, "a purchase needs"),
         ({"data": {"transaction_id": "o", "value": 1}}, "needs data.currency"),
         ({"data": {"transaction_id": "o", "value": 1, "currency": "EURO"}}, "ISO 4217"),
