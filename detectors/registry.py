@@ -9,12 +9,20 @@ from typing import Any
 from detectors import settings
 from detectors.detector import SignalDetector
 from detectors.settings import PrioritySettings, RunnerSettings
+from detectors.signals.autoscaling_at_limit import AutoscalingAtLimit
 from detectors.signals.connection_saturation import ConnectionSaturation
+from detectors.signals.connection_wait import ConnectionWait, ConnectionWaitSettings
 from detectors.signals.error_regression import ErrorRegression, ErrorRegressionSettings
 from detectors.signals.evictions import Evictions
 from detectors.signals.hit_rate_drop import HitRateDrop, HitRateDropSettings
 from detectors.signals.latency_regression import LatencyRegression, LatencyRegressionSettings
+from detectors.signals.missing_index import MissingIndex, MissingIndexSettings
+from detectors.signals.queue_growth import QueueGrowth
 from detectors.signals.replica_lag import ReplicaLag
+from detectors.signals.replication_broken import ReplicationBroken
+from detectors.signals.resource_saturation import ResourceSaturation, ResourceSettings
+from detectors.signals.search_latency import SearchLatency
+from detectors.signals.web_vital_poor import WebVitalPoor, WebVitalSettings
 from detectors.traces.detector import TraceDetector
 from detectors.traces.shapes.blocking_call import BlockingCall, BlockingCallSettings
 from detectors.traces.shapes.cache_stampede import CacheStampede, CacheStampedeSettings
@@ -42,6 +50,14 @@ SETTINGS: Mapping[str, Callable[[], Any]] = {
     "replica_lag": lambda: ReplicaLag().settings,
     "connection_saturation": lambda: ConnectionSaturation().settings,
     "evictions": lambda: Evictions().settings,
+    "replication_broken": lambda: ReplicationBroken().settings,
+    "connection_wait": ConnectionWaitSettings,
+    "resource_saturation": ResourceSettings,
+    "queue_growth": lambda: QueueGrowth().settings,
+    "autoscaling_at_limit": lambda: AutoscalingAtLimit().settings,
+    "search_latency": lambda: SearchLatency().settings,
+    "web_vital_poor": WebVitalSettings,
+    "missing_index": MissingIndexSettings,
     "error_regression": ErrorRegressionSettings,
     "latency_regression": LatencyRegressionSettings,
     "priority": PrioritySettings,
@@ -66,6 +82,14 @@ SIGNAL_DETECTORS: Mapping[str, Callable[[Mapping[str, Any]], SignalDetector]] = 
     "replica_lag": lambda chosen: ReplicaLag(chosen["replica_lag"]),
     "connection_saturation": lambda chosen: ConnectionSaturation(chosen["connection_saturation"]),
     "evictions": lambda chosen: Evictions(chosen["evictions"]),
+    "replication_broken": lambda chosen: ReplicationBroken(chosen["replication_broken"]),
+    "connection_wait": lambda chosen: ConnectionWait(chosen["connection_wait"]),
+    "resource_saturation": lambda chosen: ResourceSaturation(chosen["resource_saturation"]),
+    "queue_growth": lambda chosen: QueueGrowth(chosen["queue_growth"]),
+    "autoscaling_at_limit": lambda chosen: AutoscalingAtLimit(chosen["autoscaling_at_limit"]),
+    "search_latency": lambda chosen: SearchLatency(chosen["search_latency"]),
+    "web_vital_poor": lambda chosen: WebVitalPoor(chosen["web_vital_poor"]),
+    "missing_index": lambda chosen: MissingIndex(chosen["missing_index"]),
     "error_regression": lambda chosen: ErrorRegression(chosen["error_regression"]),
     "latency_regression": lambda chosen: LatencyRegression(chosen["latency_regression"]),
 }

@@ -125,6 +125,10 @@ def change(defaults: T, data: Mapping[str, Any], where: str) -> T:
         if name not in hints:
             known = ", ".join(sorted(hints))
             raise ConfigError(f"{where}.{name} is no setting", hint=f"known here: {known}")
+        inner = getattr(defaults, name)
+        if dataclasses.is_dataclass(inner) and isinstance(value, Mapping):
+            values[name] = change(inner, value, f"{where}.{name}")
+            continue
         values[name] = _cast(value, hints[name], f"{where}.{name}")
     try:
         changed: T = dataclasses.replace(defaults, **values)  # type: ignore[type-var]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from detectors.detector import SignalContext
 from detectors.finding import Evidence, Finding, Impact, Priority
 from detectors.fingerprint import fingerprint
 from detectors.settings import require
-from store.model import METRIC_NAME, Float64Array, Labels
+from store.model import METRIC_NAME, Labels
 from store.ports import Querier
 
 _STEP_MS = 5_000
@@ -26,18 +28,21 @@ class ThresholdSettings:
         page: From this value on it pages (P1).
         hold_s: So long it must be there without a break, before it counts.
         clear: Below this value it has ended.
+        forget_s: A series that has been away for so long has ended too: its server is gone.
     """
 
     warn: float
     page: float
     hold_s: float
     clear: float
+    forget_s: float = 86_400.0
 
     def __post_init__(self) -> None:
         require(self.warn > 0, "warn", "above 0", self.warn)
         require(self.page >= self.warn, "page", "warn or more", self.page)
         require(0 <= self.clear <= self.warn, "clear", "from 0 to warn", self.clear)
         require(0 < self.hold_s <= 3_600, "hold_s", "above 0, at most 3600", self.hold_s)
+        require(self.forget_s >= self.hold_s, "forget_s", "hold_s or more", self.forget_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ class Watched:
 
     Attributes:
         expr: A `sig:` series.
-        title: With `{instance}` and `{value}`.
+        title: With `{value}` and any label of the series in braces; `{where}` is its host.
         percent: The value is a ratio and is shown as a percentage.
     """
 
@@ -56,16 +61,42 @@ class Watched:
     percent: bool = False
 
 
-def too_high(
+@dataclass(frozen=True)
+class ThresholdDetector(ABC):
+    """Judges gauges against fixed thresholds. What is watched is the subclass's."""
+
+    kinds: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def rows(self) -> tuple[tuple[Watched, ThresholdSettings], ...]:
+        """What is watched, each with its thresholds."""
+
+    def evaluate(self, querier: Querier, context: SignalContext) -> tuple[Finding, ...]:
+        """Every gauge that is too high now, or was and has not come down."""
+        (kind,) = self.kinds
+        found: list[Finding] = []
+        judged: set[str] = set()
+        for watched, settings in self.rows():
+            for key, finding in _judge(kind, watched, settings, querier, context):
+                judged.add(key)
+                if finding is not None:
+                    found.append(finding)
+        forget_ms = max(settings.forget_s for _, settings in self.rows()) * 1_000
+        vanished = (item for key, item in context.active.items() if key not in judged)
+        found.extend(item for item in vanished if _remembered(item, forget_ms, context.now_ms))
+        return tuple(found)
+
+
+def _judge(
     kind: str,
     watched: Watched,
     settings: ThresholdSettings,
     querier: Querier,
     context: SignalContext,
-) -> Iterator[Finding]:
-    """A finding for each series that is too high now, or was and has not come down.
+) -> Iterator[tuple[str, Finding | None]]:
+    """Each series that was looked at, with its finding if it is too high.
 
-    A series without values now proves nothing: an active finding stays as it is.
+    A series without values now proves nothing: an active finding stays as it is, for a while.
     """
     start_ms = context.now_ms - (int(settings.hold_s * 1_000) // _STEP_MS + 1) * _STEP_MS
     matrix = querier.range(watched.expr, start_ms, context.now_ms, _STEP_MS)
@@ -75,68 +106,68 @@ def too_high(
         active = context.active.get(key)
         present = matrix.present[place] & np.isfinite(matrix.values[place])
         if not present[-1]:
-            if active is not None:
-                yield active
             continue
         values = matrix.values[place][present]
-        if active is not None and values[-1] >= settings.clear:
-            yield _finding(kind, watched, settings, labels, key, values, context, active)
-        elif active is None and present.all() and bool((values >= settings.warn).all()):
-            yield _finding(kind, watched, settings, labels, key, values, context, None)
+        if active is None:
+            high = present.all() and bool((values >= settings.warn).all())
+        else:
+            high = bool(values[-1] >= settings.clear)
+        seen = _Seen(labels, key, float(values[-1]), active)
+        yield key, _finding(kind, watched, settings, seen, context.now_ms) if high else None
 
 
-def unjudged(
-    kinds: tuple[str, ...], found: list[Finding], querier: Querier, context: SignalContext
-) -> Iterator[Finding]:
-    """Active findings whose series has vanished altogether: no data is no recovery."""
-    told = {finding.fingerprint for finding in found}
-    for key, finding in context.active.items():
-        if finding.kind in kinds and key not in told:
-            expr = finding.evidence.series
-            answer = querier.instant(expr, context.now_ms) if expr else None
-            labels = Labels.of(finding.labels)
-            if answer is None or labels not in {
-                series.drop((METRIC_NAME,)) for series in answer.series
-            }:
-                yield finding
+def _remembered(finding: Finding, forget_ms: float, now_ms: int) -> bool:
+    """No data is no recovery, until the server must be taken for gone."""
+    return now_ms - finding.last_seen_ms < forget_ms
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """One series, its value now, and the finding that it has already."""
+
+    labels: Labels
+    key: str
+    value: float
+    active: Finding | None
 
 
 def _where(labels: Labels) -> str:
-    return labels.get("instance") or labels.get("cluster") or labels.get("job")
+    names = ("instance", "cluster", "queue", "group", "page", "job")
+    return next((labels.get(name) for name in names if labels.get(name)), "")
 
 
-def _finding(  # noqa: PLR0913  # private, and all of it is needed
-    kind: str,
-    watched: Watched,
-    settings: ThresholdSettings,
-    labels: Labels,
-    key: str,
-    values: Float64Array,
-    context: SignalContext,
-    active: Finding | None,
+class _Words(dict[str, str]):
+    """Labels that a title names and a series lacks are left out."""
+
+    def __missing__(self, key: str) -> str:
+        return ""
+
+
+def _finding(
+    kind: str, watched: Watched, settings: ThresholdSettings, seen: _Seen, now_ms: int
 ) -> Finding:
-    value = float(values[-1])
+    value, active = seen.value, seen.active
     shown = f"{value:.0%}" if watched.percent else f"{value:.1f}"
-    since = (
-        context.now_ms - int(settings.hold_s * 1_000) if active is None else active.first_seen_ms
-    )
+    since = now_ms - int(settings.hold_s * 1_000) if active is None else active.first_seen_ms
+    where = _where(seen.labels)
+    words = _Words(seen.labels.to_dict(), value=shown, where=where)
     return Finding(
-        fingerprint=key,
+        fingerprint=seen.key,
         kind=kind,
         priority=Priority.P1 if value >= settings.page else Priority.P2,
-        title=watched.title.format(instance=_where(labels), value=shown),
-        service=_where(labels),
+        title=" ".join(watched.title.format_map(words).split()),
+        service=where,
         route="",
         first_seen_ms=since,
-        last_seen_ms=context.now_ms,
+        last_seen_ms=now_ms,
         evidence=Evidence(
             series=watched.expr,
             window_start_ms=since,
-            window_end_ms=context.now_ms,
+            window_end_ms=now_ms,
             detail={"value": round(value, 6), "threshold": settings.warn},
         ),
         impact=Impact(),
         fix=watched.fix,
         confidence=0.9,
-        labels=labels.to_dict(),
+        labels=seen.labels.to_dict(),
     )

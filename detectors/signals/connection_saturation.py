@@ -5,34 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from detectors.detector import SignalContext
-from detectors.finding import Finding
-from detectors.thresholds import ThresholdSettings, Watched, too_high, unjudged
-from store.ports import Querier
+from typing_extensions import override
+
+from detectors.thresholds import ThresholdDetector, ThresholdSettings, Watched
 
 _FIX = (
-    "See who holds them (SHOW PROCESSLIST, CLIENT LIST): idle transactions, a pool per process, a "
-    "leak. Lower the pools or put a pooler in front before the limit is raised."
+    "See who holds them (SHOW PROCESSLIST, pg_stat_activity, CLIENT LIST): idle transactions, a "
+    "pool per process, a leak. Lower the pools or put a pooler in front before the limit is raised."
 )
-_WATCHED = (
-    Watched(
-        "sig:mysql_connections:used_ratio",
-        "{instance} uses {value} of its connections",
-        _FIX,
-        percent=True,
-    ),
-    Watched(
-        "sig:cache_conn:used_ratio",
-        "Cache {instance} uses {value} of its connections",
-        _FIX,
-        percent=True,
-    ),
+_WATCHED = tuple(
+    Watched(expr, title, _FIX, percent=True)
+    for expr, title in (
+        ("sig:mysql_connections:used_ratio", "{where} uses {value} of its connections"),
+        ("sig:pg_connections:used_ratio", "{where} uses {value} of its connections"),
+        ("sig:cache_conn:used_ratio", "Cache {where} uses {value} of its connections"),
+        (
+            "sig:db_client_pool:used_ratio",
+            "{job} uses {value} of its connection pool {db_client_connection_pool_name}",
+        ),
+    )
 )
 
 
 @dataclass(frozen=True)
-class ConnectionSaturation:
-    """A server close to its limit of connections.
+class ConnectionSaturation(ThresholdDetector):
+    """A server, or a client's pool, close to its limit of connections.
 
     Maths: used / allowed is at or above `warn` at every step of `hold_s`; it ends below `clear`.
 
@@ -40,7 +37,7 @@ class ConnectionSaturation:
 
     Example: 96 % of max_connections for 15 s pages; 85 % is listed.
 
-    Reference: the MySQL manual, "Too many connections".
+    Reference: the MySQL manual, "Too many connections"; the PostgreSQL manual, max_connections.
     """
 
     settings: ThresholdSettings = field(
@@ -49,10 +46,6 @@ class ConnectionSaturation:
 
     kinds: ClassVar[tuple[str, ...]] = ("connection_saturation",)
 
-    def evaluate(self, querier: Querier, context: SignalContext) -> tuple[Finding, ...]:
-        found = [
-            finding
-            for watched in _WATCHED
-            for finding in too_high(self.kinds[0], watched, self.settings, querier, context)
-        ]
-        return (*found, *unjudged(self.kinds, found, querier, context))
+    @override
+    def rows(self) -> tuple[tuple[Watched, ThresholdSettings], ...]:
+        return tuple((watched, self.settings) for watched in _WATCHED)

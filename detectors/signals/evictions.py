@@ -5,22 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from detectors.detector import SignalContext
-from detectors.finding import Finding
-from detectors.thresholds import ThresholdSettings, Watched, too_high, unjudged
-from store.ports import Querier
+from typing_extensions import override
+
+from detectors.thresholds import ThresholdDetector, ThresholdSettings, Watched
 
 _FIX = (
     "The cache is full: raise maxmemory, shorten timeouts, or stop caching what is read once; "
     "check for a key that changed and now stores everything twice."
 )
-_WATCHED = (
-    Watched("sig:cache_evictions:rate5m", "Cache {instance} evicts {value} keys a second", _FIX),
-)
+_WATCHED = Watched("sig:cache_evictions:rate5m", "Cache {where} evicts {value} keys a second", _FIX)
 
 
 @dataclass(frozen=True)
-class Evictions:
+class Evictions(ThresholdDetector):
     """A cache that evicts keys all the time.
 
     Maths: evicted keys a second are at or above `warn` at every step of `hold_s`; it ends below
@@ -39,10 +36,6 @@ class Evictions:
 
     kinds: ClassVar[tuple[str, ...]] = ("evictions",)
 
-    def evaluate(self, querier: Querier, context: SignalContext) -> tuple[Finding, ...]:
-        found = [
-            finding
-            for watched in _WATCHED
-            for finding in too_high(self.kinds[0], watched, self.settings, querier, context)
-        ]
-        return (*found, *unjudged(self.kinds, found, querier, context))
+    @override
+    def rows(self) -> tuple[tuple[Watched, ThresholdSettings], ...]:
+        return ((_WATCHED, self.settings),)

@@ -5,23 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from detectors.detector import SignalContext
-from detectors.finding import Finding
-from detectors.thresholds import ThresholdSettings, Watched, too_high, unjudged
-from store.ports import Querier
+from typing_extensions import override
+
+from detectors.thresholds import ThresholdDetector, ThresholdSettings, Watched
 
 _FIX = (
     "Find what the replica applies (a long transaction, a big UPDATE, a schema change) and split "
     "or stop it; until then send reads that must be fresh to the primary."
 )
 _WATCHED = (
-    Watched("sig:mysql_replica_lag:seconds", "Replica {instance} is {value} s behind", _FIX),
-    Watched("sig:pg_replica_lag:seconds", "Replica {instance} is {value} s behind", _FIX),
+    Watched("sig:mysql_replica_lag:seconds", "Replica {where} is {value} s behind", _FIX),
+    Watched("sig:pg_replica_lag:seconds", "Replica {where} is {value} s behind", _FIX),
 )
 
 
 @dataclass(frozen=True)
-class ReplicaLag:
+class ReplicaLag(ThresholdDetector):
     """A replica that stays behind its primary.
 
     Maths: the canonical lag (heartbeat first, then what the server says) is at or above `warn` at
@@ -40,10 +39,6 @@ class ReplicaLag:
 
     kinds: ClassVar[tuple[str, ...]] = ("replica_lag",)
 
-    def evaluate(self, querier: Querier, context: SignalContext) -> tuple[Finding, ...]:
-        found = [
-            finding
-            for watched in _WATCHED
-            for finding in too_high(self.kinds[0], watched, self.settings, querier, context)
-        ]
-        return (*found, *unjudged(self.kinds, found, querier, context))
+    @override
+    def rows(self) -> tuple[tuple[Watched, ThresholdSettings], ...]:
+        return tuple((watched, self.settings) for watched in _WATCHED)

@@ -21,6 +21,11 @@ GAUGES = {
     "replica_lag": ("sig:mysql_replica_lag:seconds", 12.0, 60.0, 2.0),
     "connection_saturation": ("sig:mysql_connections:used_ratio", 0.85, 0.97, 0.5),
     "evictions": ("sig:cache_evictions:rate5m", 50.0, 900.0, 0.0),
+    "connection_wait": ("sig:pgbouncer_wait:seconds", 0.8, 4.0, 0.0),
+    "resource_saturation": ("sig:host_disk:used_ratio", 0.92, 0.99, 0.5),
+    "queue_growth": ("sig:queue:growing_length", 600.0, 9_000.0, 0.0),
+    "autoscaling_at_limit": ("sig:autoscaling:used_ratio", 0.95, 1.0, 0.4),
+    "search_latency": ("sig:es_search_time:avg5m", 0.5, 2.0, 0.05),
 }
 
 
@@ -38,7 +43,7 @@ def test_a_gauge_that_stays_too_high_is_found_and_ends_when_it_is_low_again(kind
     counters = Counters()
     labels = {"instance": "db-1"}
     now_ms = NOW_MS
-    for _ in range(20):
+    for _ in range(30):
         now_ms += 5_000
         counters.add(series, labels, now_ms, warn)
     (listed,) = evaluate(kind, counters, now_ms)
@@ -56,17 +61,18 @@ def test_a_gauge_that_stays_too_high_is_found_and_ends_when_it_is_low_again(kind
 def test_a_short_peak_is_nothing_and_a_vanished_series_ends_nothing(kind: str) -> None:
     series, _, page, low = GAUGES[kind]
     counters = Counters()
-    for step in range(20):
-        value = page if step == 19 else low
+    for step in range(30):
+        value = page if step == 29 else low
         counters.add(series, {"instance": "db-1"}, NOW_MS + step * 5_000, value)
-    assert evaluate(kind, counters, NOW_MS + 95_000) == ()
-    for step in range(20, 40):
+    assert evaluate(kind, counters, NOW_MS + 145_000) == ()
+    for step in range(30, 60):
         counters.add(series, {"instance": "db-1"}, NOW_MS + step * 5_000, page)
-    found = evaluate(kind, counters, NOW_MS + 195_000)
+    found = evaluate(kind, counters, NOW_MS + 295_000)
     assert found
     assert evaluate(kind, counters, NOW_MS + 3_600_000, found) == found
     counters.forget()
     assert evaluate(kind, counters, NOW_MS + 3_600_000, found) == found
+    assert evaluate(kind, counters, NOW_MS + 90_000_000, found) == ()
 
 
 def test_the_shipped_recording_rules_are_valid_and_canonical() -> None:

@@ -1,0 +1,100 @@
+"""Hosts and caches that run out of processor, memory or disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from typing_extensions import override
+
+from detectors.thresholds import ThresholdDetector, ThresholdSettings, Watched
+
+_CPU = Watched(
+    "sig:host_cpu:used_ratio",
+    "{where} uses {value} of its CPU",
+    "Find the process and what it serves; add machines or take load off before the queue grows.",
+    percent=True,
+)
+_MEMORY = Watched(
+    "sig:host_memory:used_ratio",
+    "{where} uses {value} of its memory",
+    "Find what grows (workers, caches, a leak since the last deploy) before the kernel kills it.",
+    percent=True,
+)
+_CACHE = Watched(
+    "sig:cache_mem:used_ratio",
+    "Cache {where} uses {value} of maxmemory",
+    "Evictions or refused writes come next: raise maxmemory or shorten timeouts.",
+    percent=True,
+)
+_DISK_FIX = "Delete or move what grows (logs, binlogs, old backups), or enlarge the volume."
+_DISK = Watched(
+    "sig:host_disk:used_ratio", "{where} {mountpoint} is {value} full", _DISK_FIX, percent=True
+)
+_DISK_SOON = Watched(
+    "sig:host_disk:used_ratio_in_4h",
+    "{where} {mountpoint} will be full within 4 hours",
+    _DISK_FIX,
+    percent=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceSettings:
+    """Thresholds of each resource, as ratios of what there is.
+
+    Attributes:
+        cpu: Share of the processors' time that is used.
+        memory: Share of the host's memory that is not available.
+        cache_memory: Share of a cache's `maxmemory`; full is how many caches are meant to be.
+        disk: Share of a file system.
+        disk_in_4h: That share in four hours, if the last hour goes on.
+    """
+
+    cpu: ThresholdSettings = field(
+        default_factory=lambda: ThresholdSettings(warn=0.8, page=0.95, hold_s=60.0, clear=0.75)
+    )
+    memory: ThresholdSettings = field(
+        default_factory=lambda: ThresholdSettings(warn=0.85, page=0.95, hold_s=60.0, clear=0.82)
+    )
+    cache_memory: ThresholdSettings = field(
+        default_factory=lambda: ThresholdSettings(warn=0.95, page=1.5, hold_s=60.0, clear=0.9)
+    )
+    disk: ThresholdSettings = field(
+        default_factory=lambda: ThresholdSettings(warn=0.9, page=0.97, hold_s=60.0, clear=0.88)
+    )
+    disk_in_4h: ThresholdSettings = field(
+        default_factory=lambda: ThresholdSettings(warn=1.0, page=1.0, hold_s=300.0, clear=0.98)
+    )
+
+
+@dataclass(frozen=True)
+class ResourceSaturation(ThresholdDetector):
+    """A resource that is nearly used up, or will be within hours.
+
+    Maths: used / available is at or above `warn` at every step of `hold_s`; it ends below `clear`.
+    The disk is also extrapolated: a line through the free space of the last hour, four hours on,
+    asked only of file systems that are more than 60 % full.
+
+    Parameters: `ResourceSettings`, each a `ThresholdSettings`.
+
+    Example: 83 % CPU for a minute is listed, 96 % pages; a log that fills /var by 18:00 pages at
+    14:00.
+
+    Reference: B. Gregg, "The USE Method"; the case study's 80 %, 85 % and 90 %.
+    """
+
+    settings: ResourceSettings = field(default_factory=ResourceSettings)
+
+    kinds: ClassVar[tuple[str, ...]] = ("resource_saturation",)
+
+    @override
+    def rows(self) -> tuple[tuple[Watched, ThresholdSettings], ...]:
+        chosen = self.settings
+        return (
+            (_CPU, chosen.cpu),
+            (_MEMORY, chosen.memory),
+            (_CACHE, chosen.cache_memory),
+            (_DISK, chosen.disk),
+            (_DISK_SOON, chosen.disk_in_4h),
+        )

@@ -1,0 +1,42 @@
+"""Search that became too slow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from typing_extensions import override
+
+from detectors.thresholds import ThresholdDetector, ThresholdSettings, Watched
+
+_WATCHED = Watched(
+    "sig:es_search_time:avg5m",
+    "Search on {cluster} {name} takes {value} s on average",
+    "Look at the slow log and the search thread pool: wildcards, deep pages and sorts on text are "
+    "the usual ones; then at shards that merge or relocate.",
+)
+
+
+@dataclass(frozen=True)
+class SearchLatency(ThresholdDetector):
+    """A search node whose queries take too long.
+
+    Maths: time / queries of the last 5 minutes is at or above `warn` at every step of `hold_s`; it
+    ends below `clear`.
+
+    Parameters: `ThresholdSettings`, in seconds.
+
+    Example: 0.4 s a query for a minute is listed, 1.2 s pages.
+
+    Reference: the Elasticsearch manual, "Nodes stats", search.query_time_in_millis.
+    """
+
+    settings: ThresholdSettings = field(
+        default_factory=lambda: ThresholdSettings(warn=0.3, page=1.0, hold_s=60.0, clear=0.2)
+    )
+
+    kinds: ClassVar[tuple[str, ...]] = ("search_latency",)
+
+    @override
+    def rows(self) -> tuple[tuple[Watched, ThresholdSettings], ...]:
+        return ((_WATCHED, self.settings),)
