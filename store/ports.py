@@ -5,23 +5,28 @@ Times are milliseconds since the epoch unless a name says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
+import numpy.typing as npt
 import pyarrow as pa
 
 from store.model import (
     Batch,
     Exemplar,
     InstantVector,
+    Int64Array,
     Labels,
     Matcher,
     MetricMetadata,
     RangeMatrix,
     SeriesSet,
 )
+
+ROLLUP_MS = 300_000
 
 
 class Appender(Protocol):
@@ -55,6 +60,73 @@ class SeriesReader(Protocol):
 
         Raises:
             QueryError: More than `max_samples` would be read.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RollupSpan:
+    """Where roll-ups and raw samples are; 0 is nowhere yet.
+
+    Attributes:
+        rolled_until_ms: Every bucket up to here tells the same as the raw samples did.
+        raw_after_ms: Raw samples are kept after this time; before it there are only roll-ups.
+            A multiple of five minutes.
+    """
+
+    rolled_until_ms: int
+    raw_after_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class RollupSet:
+    """Five-minute roll-ups of selected series, grouped by series and ascending in time.
+
+    Series `i` owns `bucket_ms[offsets[i]:offsets[i + 1]]` and the same slice of each column. A
+    bucket is named by its end and holds the samples with `bucket - 300,000 < ts <= bucket`,
+    staleness markers left out of all columns but `stale_at`. The columns:
+
+    - `first`, `last` (float): values; `first_at`, `last_at` (int): milliseconds before `bucket`,
+      zero or below;
+    - `low`, `high`: the extremes; NaN only when there is nothing else;
+    - `total`, `rest`: Kahan's sum and its compensation; `count`: samples, 0 when only a
+      staleness marker came;
+    - `resets`: the sum of the values that were followed by a lower one (counter resets);
+    - `stale_at`: as `last_at`, of a staleness marker after the last sample; 1 when there is none.
+
+    `complete` is False when some of the series have native histograms, which have no roll-ups.
+    """
+
+    series: tuple[Labels, ...]
+    offsets: Int64Array
+    bucket_ms: Int64Array
+    columns: Mapping[str, npt.NDArray[Any]]
+    complete: bool = True
+
+
+@runtime_checkable
+class RollupReader(Protocol):
+    """Roll-ups by matchers, for queries that are long or reach past the raw samples."""
+
+    def raw_after_ms(self) -> int:
+        """`RollupSpan.raw_after_ms` at no cost: every selector of every rule asks."""
+        ...
+
+    def rollup_span(self) -> RollupSpan: ...
+
+    def rollups(
+        self,
+        matchers: Sequence[Matcher],
+        start_ms: int,
+        end_ms: int,
+        *,
+        columns: Sequence[str],
+        max_samples: int = 50_000_000,
+    ) -> RollupSet:
+        """Buckets with `start_ms < bucket <= end_ms`, and these columns of them.
+
+        Raises:
+            QueryError: More than `max_samples` buckets would be read.
         """
         ...
 
@@ -93,6 +165,62 @@ class SeriesAdmin(Protocol):
     """Takes samples away."""
 
     def delete_series(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> int: ...
+
+
+class Snapshotter(Protocol):
+    """Copies of the store while it runs."""
+
+    def snapshot(self, directory: Path) -> Path:
+        """A consistent copy in this directory, which is made; returns the file.
+
+        Raises:
+            StoreUnavailable: The copy cannot be written.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TsdbStatus:
+    """What a store holds, and what its series are made of.
+
+    Attributes:
+        series: How many there are.
+        label_pairs: Distinct pairs of a label and a value.
+        chunks: Blocks of samples in memory.
+        oldest_ms: Time of the oldest sample or roll-up; None without any. Likewise `newest_ms`.
+        by_metric: Names with the most series. Each list is (name, count), largest first.
+        values_by_label: Labels with the most values.
+        bytes_by_label: Labels whose values are the longest, summed over the series.
+        by_pair: `label=value` pairs with the most series.
+    """
+
+    series: int
+    label_pairs: int
+    chunks: int
+    oldest_ms: int | None
+    newest_ms: int | None
+    by_metric: Sequence[tuple[str, int]]
+    values_by_label: Sequence[tuple[str, int]]
+    bytes_by_label: Sequence[tuple[str, int]]
+    by_pair: Sequence[tuple[str, int]]
+
+
+@runtime_checkable
+class TsdbReader(Protocol):
+    """Counts of series and labels."""
+
+    def tsdb_status(self, limit: int) -> TsdbStatus:
+        """With lists of at most `limit` entries."""
+        ...
+
+
+@runtime_checkable
+class SpaceReclaimer(Protocol):
+    """Gives the room of deleted samples back."""
+
+    def reclaim(self) -> int:
+        """Returns the bytes that are in use afterwards."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,22 +1,37 @@
 """A process that writes to a store and says what was acknowledged; tests kill it, or fill its disk.
 
-Usage: duckdb_child.py write DIRECTORY FIRST | full DIRECTORY | hold DIRECTORY
+Usage: duckdb_child.py many|crash|full|unflushed|hold DIRECTORY
+
+`many` reads lines `FIRST [STEP]` and forks a writer for each: it writes from the number FIRST on
+until it is killed, or kills itself at a step of the flush (`commit`, `committed`, `folded`).
 """
 
+import os
 import resource
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import structlog
+from typing_extensions import override
 
-from store.backends.duckdb import DuckDBStore, StoreLimits
+from store.backends.duckdb import DuckDBStore, StoreLimits, warm_kernels
+from store.backends.duckdb.database import Connection
+from store.backends.duckdb.flush import Flusher
 from store.errors import StoreUnavailable
 from store.model import EVENT_SCHEMA, SPAN_SCHEMA, EventBatch, Labels, SampleBatch, SpanBatch
 
-LIMITS = StoreLimits(checkpoint_wal_bytes=200_000)
+# Small, so that segments, flushes and checkpoints come in quick succession.
+LIMITS = StoreLimits(
+    checkpoint_wal_bytes=200_000,
+    log_segment_bytes=20_000,
+    flush_rows=3_000,
+    flush_bytes=500_000,
+    flush_interval_s=0.05,
+)
 SERIES = 50
 
 
@@ -60,31 +75,86 @@ def event_batch(number: int) -> EventBatch:
     return EventBatch(pa.Table.from_pylist([row], schema=EVENT_SCHEMA))
 
 
-def write(directory: Path, first: int) -> None:
+class DyingFlusher(Flusher):
+    """Kills its process at a step of the second flush."""
+
+    step = ""
+    flushes = 0
+
+    def _die_at(self, step: str) -> None:
+        if self.step == step and self.flushes > 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    @override
+    def _commit(self, connection: Connection) -> None:
+        self.flushes += 1
+        self._die_at("commit")
+        super()._commit(connection)
+        self._die_at("committed")
+
+    @override
+    def _checkpoint(self, connection: Connection) -> None:
+        super()._checkpoint(connection)
+        self._die_at("folded")
+
+
+def write(directory: Path, first: int, step: str) -> None:
     """Write until killed; a number is printed once all of its three batches are acknowledged."""
     store = DuckDBStore.open(directory, limits=LIMITS)
+    if step:
+        flusher = DyingFlusher(store._ingest.tail, store._ingest.log)
+        flusher.step = step
+        store._writer._flusher = flusher
     number = first
     while True:
         waiting = [
             store.append(sample_batch(number)),
             store.append(span_batch(number)),
             store.append(event_batch(number)),
+            store.append(event_batch(number)),
         ]
         for done in waiting:
             done.result()
-        sys.stdout.write(f"{number}\n")
-        sys.stdout.flush()
+        say(str(number))
         number += 1
 
 
+def many(directory: Path) -> None:
+    """Fork a writer for each line: a fork starts faster than a process that imports anew."""
+    warm_kernels()
+    for line in sys.stdin:
+        first, _, step = line.strip().partition(" ")
+        pid = os.fork()
+        if not pid:
+            say(f"pid {os.getpid()}")
+            write(directory, int(first), step)
+        os.waitpid(pid, 0)
+        say("ended")
+
+
+def say(text: str) -> None:
+    os.write(1, f"{text}\n".encode())
+
+
 def full(directory: Path) -> None:
-    """Write until no file may grow, then make room: every acknowledged number is printed."""
+    """Write until the log may not grow, then make room: every acknowledged number is printed."""
+    _fill(directory, replace(LIMITS, flush_interval_s=3600.0), most_bytes=10_000)
+
+
+def unflushed(directory: Path) -> None:
+    """As `full`, but the log has room and the database has not."""
+    _fill(directory, replace(LIMITS, flush_interval_s=3600.0), most_bytes=0)
+
+
+def _fill(directory: Path, limits: StoreLimits, *, most_bytes: int) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    store = DuckDBStore.open(directory, limits=LIMITS)
+    store = DuckDBStore.open(directory, limits=limits)
     store.append(sample_batch(0)).result()
     said = ["0"]
-    largest = max(path.stat().st_size for path in directory.iterdir())
-    resource.setrlimit(resource.RLIMIT_FSIZE, (largest + 300_000, resource.RLIM_INFINITY))
+    if not most_bytes:  # what the database has now, and no more
+        store._writer.run(lambda connection: connection.execute("CHECKPOINT").fetchall()).result()
+        most_bytes = (directory / "telemetry.duckdb").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
     refused = 0
     number = 1
     while refused < 3:
@@ -102,6 +172,15 @@ def full(directory: Path) -> None:
     sys.stdout.write("\n".join(said) + "\n")
 
 
+def crash(directory: Path) -> None:
+    """Ten acknowledged rounds that the database does not have, then kill -9."""
+    store = DuckDBStore.open(directory)
+    up = Labels.of(__name__="up")
+    for ts_ms in range(51_000, 61_000, 1_000):
+        store.append(SampleBatch.of_rows([(up, ts_ms, 1.0)])).result()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def hold(directory: Path) -> None:
     """Keep the store open until the parent closes our standard input."""
     with DuckDBStore.open(directory):
@@ -113,10 +192,5 @@ def hold(directory: Path) -> None:
 if __name__ == "__main__":
     # Standard output carries what was acknowledged, and nothing else.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    where = Path(sys.argv[2])
-    if sys.argv[1] == "write":
-        write(where, int(sys.argv[3]))
-    elif sys.argv[1] == "full":
-        full(where)
-    else:
-        hold(where)
+    modes = {"crash": crash, "many": many, "full": full, "unflushed": unflushed, "hold": hold}
+    modes[sys.argv[1]](Path(sys.argv[2]))

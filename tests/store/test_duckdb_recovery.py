@@ -2,13 +2,23 @@
 
 import os
 import random
+import signal
 import subprocess
 import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
+import numpy as np
 import pytest
 
 from store.backends.duckdb import DuckDBStore, Found, StoreLimits
+from store.backends.duckdb.append_log import DiskLog, segments_of
+from store.backends.duckdb.head import Columns
+from store.backends.duckdb.log_reading import read_segment
+from store.backends.duckdb.rounds import Round, encode
 from store.errors import StoreUnavailable
 from store.model import Labels, Matcher, MatchOp, SampleBatch
 
@@ -16,8 +26,6 @@ CHILD = Path(__file__).with_name("duckdb_child.py")
 ROOT = Path(__file__).parents[2]
 FILE = "telemetry.duckdb"
 UP = Labels.of(__name__="up")
-# The slow marker's longer run asks for more through this variable.
-ROUNDS = int(os.environ.get("WARROOM_KILL_ROUNDS", "5"))
 
 
 def child(*arguments: object) -> "subprocess.Popen[str]":
@@ -41,44 +49,111 @@ def times(store: DuckDBStore) -> list[int]:
     return [int(ts_ms) for ts_ms in found.ts_ms]
 
 
-def acknowledged_until_killed(directory: Path, first: int, enough: int) -> list[int]:
-    """Numbers that the child printed before it was killed at a random moment."""
-    process = child("write", directory, first)
-    assert process.stdout is not None
+class Writers:
+    """Processes that write until they die, one after another."""
+
+    def __init__(self, directory: Path) -> None:
+        self._process = child("many", directory)
+
+    def until_killed(self, first: int, enough: int = 0, step: str = "") -> list[int]:
+        """Numbers that were acknowledged before the writer was killed, or killed itself."""
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(f"{first} {step}\n")
+        process.stdin.flush()
+        pid = int(process.stdout.readline().removeprefix("pid "))
+        said: list[int] = []
+        for line in iter(process.stdout.readline, "ended\n"):
+            assert line, "the writer ended by itself"
+            said.append(int(line))
+            if len(said) == enough:
+                os.kill(pid, signal.SIGKILL)
+        return said
+
+    def end(self) -> None:
+        self._process.communicate(timeout=60)
+
+
+@pytest.fixture
+def in_memory(tmp_path: Path) -> Iterator[Path]:
+    """A directory that outlives a killed process as a disk does, but need not wait for one."""
+    shared = Path("/dev/shm")  # a directory of our own in it
+    if not os.access(shared, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=shared) as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def writers(in_memory: Path) -> Iterator[Writers]:
+    opened = Writers(in_memory)
+    yield opened
+    opened.end()
+
+
+def holds_everything(store: DuckDBStore, said: list[int]) -> None:
+    """Every acknowledged number is there, once and whole."""
+    assert not store.recovery.lost_data, store.recovery.message
+    found = store.select([Matcher("__name__", MatchOp.EQUAL, "m")], 0, 10**15)
+    stored = Counter((found.ts_ms // 1_000).tolist())
+    assert set(said) <= set(stored)
+    # A round is one frame: a number is there whole or not at all.
+    assert set(stored.values()) == {50}
+    spans = store.spans_after(0, limit=1_000_000)
+    assert set(said) <= set(spans.column("received_ms").to_pylist())
+    numbers = spans.column("seq").to_pylist()
+    assert numbers == list(range(1, len(numbers) + 1))
+    events = store.events(0, 10**15)
+    assert set(map(str, said)) <= set(events.column("event_id").to_pylist())
+    assert len(set(events.column("event_id").to_pylist())) == events.num_rows
+    assert sorted(events.column("seq").to_numpy()) == list(range(1, events.num_rows + 1))
+
+
+def rows_stored_twice(directory: Path) -> int:
+    with duckdb.connect(str(directory / FILE), read_only=True) as connection:
+        query = "SELECT count(*) - count(DISTINCT (series, ts)) FROM samples"
+        rows: list[tuple[int]] = connection.execute(query).fetchall()
+    return rows[0][0]
+
+
+def kill_rounds(directory: Path, writers: Writers, rounds: int, seed: int) -> None:
+    dice = random.Random(seed)
     said: list[int] = []
-    for line in process.stdout:
-        said.append(int(line))
-        if len(said) == enough:
-            process.kill()
-            break
-    rest, errors = process.communicate(timeout=60)
-    assert said, errors
-    return said + [int(line) for line in rest.splitlines(keepends=True) if line.endswith("\n")]
+    for _ in range(rounds):
+        first = said[-1] + 2 if said else 1
+        said += writers.until_killed(first, enough=dice.randrange(1, 40))
+        with DuckDBStore.open(directory) as store:
+            holds_everything(store, said)
+    assert rows_stored_twice(directory) == 0
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    dice = random.Random(7)
-    said: list[int] = []
-    for _ in range(ROUNDS):
-        first = said[-1] + 2 if said else 1
-        said += acknowledged_until_killed(tmp_path, first, dice.randrange(1, 250))
-        with DuckDBStore.open(tmp_path) as store:
-            assert not store.recovery.lost_data
-            found = store.select([Matcher("__name__", MatchOp.EQUAL, "m")], 0, 10**15)
-            samples = found.ts_ms.tolist()
-            stored = {ts_ms // 1_000 for ts_ms in samples}
-            assert set(said) <= stored
-            # A round is one transaction: a number is there whole or not at all.
-            assert all(samples.count(number * 1_000) == 50 for number in said[-3:])
-            spans = store.spans_after(0, limit=1_000_000)
-            assert set(said) <= set(spans.column("received_ms").to_pylist())
-            numbers = [int(seq) for seq in spans.column("seq").to_numpy()]
-            assert numbers == sorted(set(numbers))
-            events = store.events(0, 10**15).column("event_id").to_pylist()
-            assert set(map(str, said)) <= set(events)
-            assert len(events) == len(set(events))
+def test_kill_9_loses_nothing_that_was_acknowledged(in_memory: Path, writers: Writers) -> None:
+    kill_rounds(in_memory, writers, rounds=20, seed=7)
+
+
+@pytest.mark.soak
+def test_kill_9_loses_nothing_that_was_acknowledged_however_often(
+    in_memory: Path, writers: Writers
+) -> None:
+    kill_rounds(in_memory, writers, rounds=500, seed=random.SystemRandom().randrange(10**9))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["commit", "committed", "folded"])
+def test_a_crash_between_log_and_database_brings_each_row_once(
+    in_memory: Path, writers: Writers, step: str
+) -> None:
+    said = writers.until_killed(1, step=step)
+    said += writers.until_killed(said[-1] + 2, step=step)
+    with DuckDBStore.open(in_memory) as store:
+        assert store.recovery.found is Found.LOG_REPLAYED
+        holds_everything(store, said)
+        put(store, 1_000)
+    assert rows_stored_twice(in_memory) == 0
 
 
 def test_a_restart_finds_the_same_series_and_goes_on(tmp_path: Path) -> None:
@@ -122,32 +197,153 @@ def test_a_file_that_is_no_database_is_set_aside_and_said(tmp_path: Path) -> Non
         assert times(store) == [1_000]
 
 
-def crashed_store(directory: Path) -> bytes:
-    """A file with samples, and the bytes of a log that was never folded in."""
+def log_files(directory: Path) -> list[Path]:
+    return segments_of(directory / f"{FILE}.log")
+
+
+def crashed_store(directory: Path) -> None:
+    """A database with samples, and an append log with ten rounds that it does not have."""
     with DuckDBStore.open(directory) as store:
         for ts_ms in range(1_000, 51_000, 1_000):
             put(store, ts_ms)
-    acknowledged_until_killed(directory, 1, 40)
-    return (directory / f"{FILE}.wal").read_bytes()
+    process = child("crash", directory)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL, errors
+
+
+OLD = list(range(1_000, 51_000, 1_000))
+NEW = list(range(51_000, 61_000, 1_000))
+
+
+def test_the_log_of_a_crash_is_taken_over_and_said(tmp_path: Path) -> None:
+    crashed_store(tmp_path)
+    with DuckDBStore.open(tmp_path) as store:
+        assert store.recovery.found is Found.LOG_REPLAYED
+        assert "10 rounds of the append log were taken over" in store.recovery.message
+        assert store.recovery.replayed.rounds == 10
+        assert times(store) == OLD + NEW
+        assert log_files(tmp_path) == []
+    assert not (tmp_path / f"{FILE}.log").exists()
+    with DuckDBStore.open(tmp_path) as store:
+        assert store.recovery.found is Found.CLEAN
 
 
 def test_a_torn_log_keeps_what_came_before_the_tear(tmp_path: Path) -> None:
-    log = crashed_store(tmp_path)
-    (tmp_path / f"{FILE}.wal").write_bytes(log[: len(log) * 2 // 3])
+    crashed_store(tmp_path)
+    (path,) = log_files(tmp_path)
+    content = path.read_bytes().rstrip(b"\0")
+    path.write_bytes(content[:-5])
     with DuckDBStore.open(tmp_path) as store:
-        assert store.recovery.found in {Found.LOG_REPLAYED, Found.LOG_SET_ASIDE}
-        assert times(store) == list(range(1_000, 51_000, 1_000))
+        assert store.recovery.found is Found.LOG_REPLAYED
+        assert "unfinished write" in store.recovery.message
+        assert not store.recovery.lost_data
+        assert times(store) == OLD + NEW[:-1]
         put(store, 99_000)
+    with DuckDBStore.open(tmp_path) as store:
+        assert times(store) == [*OLD, *NEW[:-1], 99_000]
 
 
-def test_a_flipped_log_is_set_aside_and_the_checkpointed_part_stays(tmp_path: Path) -> None:
-    log = bytearray(crashed_store(tmp_path))
-    log[len(log) // 2] ^= 0xFF
-    (tmp_path / f"{FILE}.wal").write_bytes(log)
+def test_a_flipped_log_loses_the_round_that_was_hit_and_says_so(tmp_path: Path) -> None:
+    crashed_store(tmp_path)
+    (path,) = log_files(tmp_path)
+    segment = read_segment(path)
+    content = bytearray(path.read_bytes())
+    hit = content.index(bytes(segment.frames[4].payload)) + 20
+    content[hit] ^= 0x10
+    path.write_bytes(content)
     with DuckDBStore.open(tmp_path) as store:
-        assert store.recovery.found in {Found.LOG_REPLAYED, Found.LOG_SET_ASIDE}
-        assert times(store) == list(range(1_000, 51_000, 1_000))
-        put(store, 99_000)
+        assert store.recovery.found is Found.LOG_SET_ASIDE
+        assert "1 acknowledged rounds are not readable" in store.recovery.message
+        assert store.recovery.replayed.lost_rounds == 1
+        assert [path.name for path in store.recovery.set_aside] == [
+            f"{FILE}.log-segment-0000000001.damaged-1"
+        ]
+        assert store.recovery.set_aside[0].read_bytes() == content
+        assert times(store) == OLD + [ts_ms for ts_ms in NEW if ts_ms != NEW[4]]
+    with DuckDBStore.open(tmp_path) as store:
+        assert store.recovery.found is Found.CLEAN
+        assert len(times(store)) == len(OLD) + 9
+
+
+def test_samples_whose_series_was_lost_with_its_round_go_to_no_other(tmp_path: Path) -> None:
+    """The round that names a series is hit; a later series must not inherit its samples."""
+    crashed_store(tmp_path)
+    (path,) = log_files(tmp_path)
+    frames = read_segment(path).frames
+    fresh = Labels.of(__name__="fresh")
+    ahead = DiskLog(path.parent, *log_identity(path), 20_000)
+    names = Round(fresh={fresh: 1}, columns=columns(1, 70_000))
+    ahead.append(encode(names))
+    ahead.append(encode(Round(columns=columns(1, 71_000))))
+    ahead.append(encode(Round(columns=columns(0, 72_000))))
+    ahead.close()
+    second = log_files(tmp_path)[1]
+    content = bytearray(second.read_bytes())
+    content[60] ^= 1
+    second.write_bytes(content)
+    assert len(frames) == 10
+    with DuckDBStore.open(tmp_path) as store:
+        assert store.recovery.replayed.lost_rounds == 1
+        assert store.recovery.replayed.orphans == 1
+        assert times(store) == [*OLD, *NEW, 72_000]
+        other = Labels.of(__name__="other")
+        store.append(SampleBatch.of_rows([(other, 90_000, 1.0)])).result(timeout=60)
+        assert store.select([Matcher("__name__", MatchOp.EQUAL, "other")], 0, 10**15).ts_ms == [
+            90_000
+        ]
+        assert store.series([], 0, 10**15) == [other, UP]
+
+
+def log_identity(path: Path) -> tuple[int, int]:
+    segment = read_segment(path)
+    assert segment.log_id is not None
+    return segment.log_id, segment.frames[-1].number
+
+
+def columns(series: int, ts_ms: int) -> Columns:
+    return Columns(np.array([series], np.int32), np.array([ts_ms]), np.array([0]))
+
+
+def test_the_log_of_another_database_is_set_aside(tmp_path: Path) -> None:
+    crashed_store(tmp_path)
+    (tmp_path / "other").mkdir()
+    with DuckDBStore.open(tmp_path / "other") as store:
+        put(store, 1_000)
+    (tmp_path / f"{FILE}.log").rename(tmp_path / "other" / f"{FILE}.log")
+    with DuckDBStore.open(tmp_path / "other") as store:
+        assert store.recovery.replayed.foreign == 1
+        assert "another database" in store.recovery.message
+        assert times(store) == [1_000]
+
+
+def test_a_lost_database_keeps_what_only_the_log_had(tmp_path: Path) -> None:
+    crashed_store(tmp_path)
+    content = (tmp_path / FILE).read_bytes()
+    (tmp_path / FILE).write_bytes(content[:5_000])
+    with DuckDBStore.open(tmp_path) as store:
+        assert store.recovery.found is Found.FILE_SET_ASIDE
+        assert {path.name for path in store.recovery.set_aside} >= {
+            f"{FILE}.damaged-1",
+            f"{FILE}.log-segment-0000000001.damaged-1",
+        }  # to be looked at together
+        assert store.recovery.replayed.orphans == 10
+        put(store, 2_000)
+        assert times(store) == [2_000]
+
+
+def test_damage_to_the_log_of_duckdb_loses_no_row(in_memory: Path, writers: Writers) -> None:
+    said = writers.until_killed(1, step="committed")
+    wal = in_memory / f"{FILE}.wal"
+    content = bytearray(wal.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    wal.write_bytes(content)
+    with DuckDBStore.open(in_memory) as store:
+        if store.recovery.found is Found.LOG_SET_ASIDE:
+            assert [path.name for path in store.recovery.set_aside] == [f"{FILE}.wal.damaged-1"]
+        found = store.select([Matcher("__name__", MatchOp.EQUAL, "m")], 0, 10**15)
+        assert set(said) <= set((found.ts_ms // 1_000).tolist())
+        assert store.spans_after(0).num_rows >= len(said)
+    assert rows_stored_twice(in_memory) == 0
 
 
 @pytest.mark.parametrize("place", [0.0, 0.01, 0.3, 0.6, 0.99])
@@ -185,11 +381,12 @@ def test_a_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         DuckDBStore.open(tmp_path / "absent" / "deep.duckdb")
 
 
-def test_a_full_disk_refuses_writes_and_the_writer_recovers(tmp_path: Path) -> None:
-    said, errors = child("full", tmp_path).communicate(timeout=120)
+@pytest.mark.parametrize("what", ["full", "unflushed"])
+def test_a_full_disk_refuses_writes_and_the_writer_recovers(tmp_path: Path, what: str) -> None:
+    said, errors = child(what, tmp_path).communicate(timeout=120)
     assert "free space" in errors, errors
     numbers = {int(line) for line in said.splitlines()}
-    assert len(numbers) > 1, errors
+    assert len(numbers) > 2, errors
     with DuckDBStore.open(tmp_path) as store:
         assert not store.recovery.lost_data
         found = store.select([Matcher("__name__", MatchOp.EQUAL, "m")], 0, 10**15)
@@ -198,8 +395,6 @@ def test_a_full_disk_refuses_writes_and_the_writer_recovers(tmp_path: Path) -> N
 
 def test_a_newer_layout_is_left_alone(tmp_path: Path) -> None:
     DuckDBStore.open(tmp_path).close()
-    import duckdb
-
     with duckdb.connect(str(tmp_path / FILE)) as connection:
         connection.execute("UPDATE meta SET value = 999 WHERE key = 'version'")
     with pytest.raises(StoreUnavailable, match="newer Warroom"):

@@ -101,7 +101,14 @@ def test_retention_removes_what_is_old_and_series_without_samples(store: DuckDBS
 
     taken = store.retain(now_ms=30 * HOUR_MS, raw_ms=10 * HOUR_MS)
 
-    assert taken.rows == {"samples": 21, "exemplars": 0, "spans": 2, "events": 2}
+    assert taken.rows == {
+        "samples": 21,
+        "exemplars": 0,
+        "histograms": 0,
+        "spans": 2,
+        "events": 2,
+        "rollups": 0,
+    }
     assert taken.series == 1
     assert store.select([], 0, DAY_MS * 9).ts_ms.tolist() == [h * HOUR_MS for h in range(20, 30)]
     assert store.series([], 0, DAY_MS * 9) == [UP]
@@ -254,9 +261,9 @@ def test_events_stay_unique_over_a_restart(tmp_path: Path) -> None:
 
 def test_warming_meets_every_kernel_in_a_fresh_process() -> None:
     script = """
-from store.backends.duckdb import bloom, kernels, warm_kernels
+from store.backends.duckdb import bloom, kernels, rollup_kernels, warm_kernels
 warm_kernels()
-for module in (kernels, bloom):
+for module in (kernels, bloom, rollup_kernels):
     for name, kernel in vars(module).items():
         if hasattr(kernel, "signatures"):
             print(name, len(kernel.signatures))
@@ -272,7 +279,9 @@ for module in (kernels, bloom):
     )
     assert done.returncode == 0, done.stderr
     compiled = dict(line.split() for line in done.stdout.splitlines() if line.count(" ") == 1)
-    assert {"scatter_by_slot", "join_slots", "flatten_blocks", "_test_bits"} <= set(compiled)
+    assert {"scatter_by_slot", "join_slots", "flatten_blocks", "_test_bits", "roll"} <= set(
+        compiled
+    )
     assert "0" not in compiled.values()
 
 

@@ -1,6 +1,7 @@
 """The embedded store: telemetry in one DuckDB file."""
 
 from store.backends.duckdb.limits import StoreLimits
+from store.backends.duckdb.place import is_in_use
 from store.backends.duckdb.recovery import Found, Recovery
 from store.backends.duckdb.retention import Retained
 from store.backends.duckdb.store import DuckDBStore, StoreStats
@@ -13,5 +14,6 @@ __all__ = [
     "Retained",
     "StoreLimits",
     "StoreStats",
+    "is_in_use",
     "warm_kernels",
 ]

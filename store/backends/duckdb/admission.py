@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from store.backends.duckdb import events, spans
-from store.backends.duckdb.ingest import too_many_series
+from store.backends.duckdb import events, histograms, spans
+from store.backends.duckdb.ingest import Entry, too_many_series
 from store.backends.duckdb.limits import StoreLimits
-from store.backends.duckdb.series_index import SeriesIndex
+from store.backends.duckdb.series_index import NO_ID, SeriesIndex
 from store.errors import BadInput, LimitExceeded
 from store.model import Batch, EventBatch, Labels, SampleBatch, SpanBatch
 
@@ -25,8 +25,8 @@ class Admission:
         self._index = index
         self._limits = limits
 
-    def check(self, batch: Batch) -> tuple[Batch, LimitExceeded | None]:
-        """The batch in canonical form, and what had to be left out of it.
+    def check(self, batch: Batch) -> tuple[Entry, LimitExceeded | None]:
+        """The batch with the ids of its series, and what had to be left out of it.
 
         Raises:
             BadInput: Columns do not fit together.
@@ -34,22 +34,27 @@ class Admission:
         """
         match batch:
             case SpanBatch():
-                return SpanBatch(spans.checked(batch.table)), None
+                return Entry(SpanBatch(spans.checked(batch.table))), None
             case EventBatch():
-                return EventBatch(events.checked(batch.table)), None
+                return Entry(EventBatch(events.checked(batch.table))), None
             case SampleBatch():
-                return self._samples(_checked_columns(batch))
+                return self._samples(histograms.marked(_checked_columns(batch)))
 
-    def _samples(self, batch: SampleBatch) -> tuple[SampleBatch, LimitExceeded | None]:
-        unknown = self._index.unknown(batch.series)
+    def _samples(self, batch: SampleBatch) -> tuple[Entry, LimitExceeded | None]:
+        ids = self._index.ids_of_batch(batch)
+        missing = np.flatnonzero(ids == NO_ID).tolist()
+        unknown = [batch.series[place] for place in missing]
         unknown += self._index.unknown(exemplar.series for exemplar in batch.exemplars)
-        for labels in unknown:
-            self._check_labels(labels)
         for exemplar in batch.exemplars:
             self._check_labels(exemplar.labels)
+        if not unknown:
+            return Entry(batch, ids), None
+        for labels in unknown:
+            self._check_labels(labels)
         if len(self._index) + len(set(unknown)) <= self._limits.max_series:
-            return batch, None
-        return self._known_part(batch, set(unknown)), too_many_series(self._limits.max_series)
+            return Entry(batch), None
+        known = self._known_part(batch, set(unknown))
+        return Entry(known), too_many_series(self._limits.max_series)
 
     def _known_part(self, batch: SampleBatch, unknown: set[Labels]) -> SampleBatch:
         """Without new series: a flood of new ones must not blind the known ones."""
@@ -57,7 +62,7 @@ class Admission:
         keep = known[batch.series_index]
         place = np.cumsum(known, dtype=np.int32) - np.int32(1)
         return replace(
-            batch,
+            histograms.known_part(batch, known, place),
             series=tuple(labels for labels in batch.series if labels not in unknown),
             series_index=place[batch.series_index[keep]],
             ts_ms=batch.ts_ms[keep],
@@ -103,6 +108,7 @@ def _checked_columns(batch: SampleBatch) -> SampleBatch:
     index = np.ascontiguousarray(batch.series_index, dtype=np.int32)
     if rows and not 0 <= int(index.min()) <= int(index.max()) < len(batch.series):
         raise BadInput("a sample of the batch points to a series that the batch does not have")
+    histograms.check(batch)
     return replace(
         batch,
         series_index=index,
@@ -115,5 +121,6 @@ def _checked_columns(batch: SampleBatch) -> SampleBatch:
 def size_of(batch: Batch) -> int:
     """Bytes that a batch holds while it waits, about."""
     if isinstance(batch, SampleBatch):
-        return _BYTES_A_SAMPLE * len(batch) + _BYTES_A_SERIES * len(batch.series)
+        columns = _BYTES_A_SAMPLE * len(batch) + _BYTES_A_SERIES * len(batch.series)
+        return columns + histograms.size_of(batch)
     return int(batch.table.nbytes)

@@ -64,6 +64,12 @@ class Catalog:
 
     def exemplars(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> list[Exemplar]:
         ids = self._index.select(matchers)
+        chosen = set(ids.tolist())
+        ahead = [
+            found
+            for place, found in self._ingest.tail.exemplars()
+            if place in chosen and start_ms <= found.ts_ms <= end_ms
+        ]
         with self._database.reader() as cursor:
             cursor.register("chosen", pa.table({"series": ids}))
             try:
@@ -71,11 +77,16 @@ class Catalog:
                 rows = cursor.sql(_EXEMPLARS, params=params).fetchall()
             finally:
                 cursor.unregister("chosen")
-        return [
+        stored = [
             Exemplar(series, Labels(orjson.loads(labels).items()), ts_ms, value)
             for place, ts_ms, value, labels in rows
             for series in self._index.labels_of([place])
         ]
+        if not ahead:
+            return stored
+        # One that came into the database since is in both.
+        both = list(dict.fromkeys([*stored, *ahead]))
+        return sorted(both, key=lambda found: found.ts_ms)[:_MOST_EXEMPLARS]
 
     def row_counts(self) -> dict[str, int]:
         """DuckDB's own estimate of each table's rows."""

@@ -101,21 +101,26 @@ class Database:
     @contextmanager
     def reader(self) -> Iterator[Connection]:
         """A cursor of one's own; give back what it answered before leaving."""
-        with self._slots:
-            cursor, generation = self._borrow()
-            try:
-                yield cursor
-            except duckdb.Error as exc:
-                cursor.close()
-                raise unavailable(exc, self.name) from exc
-            except BaseException:
-                cursor.close()
-                raise
-            with self._guard:
-                if generation == self._generation and not self._closed:
-                    self._idle.append(cursor)
-                    return
+        with self._slots, self.reader_at_once() as cursor:
+            yield cursor
+
+    @contextmanager
+    def reader_at_once(self) -> Iterator[Connection]:
+        """As `reader`, but never waits for queries: for the writing thread's own look-ups."""
+        cursor, generation = self._borrow()
+        try:
+            yield cursor
+        except duckdb.Error as exc:
             cursor.close()
+            raise unavailable(exc, self.name) from exc
+        except BaseException:
+            cursor.close()
+            raise
+        with self._guard:
+            if generation == self._generation and not self._closed:
+                self._idle.append(cursor)
+                return
+        cursor.close()
 
     def _borrow(self) -> tuple[Connection, int]:
         with self._guard:

@@ -10,21 +10,21 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from store.backends.duckdb.bloom import Bloom
 from store.backends.duckdb.database import Connection, Database
+from store.backends.duckdb.rounds import numbered
 from store.backends.duckdb.spans import conform
+from store.backends.duckdb.tail import Tail, keys_of, rows_after, without_repeats
 from store.model import EVENT_READ_SCHEMA, EVENT_SCHEMA, Int64Array
 
 _COLUMNS = ", ".join(f'"{name}"' for name in EVENT_READ_SCHEMA.names)
-_INSERT = f"INSERT INTO events ({_COLUMNS}) SELECT {_COLUMNS} FROM incoming_events"  # noqa: S608
 _BETWEEN = f"SELECT {_COLUMNS} FROM events WHERE ts_ms >= ? AND ts_ms < ?"  # noqa: S608
 _ORDER = " ORDER BY ts_ms, seq"
 _AFTER = f"SELECT {_COLUMNS} FROM events WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
 _STORED_HASHES = "SELECT hash(source, event_id)::UBIGINT AS key FROM events"
-_FIRST_OF_EACH = """
-    SELECT place, hash(source, event_id)::UBIGINT AS key FROM incoming_events
-    QUALIFY row_number() OVER (PARTITION BY source, event_id ORDER BY place) = 1 ORDER BY place"""
+_HASHES = "SELECT hash(source, event_id)::UBIGINT AS key FROM incoming_events"
 _KNOWN_NEAR = """
     SELECT i.place FROM incoming_events i SEMI JOIN events e
     ON i.event_id = e.event_id AND i.source = e.source AND e.ts_ms BETWEEN ? AND ?"""
@@ -43,51 +43,59 @@ def checked(table: pa.Table) -> pa.Table:
     return conform(table, EVENT_SCHEMA)
 
 
-class EventWriter:
-    """Inserts what is new. Belongs to the writing thread."""
+class NewEvents:
+    """Tells new events from repeated ones. Belongs to the writing thread."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, database: Database, tail: Tail) -> None:
+        self._database = database
+        self._tail = tail
         self._seen = Bloom()
-        reader = connection.sql(_STORED_HASHES).to_arrow_reader(100_000)
+        reader = database.writer.sql(_STORED_HASHES).to_arrow_reader(100_000)
         for batch in reader:
             self._seen.add(batch.column(0).to_numpy())
 
-    def insert(self, connection: Connection, table: pa.Table, first_seq: int) -> int:
-        """Insert within the open transaction; returns how many events were new."""
-        places = pa.array(np.arange(table.num_rows, dtype=np.int64))
-        numbered = table.append_column("place", places)
-        fresh, keys = self._first_of_each(connection, numbered)
-        maybe = fresh[self._seen.may_hold(keys)]
-        if len(maybe):
-            known = _known(connection, numbered.take(maybe))
-            is_new = ~np.isin(fresh, known)
-            fresh, keys = fresh[is_new], keys[is_new]
-        if len(fresh):
-            seq = np.arange(first_seq, first_seq + len(fresh), dtype=np.int64)
-            rows = table.take(fresh).append_column("seq", pa.array(seq))
-            _with_incoming(connection, rows, _INSERT)
-            # A key of a transaction that then fails only costs one exact look-up later.
-            self._seen.add(keys)
-        return len(fresh)
+    def among(self, table: pa.Table, first_seq: int) -> pa.Table | None:
+        """The rows that were never stored, with their `seq`; None when there is none.
 
-    def _first_of_each(
-        self, connection: Connection, numbered: pa.Table
-    ) -> tuple[Int64Array, np.ndarray[tuple[int], np.dtype[np.uint64]]]:
-        keys = numbered.select(["place", "source", "event_id"])
-        connection.register("incoming_events", keys)
+        Looks at what is ahead of the database first: an event that moves there in between is
+        found in one of the two.
+        """
+        fresh = self._not_ahead(table)
+        if not fresh:
+            return None
+        if len(fresh) < table.num_rows:
+            table = table.take(fresh)
+        with self._database.reader_at_once() as cursor:
+            new = self._not_stored(cursor, table)
+        if not len(new):
+            return None
+        return numbered(table if len(new) == table.num_rows else table.take(new), first_seq)
+
+    def _not_ahead(self, table: pa.Table) -> list[int]:
+        """Places of the first of each key that is not ahead of the database."""
+        ahead = self._tail.known_events()
+        first: dict[tuple[str, str], int] = {}
+        for place, key in enumerate(keys_of(table)):
+            if not any(key in keys for keys in ahead):
+                first.setdefault(key, place)
+        return list(first.values())
+
+    def _not_stored(self, cursor: Connection, table: pa.Table) -> Int64Array:
+        places = np.arange(table.num_rows, dtype=np.int64)
+        rows = table.select(["source", "event_id", "ts_ms"]).append_column(
+            "place", pa.array(places)
+        )
+        cursor.register("incoming_events", rows)
         try:
-            found = connection.sql(_FIRST_OF_EACH).to_arrow_table()
+            keys = cursor.sql(_HASHES).to_arrow_table().column("key").to_numpy()
         finally:
-            connection.unregister("incoming_events")
-        return found.column("place").to_numpy(), found.column("key").to_numpy()
-
-
-def _with_incoming(connection: Connection, rows: pa.Table, statement: str) -> None:
-    connection.register("incoming_events", rows)
-    try:
-        connection.execute(statement)
-    finally:
-        connection.unregister("incoming_events")
+            cursor.unregister("incoming_events")
+        maybe = places[self._seen.may_hold(keys)]
+        if len(maybe):
+            places = places[~np.isin(places, _known(cursor, rows.take(maybe)))]
+        # A key of a round that then fails only costs one exact look-up later.
+        self._seen.add(keys[places])
+        return places
 
 
 def _known(connection: Connection, rows: pa.Table) -> Int64Array:
@@ -114,18 +122,38 @@ def _matches(
 
 
 class EventReaderOfTable:
-    """Implements `EventReader`."""
+    """Implements `EventReader` over the table and what is ahead of it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, tail: Tail) -> None:
         self._database = database
+        self._tail = tail
 
     def events(self, start_ms: int, end_ms: int, types: Sequence[str]) -> pa.Table:
+        ahead = _chosen(self._tail.events(), start_ms, end_ms, types)
         if types:
             query = _BETWEEN + " AND type IN (SELECT unnest(?::VARCHAR[]))" + _ORDER
             table = self._database.table(query, [start_ms, end_ms, list(types)])
         else:
             table = self._database.table(_BETWEEN + _ORDER, [start_ms, end_ms])
-        return table.cast(EVENT_READ_SCHEMA)
+        table = table.cast(EVENT_READ_SCHEMA)
+        if not ahead:
+            return table
+        both = without_repeats(table, pa.concat_tables(ahead))
+        return both.sort_by([("ts_ms", "ascending"), ("seq", "ascending")])
 
     def events_after(self, seq: int, limit: int) -> pa.Table:
-        return self._database.table(_AFTER, [seq, limit]).cast(EVENT_READ_SCHEMA)
+        return rows_after(self._database, self._tail.events(), _AFTER, seq, limit).cast(
+            EVENT_READ_SCHEMA
+        )
+
+
+def _chosen(
+    tables: list[pa.Table], start_ms: int, end_ms: int, types: Sequence[str]
+) -> list[pa.Table]:
+    if not tables:
+        return []
+    table = pa.concat_tables(tables)
+    found = table.filter((pc.field("ts_ms") >= start_ms) & (pc.field("ts_ms") < end_ms))
+    if types:
+        found = found.filter(pc.field("type").isin(list(types)))
+    return [found] if found.num_rows else []

@@ -48,7 +48,7 @@ class _Blocks:
         self.last = np.full(max(series, 64), -1, dtype=np.int32)
         self.used = 0
         self.rows = 0
-        blocks = max(rows // _BLOCK * 2, 256)
+        blocks = max(rows // _BLOCK * 5 // 4, 256)
         self.pool = (
             np.empty((blocks, _BLOCK), dtype=np.int64),
             np.empty((blocks, _BLOCK), dtype=np.int64),
@@ -67,8 +67,10 @@ class _Blocks:
             grown = np.full(max(series, len(self.last) * 2), -1, dtype=np.int32)
             grown[: len(self.last)] = self.last
             self.last = grown
-        if self.used + rows > len(self.pool[2]):
-            self._grow_pool(self.used + max(rows, self.used // 2))
+        # A series with n rows fills n // size blocks and begins one more.
+        blocks = rows // _BLOCK + min(rows, len(self.last))
+        if self.used + blocks > len(self.pool[2]):
+            self._grow_pool(self.used + max(blocks, self.used // 4))
 
     def _grow_pool(self, blocks: int) -> None:
         ts, bits, length, prev = self.pool
@@ -105,6 +107,11 @@ class Head:
     @property
     def rows(self) -> int:
         return self._blocks.rows
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of up to 16 samples in use."""
+        return self._blocks.used
 
     def push(self, columns: Columns) -> None:
         """Take committed samples. Those below the floor stay on disk only."""

@@ -1,29 +1,32 @@
-"""One round of batches as one transaction: what is written, and what memory learns afterwards."""
+"""One round of batches: what goes into the log, and what memory learns once it is durable."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from itertools import chain
+from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 import numpy as np
 import orjson
 import pyarrow as pa
 
-from store.backends.duckdb import kernels, samples, schema, spans
+from store.backends.duckdb import histograms, kernels, schema, spans
+from store.backends.duckdb.append_log import AppendLog, MemoryLog
 from store.backends.duckdb.database import Connection, Database
-from store.backends.duckdb.events import EventWriter
+from store.backends.duckdb.events import NewEvents
 from store.backends.duckdb.head import Columns, Head
 from store.backends.duckdb.limits import StoreLimits
-from store.backends.duckdb.series_index import SeriesIndex
+from store.backends.duckdb.rounds import Round, encode, last_seq, numbered
+from store.backends.duckdb.series_index import NO_ID, SeriesIndex
+from store.backends.duckdb.tail import Tail
+from store.changes import ChangeLog
 from store.errors import LimitExceeded
 from store.model import (
     Batch,
     EventBatch,
-    Exemplar,
     Int32Array,
     Int64Array,
     Labels,
@@ -36,15 +39,12 @@ from store.model import (
 NEVER_MS = 2**62
 
 
-@dataclass(slots=True)
-class _Round:
-    """What memory has to learn when the transaction is durable."""
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A batch in canonical form, with the ids of its series where all of them have one."""
 
-    fresh: dict[Labels, int] = field(default_factory=dict)
-    columns: Columns | None = None
-    metadata: dict[str, MetricMetadata] = field(default_factory=dict)
-    spans: int = 0
-    events: int = 0
+    batch: Batch
+    ids: Int32Array | None = None
 
 
 class SeriesTimes:
@@ -85,11 +85,15 @@ class Ingest:
         self._index = index
         self._head = head
         self._limits = limits
+        self.log: AppendLog = MemoryLog()
+        self.tail = Tail()
         self.times = SeriesTimes()
-        self.spans = spans.SpanStore(database)
+        self.changes = ChangeLog()
+        self.spans = spans.SpanStore(database, self.tail)
         self.metadata: dict[str, MetricMetadata] = {}
         self.next_span_seq = 1
         self.next_event_seq = 1
+        self.histogram_series: set[int] = set()
         self.rows_written = {"samples": 0, "spans": 0, "events": 0}
         self._load()
 
@@ -102,7 +106,8 @@ class Ingest:
         self.next_span_seq = _next(connection, "SELECT max(seq) FROM spans", "next_span_seq")
         self.next_event_seq = _next(connection, "SELECT max(seq) FROM events", "next_event_seq")
         self.spans.last_seq = self.next_span_seq - 1
-        self._events = EventWriter(connection)
+        self.histogram_series |= histograms.series_of(connection)
+        self._new_events = NewEvents(self._database, self.tail)
 
     def _load_series(self, connection: Connection) -> None:
         table = connection.sql("SELECT id, labels FROM series ORDER BY id").to_arrow_table()
@@ -118,72 +123,62 @@ class Ingest:
         self.times.first_ms[ids] = ranges.column("a").to_numpy()
         self.times.last_ms[ids] = ranges.column("b").to_numpy()
 
-    def apply(self, batches: Sequence[Batch]) -> None:
-        """Commit the batches together; memory changes only once the commit is durable.
+    def apply(self, entries: Sequence[Entry]) -> None:
+        """Write the batches to the log together; memory changes only once they are durable.
 
         Raises:
             LimitExceeded: They bring more new series than there may be.
-            duckdb.Error: Nothing of them was written.
+            StoreUnavailable: Nothing of them was written.
         """
-        connection = self._database.writer
-        connection.execute("BEGIN")
-        try:
-            done = self._write(connection, batches)
-            connection.execute("COMMIT")
-        except BaseException:
-            rollback(connection)
-            raise
-        self._publish(done)
+        done = self._round(entries)
+        if done.is_empty():
+            return
+        number = self.log.append(encode(done) if self.log.keeps else ())
+        self.publish(number, done)
+        self._count(done)
 
-    def _write(self, connection: Connection, batches: Sequence[Batch]) -> _Round:
-        done = _Round()
-        of_samples = [batch for batch in batches if isinstance(batch, SampleBatch)]
+    def _round(self, entries: Sequence[Entry]) -> Round:
+        done = Round()
+        of_samples = [entry for entry in entries if isinstance(entry.batch, SampleBatch)]
         if of_samples:
-            self._write_samples(connection, of_samples, done)
-        tables = [batch.table for batch in batches if isinstance(batch, SpanBatch)]
+            self._take_samples(of_samples, done)
+        tables = [entry.batch.table for entry in entries if isinstance(entry.batch, SpanBatch)]
         if tables:
-            table = pa.concat_tables(tables)
-            spans.insert(connection, table, self.next_span_seq)
-            done.spans = table.num_rows
-        tables = [batch.table for batch in batches if isinstance(batch, EventBatch)]
+            done.spans = numbered(_joined(tables), self.next_span_seq)
+        tables = [entry.batch.table for entry in entries if isinstance(entry.batch, EventBatch)]
         if tables:
-            merged = pa.concat_tables(tables)
-            done.events = self._events.insert(connection, merged, self.next_event_seq)
+            done.events = self._new_events.among(_joined(tables), self.next_event_seq)
         return done
 
-    def _write_samples(
-        self, connection: Connection, batches: Sequence[SampleBatch], done: _Round
-    ) -> None:
-        parts = [self._resolve(batch, done.fresh) for batch in batches]
-        columns = Columns(
-            np.concatenate(parts),
-            np.concatenate([batch.ts_ms for batch in batches]),
-            np.concatenate([batch.values for batch in batches]).view(np.int64),
-        )
-        exemplars = list(chain.from_iterable(batch.exemplars for batch in batches))
-        for exemplar in exemplars:
-            self._id_of(exemplar.series, done.fresh)
-        if done.fresh:
-            self._insert_series(connection, done.fresh)
-        if len(columns):
-            samples.insert(connection, columns)
-            done.columns = columns
-        if exemplars:
-            self._insert_exemplars(connection, exemplars, done.fresh)
-        for metadata in chain.from_iterable(batch.metadata for batch in batches):
-            self._note_metadata(metadata, done.metadata)
-        if done.metadata:
-            _replace_metadata(connection, done.metadata)
+    def _take_samples(self, entries: Sequence[Entry], done: Round) -> None:
+        batches = [entry.batch for entry in entries if isinstance(entry.batch, SampleBatch)]
+        parts = [
+            self._resolve(batch, entry.ids, done.fresh)
+            for entry, batch in zip(entries, batches, strict=True)
+        ]
+        if any(map(len, parts)):
+            done.columns = Columns(
+                _chained(parts),
+                _chained([batch.ts_ms for batch in batches]),
+                _chained([batch.values for batch in batches]).view(np.int64),
+            )
+        for batch, ids in zip(batches, parts, strict=True):
+            done.histograms += histograms.rows(batch, ids)
+            for exemplar in batch.exemplars:
+                done.exemplars.append((self._id_of(exemplar.series, done.fresh), exemplar))
+            for metadata in batch.metadata:
+                self._note_metadata(metadata, done.metadata)
 
-    def _resolve(self, batch: SampleBatch, fresh: dict[Labels, int]) -> Int32Array:
-        known = self._index.ids_of(batch.series)
-        if known is not None:
-            return known[batch.series_index]
-        ids = np.fromiter(
-            (self._id_of(labels, fresh) for labels in batch.series),
-            dtype=np.int32,
-            count=len(batch.series),
-        )
+    def _resolve(
+        self, batch: SampleBatch, ids: Int32Array | None, fresh: dict[Labels, int]
+    ) -> Int32Array:
+        if ids is None:
+            ids = self._index.ids_of_batch(batch)
+            missing = np.flatnonzero(ids == NO_ID).tolist()
+            if missing:
+                ids = ids.copy()
+                for place in missing:
+                    ids[place] = self._id_of(batch.series[place], fresh)
         return ids[batch.series_index]
 
     def _id_of(self, labels: Labels, fresh: dict[Labels, int]) -> int:
@@ -196,29 +191,6 @@ class Ingest:
             place = fresh[labels] = self._index.next_id + len(fresh)
         return place
 
-    def _insert_series(self, connection: Connection, fresh: dict[Labels, int]) -> None:
-        table = pa.table(
-            {
-                "id": np.fromiter(fresh.values(), dtype=np.int32, count=len(fresh)),
-                "labels": [orjson.dumps(labels.to_dict()).decode() for labels in fresh],
-            }
-        )
-        insert_table(connection, "INSERT INTO series SELECT id, labels FROM incoming", table)
-
-    def _insert_exemplars(
-        self, connection: Connection, exemplars: Sequence[Exemplar], fresh: dict[Labels, int]
-    ) -> None:
-        table = pa.table(
-            {
-                "series": [self._id_of(exemplar.series, fresh) for exemplar in exemplars],
-                "ts": [exemplar.ts_ms for exemplar in exemplars],
-                "value": pa.array([exemplar.value for exemplar in exemplars], pa.float64()),
-                "labels": [orjson.dumps(e.labels.to_dict()).decode() for e in exemplars],
-            }
-        )
-        statement = "INSERT INTO exemplars SELECT series, ts, value, labels FROM incoming"
-        insert_table(connection, statement, table)
-
     def _note_metadata(self, found: MetricMetadata, changed: dict[str, MetricMetadata]) -> None:
         known = self.metadata.get(found.family)
         if known == found and found.family not in changed:
@@ -227,20 +199,42 @@ class Ingest:
             return
         changed[found.family] = found
 
-    def _publish(self, done: _Round) -> None:
+    def publish(self, number: int, done: Round) -> None:
+        """Make a round visible that is durable."""
         if done.fresh:
-            self.times.make_room(self._index.next_id + len(done.fresh))
             self._index.add([(place, labels) for labels, place in done.fresh.items()])
+        self.times.make_room(self._index.next_id)
         self.metadata.update(done.metadata)
-        self.next_span_seq += done.spans
-        self.next_event_seq += done.events
-        self.spans.last_seq = self.next_span_seq - 1
-        self.rows_written["spans"] += done.spans
-        self.rows_written["events"] += done.events
         if done.columns is not None:
-            self.rows_written["samples"] += len(done.columns)
             self.times.widen(done.columns)
+        self.tail.add(number, done)
+        if done.columns is not None:
             self._head.push(done.columns)
+        self.histogram_series.update(place for place, _, _ in done.histograms)
+        if done.spans is not None:
+            self.next_span_seq = last_seq(done.spans) + 1
+            self.spans.last_seq = self.next_span_seq - 1
+        if done.events is not None:
+            self.next_event_seq = last_seq(done.events) + 1
+        if done.columns is not None:  # once readers see them, before they are acknowledged
+            self.changes.note(done.columns.ts_ms)
+
+    def _count(self, done: Round) -> None:
+        for name, rows in (
+            ("samples", done.columns),
+            ("spans", done.spans),
+            ("events", done.events),
+        ):
+            if rows is not None:
+                self.rows_written[name] += len(rows)
+
+
+def _joined(tables: Sequence[pa.Table]) -> pa.Table:
+    return tables[0] if len(tables) == 1 else pa.concat_tables(tables)
+
+
+def _chained(arrays: Sequence[Any]) -> Any:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def _labels_of_json(text: str) -> Labels:
@@ -255,22 +249,6 @@ def insert_table(connection: Connection, statement: str, table: pa.Table) -> Non
         connection.execute(statement)
     finally:
         connection.unregister("incoming")
-
-
-def _replace_metadata(connection: Connection, changed: dict[str, MetricMetadata]) -> None:
-    table = pa.table(
-        {
-            "family": list(changed),
-            "type": [found.type.value for found in changed.values()],
-            "help": [found.help for found in changed.values()],
-            "unit": [found.unit for found in changed.values()],
-        }
-    )
-    connection.execute(
-        "DELETE FROM metadata WHERE family IN (SELECT unnest(?::VARCHAR[]))", [list(changed)]
-    )
-    statement = "INSERT INTO metadata SELECT family, type, help, unit FROM incoming"
-    insert_table(connection, statement, table)
 
 
 def _next(connection: Connection, query: str, key: str, least: int = 1) -> int:

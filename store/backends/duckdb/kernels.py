@@ -75,6 +75,26 @@ def ascend_and_keep_last(offsets: Any, ts: Any, bits: Any) -> int:
 
 
 @compiled
+def group_rows(series: Any, ts: Any, bits: Any, group_of: Any, groups: int) -> tuple[Any, Any, Any]:
+    """Rows by group, each group's in the order they came: a counting sort."""
+    place = np.zeros(groups + 1, np.int64)
+    for row in range(len(series)):
+        place[group_of[row] + 1] += 1
+    for group in range(groups):
+        place[group + 1] += place[group]
+    out_series = np.empty(len(series), np.int32)
+    out_ts = np.empty(len(series), np.int64)
+    out_bits = np.empty(len(series), np.int64)
+    for row in range(len(series)):
+        at = place[group_of[row]]
+        place[group_of[row]] = at + 1
+        out_series[at] = series[row]
+        out_ts[at] = ts[row]
+        out_bits[at] = bits[row]
+    return out_series, out_ts, out_bits
+
+
+@compiled
 def widen_ranges(series: Any, ts: Any, first_ms: Any, last_ms: Any) -> None:
     """Note the first and the last time of each series."""
     for row in range(len(series)):
@@ -93,7 +113,8 @@ def push_blocks(
 ) -> tuple[int, int]:
     """Append rows at or above the floor to their series' chain of blocks.
 
-    The pool must have room for one more block a row. Returns (blocks in use, rows taken).
+    The pool must have room for a block of each `size` rows and one more for each series of them.
+    Returns (blocks in use, rows taken).
     """
     series, ts, bits = rows
     block_ts, block_bits, block_len, block_prev = pool

@@ -17,11 +17,15 @@ class StoreLimits:
         max_metadata: Metric families whose type and help are kept.
         max_queue_batches: Batches that may wait for the writer.
         max_queue_bytes: Bytes that may wait for the writer.
-        max_round_rows: Rows that one transaction takes.
+        max_round_rows: Rows that one commit takes.
         memory_bytes: What DuckDB may use for its buffers; larger queries spill to disk.
         threads: DuckDB's worker threads.
         readers: Queries that may run at once; further ones wait.
-        checkpoint_wal_bytes: A write-ahead log of this size is folded into the file.
+        checkpoint_wal_bytes: DuckDB's own log of this size is folded into the file.
+        log_segment_bytes: Size of one file of the append log.
+        flush_rows: So many rows in the append log go into the database.
+        flush_bytes: So many bytes in the append log go into the database.
+        flush_interval_s: After so many seconds they go in any case.
         head_window_ms: How much of the newest time is also kept in memory; 0 turns it off.
         head_max_samples: Samples kept in memory at most; the window shrinks to hold it.
     """
@@ -38,5 +42,9 @@ class StoreLimits:
     threads: int = 2
     readers: int = 8
     checkpoint_wal_bytes: int = 64 * 1024 * 1024
+    log_segment_bytes: int = 8 * 1024 * 1024
+    flush_rows: int = 500_000
+    flush_bytes: int = 96 * 1024 * 1024
+    flush_interval_s: float = 60.0
     head_window_ms: int = 10 * 60 * 1000
     head_max_samples: int = 8_000_000

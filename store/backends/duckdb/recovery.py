@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import duckdb
 import structlog
@@ -20,11 +20,20 @@ import structlog
 from store.backends.duckdb import schema
 from store.backends.duckdb.database import Database, unavailable, wal_of
 from store.backends.duckdb.limits import StoreLimits
+from store.backends.duckdb.replay import NOTHING_REPLAYED, Replayed
 from store.errors import StoreUnavailable
 
 _log = structlog.get_logger()
 
-Loaded = TypeVar("Loaded")
+
+class HasReplayed(Protocol):
+    """What loading gives: at least what it took over from the append log."""
+
+    @property
+    def replayed(self) -> Replayed: ...
+
+
+Loaded = TypeVar("Loaded", bound=HasReplayed)
 
 _PASSING = (
     "permission denied",
@@ -55,9 +64,10 @@ class Recovery:
     Attributes:
         found: The case.
         message: One sentence for people: what was found and what was lost.
-        log_bytes: Size of the write-ahead log at the start.
+        log_bytes: Size of DuckDB's own log at the start.
         set_aside: Damaged files, under their new names.
         duration_s: How long opening took.
+        replayed: What was taken over from the append log.
     """
 
     found: Found
@@ -65,6 +75,7 @@ class Recovery:
     log_bytes: int = 0
     set_aside: tuple[Path, ...] = ()
     duration_s: float = 0.0
+    replayed: Replayed = NOTHING_REPLAYED
 
     @property
     def lost_data(self) -> bool:
@@ -86,24 +97,29 @@ def open_loaded(
     log_bytes = wal_of(file).stat().st_size if wal_of(file).exists() else 0
     existed = file.exists()
     loaded, found, aside = _load_or_repair(file, limits, load)
+    replayed = loaded.replayed
     if found is Found.CLEAN:
-        found = _undamaged(existed=existed, log_bytes=log_bytes)
+        found = _undamaged(existed=existed, log_bytes=log_bytes, replayed=replayed)
+    message = _message(found, file, log_bytes, aside)
     recovery = Recovery(
         found,
-        _message(found, file, log_bytes, aside),
+        "; ".join(filter(None, [message, replayed.message()])),
         log_bytes,
-        aside,
+        (*aside, *replayed.set_aside),
         time.perf_counter() - began,
+        replayed,
     )
     log = _log.error if recovery.lost_data else _log.info
     log("store opened", found=found.value, detail=recovery.message)
     return loaded, recovery
 
 
-def _undamaged(*, existed: bool, log_bytes: int) -> Found:
-    if not existed:
-        return Found.NEW
-    return Found.LOG_REPLAYED if log_bytes else Found.CLEAN
+def _undamaged(*, existed: bool, log_bytes: int, replayed: Replayed) -> Found:
+    if replayed.set_aside:
+        return Found.LOG_SET_ASIDE
+    if replayed.rounds or replayed.cut_bytes or (existed and log_bytes):
+        return Found.LOG_REPLAYED
+    return Found.CLEAN if existed else Found.NEW
 
 
 def _load_or_repair(
@@ -165,12 +181,14 @@ def _message(found: Found, file: Path, log_bytes: int, aside: tuple[Path, ...]) 
         case Found.NEW:
             return f"{file} is new"
         case Found.LOG_REPLAYED:
-            return f"{file} was not closed; {log_bytes} bytes of its log were replayed"
-        case Found.LOG_SET_ASIDE:
+            return f"{file} was not closed"
+        case Found.LOG_SET_ASIDE if aside:
             return (
-                f"the log of {file} is damaged: what was written since the last checkpoint"
-                f" ({log_bytes} bytes) is not readable and lies in {names}"
+                f"DuckDB's log of {file} ({log_bytes} bytes) is damaged and lies in {names};"
+                " deletions since the last checkpoint may be undone"
             )
+        case Found.LOG_SET_ASIDE:
+            return f"the append log of {file} is damaged"
         case Found.FILE_SET_ASIDE:
             return (
                 f"{file} is damaged and was moved to {names}; the store starts empty;"

@@ -7,17 +7,31 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from store.backends.duckdb import kernels
+from store.backends.duckdb import kernels, rollup_table, schema
 from store.backends.duckdb.database import Connection, Database, arrow
 from store.backends.duckdb.head import Columns, Grouped, Head
 from store.backends.duckdb.series_index import SeriesIndex
+from store.backends.duckdb.tail import SamplesAhead, Tail
 from store.errors import QueryError
-from store.model import Float64Array, Int32Array, Int64Array, Labels, Matcher, SeriesSet
+from store.model import (
+    STALE_NAN_BITS,
+    Float64Array,
+    Int32Array,
+    Int64Array,
+    Labels,
+    Matcher,
+    SeriesSet,
+)
 
-_RANGE = "SELECT series, ts, value FROM samples WHERE ts BETWEEN ? AND ?"
-_SOME = _RANGE + " AND series BETWEEN ? AND ? LIMIT ?"
-_CHOSEN = _RANGE + " AND series BETWEEN ? AND ? AND series IN (FROM chosen) LIMIT ?"
+_COLUMNS, _COUNT = "SELECT series, ts, value ", "SELECT count(*) "
+_SOME = "FROM samples WHERE ts BETWEEN ? AND ? AND series BETWEEN ? AND ?"
+_CHOSEN = _SOME + " AND series IN (FROM chosen)"
+# What could be more than the limit at one sample in so much time is counted before it is read.
+_DENSE_MS = 5_000
 _NONE = np.empty(0, dtype=np.int64)
+# What stands for a staleness marker in the table, a number near 1e-306 that nobody measures: where
+# all values of a column segment are NaN, DuckDB keeps one of them for all.
+_STALE_MARK_BITS = 0x0048_4953_544F_4753
 
 
 def insert(connection: Connection, columns: Columns) -> None:
@@ -26,32 +40,41 @@ def insert(connection: Connection, columns: Columns) -> None:
         {
             "series": columns.series,
             "ts": columns.ts_ms,
-            "value": columns.bits.view(np.float64),
+            "value": _replaced(columns.bits, STALE_NAN_BITS, _STALE_MARK_BITS).view(np.float64),
         }
     )
-    connection.register("incoming_samples", table)
-    try:
-        connection.execute("INSERT INTO samples SELECT series, ts, value FROM incoming_samples")
-    finally:
-        connection.unregister("incoming_samples")
+    connection.from_arrow(table).insert_into("samples")
+    rollup_table.note_late(connection, columns)
 
 
 def columns_of(table: pa.Table) -> Columns:
     """Columns of a (series, ts, value) table, without a copy where it has one chunk."""
+    bits = table.column("value").to_numpy().view(np.int64)
     return Columns(
         table.column("series").to_numpy().astype(np.int32, copy=False),
         table.column("ts").to_numpy().astype(np.int64, copy=False),
-        table.column("value").to_numpy().view(np.int64),
+        _replaced(bits, _STALE_MARK_BITS, STALE_NAN_BITS),
     )
 
 
-class SampleReader:
-    """Implements `SeriesReader` over the head and the table."""
+def _replaced(bits: Int64Array, old: int, new: int) -> Int64Array:
+    found = bits == old
+    return np.where(found, np.int64(new), bits) if found.any() else bits
 
-    def __init__(self, database: Database, index: SeriesIndex, head: Head) -> None:
+
+class SampleReader:
+    """Implements `SeriesReader` over the head, what is ahead of the table, and the table.
+
+    The head answers at and above its floor. Below, the table answers and what is ahead of it,
+    which is looked at first: what moves into the table in between is left out by the number of
+    the last round that the table has, read in the same transaction.
+    """
+
+    def __init__(self, database: Database, index: SeriesIndex, head: Head, tail: Tail) -> None:
         self._database = database
         self._index = index
         self._head = head
+        self._tail = tail
 
     def select(
         self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, *, max_samples: int
@@ -68,9 +91,16 @@ class SampleReader:
         return self._finish(ids, grouped)
 
     def _stored(self, ids: Int32Array, start_ms: int, end_ms: int, most: int) -> Grouped:
-        table = self._fetch(ids, start_ms, end_ms, most + 1)
-        _within(table.num_rows, most)
-        columns = columns_of(table)
+        ahead = [
+            found
+            for part in self._tail.samples()
+            if part.oldest_ms <= end_ms
+            and len((found := _chosen(part, ids, start_ms, end_ms)).columns)
+        ]
+        table, flushed = self._fetch(ids, start_ms, end_ms, most + 1, with_flushed=bool(ahead))
+        rows = [columns_of(table), *(part.columns for part in ahead if part.last > flushed)]
+        _within(sum(map(len, rows)), most)
+        columns = rows[0] if len(rows) == 1 else _chained(rows)
         first = int(ids[0])
         slot_of = np.full(int(ids[-1]) - first + 1, -1, dtype=np.int32)
         slot_of[ids - first] = np.arange(len(ids), dtype=np.int32)
@@ -80,16 +110,18 @@ class SampleReader:
             )
         )
 
-    def _fetch(self, ids: Int32Array, start_ms: int, end_ms: int, limit: int) -> pa.Table:
-        bounds = [start_ms, end_ms, int(ids[0]), int(ids[-1])]
+    def _fetch(
+        self, ids: Int32Array, start_ms: int, end_ms: int, limit: int, *, with_flushed: bool
+    ) -> tuple[pa.Table, int]:
+        """Stored samples; and, if asked for, the last round that the table had at that time."""
         with self._database.reader() as cursor:
-            if int(ids[-1]) - int(ids[0]) + 1 == len(ids):
-                return arrow(cursor, _SOME, [*bounds, limit])
-            cursor.register("chosen", pa.table({"series": ids}))
-            try:
-                return arrow(cursor, _CHOSEN, [*bounds, limit])
-            finally:
-                cursor.unregister("chosen")
+            if not with_flushed:
+                return _rows(cursor, ids, start_ms, end_ms, limit), 0
+            cursor.execute("BEGIN")
+            flushed = schema.read_meta(cursor, schema.FLUSHED)
+            table = _rows(cursor, ids, start_ms, end_ms, limit)
+            cursor.execute("COMMIT")
+            return table, flushed
 
     def _finish(self, ids: Int32Array, grouped: Grouped) -> SeriesSet:
         offsets, ts_ms, bits = grouped.offsets, grouped.ts_ms, grouped.bits
@@ -120,6 +152,43 @@ class SampleReader:
             grouped.ts_ms[chosen],
             grouped.bits[chosen].view(np.float64),
         )
+
+
+def _rows(cursor: Connection, ids: Int32Array, start_ms: int, end_ms: int, limit: int) -> pa.Table:
+    bounds = [start_ms, end_ms, int(ids[0]), int(ids[-1])]
+    may_be_many = len(ids) * (end_ms - start_ms) > limit * _DENSE_MS
+    if int(ids[-1]) - int(ids[0]) + 1 == len(ids):
+        return _bounded(cursor, _SOME, bounds, limit, count_first=may_be_many)
+    cursor.register("chosen", pa.table({"series": ids}))
+    try:
+        return _bounded(cursor, _CHOSEN, bounds, limit, count_first=may_be_many)
+    finally:
+        cursor.unregister("chosen")
+
+
+def _bounded(
+    cursor: Connection, rows: str, bounds: list[int], limit: int, *, count_first: bool
+) -> pa.Table:
+    """At most so many rows; far too many of them never come into memory."""
+    if count_first:
+        _within(int(schema.scalar(cursor, _COUNT + rows, bounds) or 0), limit - 1)
+    return arrow(cursor, f"{_COLUMNS}{rows} LIMIT ?", [*bounds, limit])
+
+
+def _chosen(part: SamplesAhead, ids: Int32Array, start_ms: int, end_ms: int) -> SamplesAhead:
+    """The rows within the range, of series between the first and the last id."""
+    series, ts_ms, bits = part.columns.series, part.columns.ts_ms, part.columns.bits
+    keep = (ts_ms >= start_ms) & (ts_ms <= end_ms) & (series >= ids[0]) & (series <= ids[-1])
+    columns = Columns(series[keep], ts_ms[keep], bits[keep])
+    return SamplesAhead(part.last, part.oldest_ms, columns)
+
+
+def _chained(parts: Sequence[Columns]) -> Columns:
+    return Columns(
+        np.concatenate([part.series for part in parts]),
+        np.concatenate([part.ts_ms for part in parts]),
+        np.concatenate([part.bits for part in parts]),
+    )
 
 
 def _join(stored: Grouped, head: Grouped, slots: int) -> Grouped:

@@ -12,13 +12,16 @@ import duckdb
 
 from store.errors import StoreUnavailable
 
-VERSION = 1
+VERSION = 2  # since 2 an append log lies beside the file
+FLUSHED = "flushed_round"  # the last round of the log that the tables hold
 
 TABLES = (
     "CREATE TABLE IF NOT EXISTS meta (key VARCHAR PRIMARY KEY, value BIGINT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS series (id INTEGER NOT NULL, labels VARCHAR NOT NULL)",
     """CREATE TABLE IF NOT EXISTS samples (
         series INTEGER NOT NULL, ts BIGINT NOT NULL, value DOUBLE NOT NULL)""",
+    """CREATE TABLE IF NOT EXISTS histograms (
+        series INTEGER NOT NULL, ts BIGINT NOT NULL, payload BLOB NOT NULL)""",
     """CREATE TABLE IF NOT EXISTS metadata (
         family VARCHAR NOT NULL, type VARCHAR NOT NULL, help VARCHAR NOT NULL,
         unit VARCHAR NOT NULL)""",
@@ -60,6 +63,8 @@ def create(connection: duckdb.DuckDBPyConnection) -> None:
             f"the store was written by a newer Warroom (layout {found}, known is {VERSION})",
             hint="install the newer Warroom again, or point it at another data directory",
         )
+    if found < VERSION:
+        write_meta(connection, "version", VERSION)
 
 
 def read_meta(connection: duckdb.DuckDBPyConnection, key: str) -> int:

@@ -9,15 +9,25 @@ import threading
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import re2
 
 from store.errors import QueryError
-from store.model import Int32Array, Labels, Matcher, MatchOp
+from store.model import (
+    Int32Array,
+    Labels,
+    Matcher,
+    MatchOp,
+    RefSpace,
+    SampleBatch,
+    SeriesRefs,
+)
 
 _CACHED_SELECTIONS = 4096
 _MOST_TO_EXTEND = 2048
+NO_ID = -1
 
 Predicate = Callable[[str], bool]
 
@@ -31,6 +41,8 @@ class SeriesIndex:
         self._labels: list[Labels | None] = []
         self._postings: dict[str, dict[str, array[int]]] = {}
         self._selections: OrderedDict[tuple[Matcher, ...], tuple[int, Int32Array]] = OrderedDict()
+        # Ids by the refs that receivers give; dropped when a series is removed.
+        self._by_ref: WeakKeyDictionary[RefSpace, Int32Array] = WeakKeyDictionary()
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -52,6 +64,38 @@ class SeriesIndex:
         """Their ids in order, or None when one has none yet."""
         found = list(map(self._ids.get, series))
         return None if None in found else np.array(found, dtype=np.int32)
+
+    def ids_of_batch(self, batch: SampleBatch) -> Int32Array:
+        """The id of each of `batch.series`, `NO_ID` where it has none.
+
+        Costs no Python work for a series whose ref was looked up before.
+        """
+        refs = batch.known_refs
+        if refs is None:
+            get = self._ids.get
+            found = (get(labels, NO_ID) for labels in batch.series)
+            return np.fromiter(found, dtype=np.int32, count=len(batch.series))
+        by_ref = self._by_ref.get(refs.space)
+        if by_ref is not None and refs.bound <= len(by_ref):
+            ids: Int32Array = by_ref[refs.refs]
+            if not len(ids) or ids.min() != NO_ID:
+                return ids
+        return self._learn(refs)
+
+    def _learn(self, refs: SeriesRefs) -> Int32Array:
+        with self._lock:
+            by_ref = self._by_ref.get(refs.space)
+            known = 0 if by_ref is None else len(by_ref)
+            if by_ref is None or known < refs.bound:
+                grown = np.full(max(refs.bound, 2 * known), NO_ID, dtype=np.int32)
+                if by_ref is not None:
+                    grown[:known] = by_ref
+                by_ref = self._by_ref[refs.space] = grown
+            ids: Int32Array = by_ref[refs.refs]
+            for place in np.flatnonzero(ids == NO_ID).tolist():
+                ids[place] = self._ids.get(refs.series[place], NO_ID)
+            by_ref[refs.refs] = ids
+            return ids
 
     def labels_of(self, ids: Iterable[int]) -> list[Labels]:
         """Labels by id; ids that are gone are left out."""
@@ -95,6 +139,8 @@ class SeriesIndex:
             for name, value in touched:
                 self._shrink(name, value, gone)
             self._selections.clear()
+            # A look-up under way keeps the array that it holds; later ones begin anew.
+            self._by_ref.clear()
 
     def _shrink(self, name: str, value: str, gone: set[int]) -> None:
         values = self._postings[name]
@@ -186,6 +232,11 @@ class SeriesIndex:
                 found.update(name for name, _ in labels.pairs)
         return sorted(found)
 
+    def label_pairs(self) -> int:
+        """How many distinct pairs of a label and a value there are."""
+        with self._lock:
+            return sum(len(values) for values in self._postings.values())
+
     def cardinality(self, limit: int) -> dict[str, list[tuple[str, int]]]:
         """Largest metrics, labels and label pairs: `status/tsdb` in Prometheus."""
         with self._lock:
@@ -196,9 +247,14 @@ class SeriesIndex:
                 for name, values in self._postings.items()
                 for value, ids in values.items()
             ]
+            sizes = [
+                (name, sum(len(value.encode()) * len(ids) for value, ids in values.items()))
+                for name, values in self._postings.items()
+            ]
         return {
             "seriesCountByMetricName": _largest(metrics, limit),
             "labelValueCountByLabelName": _largest(names, limit),
+            "memoryInBytesByLabelName": _largest(sizes, limit),
             "seriesCountByLabelValuePair": _largest(pairs, limit),
         }
 

@@ -6,24 +6,30 @@ import threading
 from collections.abc import Sequence
 from typing import Any, cast
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from store.backends.duckdb.database import Connection, Database
+from store.backends.duckdb.database import Database, arrow
+from store.backends.duckdb.tail import Tail, rows_after
 from store.errors import BadInput
 from store.model import SPAN_READ_SCHEMA, SPAN_SCHEMA
 from store.ports import TraceQuery
 
 _COLUMNS = ", ".join(f'"{name}"' for name in SPAN_READ_SCHEMA.names)
-_INSERT = f"INSERT INTO spans ({_COLUMNS}) SELECT {_COLUMNS} FROM incoming_spans"  # noqa: S608
 # Rows lie in commit order and scans keep it, so a limit takes the lowest `seq` first.
 _AFTER = f"SELECT {_COLUMNS} FROM spans WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
+_STORED = "spans"
+_WITH_AHEAD = f"(SELECT {_COLUMNS} FROM spans UNION ALL SELECT {_COLUMNS} FROM ahead)"  # noqa: S608
 _TRACES = (
-    f"SELECT {_COLUMNS} FROM spans WHERE trace_id IN (SELECT unnest(?::BLOB[]))"  # noqa: S608
+    "SELECT {columns} FROM {rows} WHERE trace_id IN (SELECT unnest(?::BLOB[]))"
     " QUALIFY row_number() OVER (PARTITION BY trace_id, span_id ORDER BY seq DESC) = 1"
     " ORDER BY trace_id, start_ns, span_id"
 )
-_OPERATIONS = "SELECT DISTINCT service, name FROM spans WHERE seq > ? AND seq <= ?"
+_FOUND = (
+    "SELECT trace_id, max(start_ns) AS latest FROM {rows} WHERE {where}"
+    " GROUP BY trace_id ORDER BY latest DESC, trace_id LIMIT ?"
+)
+_OPERATIONS = "SELECT DISTINCT service, name FROM {rows} WHERE seq > ? AND seq <= ?"
 
 # Where a searched attribute lives when the collector has promoted it out of the JSON.
 _PROMOTED = {
@@ -58,16 +64,6 @@ _MOST_ATTRIBUTES = 20
 _MOST_TRACES = 10_000
 
 
-def insert(connection: Connection, table: pa.Table, first_seq: int) -> None:
-    """Insert spans within the open transaction, numbered from `first_seq`."""
-    seq = np.arange(first_seq, first_seq + table.num_rows, dtype=np.int64)
-    connection.register("incoming_spans", table.append_column("seq", pa.array(seq)))
-    try:
-        connection.execute(_INSERT)
-    finally:
-        connection.unregister("incoming_spans")
-
-
 def checked(table: pa.Table) -> pa.Table:
     """The table with exactly the columns of `SPAN_SCHEMA`.
 
@@ -78,58 +74,93 @@ def checked(table: pa.Table) -> pa.Table:
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Columns in the schema's order and types.
+    """Columns in the schema's order and types, and each cell valid.
+
+    Once a row is acknowledged, the database must not refuse it.
 
     Raises:
         BadInput: As `checked`.
     """
-    missing = [name for name in schema.names if name not in table.column_names]
-    if missing:
-        raise BadInput(f"the batch lacks the columns {', '.join(missing)}")
-    for field in schema:
-        if not field.nullable and table.column(field.name).null_count:
+    same = table.schema.equals(schema)
+    if not same:
+        present = set(table.column_names)
+        missing = [name for name in schema.names if name not in present]
+        if missing:
+            raise BadInput(f"the batch lacks the columns {', '.join(missing)}")
+        table = table.select(schema.names)
+    for field, column in zip(schema, table.columns, strict=True):
+        if column.null_count and not field.nullable:
             raise BadInput(f"the column {field.name} of the batch has nulls")
     try:
-        return table.select(schema.names).cast(schema)
+        table.validate(full=True)
+        return table if same else table.cast(schema)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as exc:
         raise BadInput(f"a column of the batch does not have its type: {exc}") from exc
 
 
 class SpanStore:
-    """Implements `SpanReader`."""
+    """Implements `SpanReader` over the table and what is ahead of it.
 
-    def __init__(self, database: Database) -> None:
+    What is ahead is looked at first: a span that moves into the table in between is then seen
+    twice and told once, never missed.
+    """
+
+    def __init__(self, database: Database, tail: Tail) -> None:
         self._database = database
+        self._tail = tail
         self._lock = threading.Lock()
         self._operations: dict[str, set[str]] = {}
         self._counted_seq = 0
         self.last_seq = 0
 
     def spans_after(self, seq: int, *, limit: int) -> pa.Table:
-        table = self._database.table(_AFTER, [seq, limit])
+        table = rows_after(self._database, self._tail.spans(), _AFTER, seq, limit)
         return table.cast(SPAN_READ_SCHEMA)
 
     def traces(self, trace_ids: Sequence[bytes]) -> pa.Table:
         if len(trace_ids) > _MOST_TRACES:
             raise BadInput(f"at most {_MOST_TRACES} traces can be asked for at once")
-        table = self._database.table(_TRACES, [list(trace_ids)])
+        wanted = pa.array(list(trace_ids), pa.binary())
+        ahead = [
+            found
+            for table in self._tail.spans()
+            if (found := table.filter(pc.is_in(table.column("trace_id"), wanted))).num_rows
+        ]
+        table = self._ask(_TRACES, {"columns": _COLUMNS}, ahead, [list(trace_ids)])
         return table.cast(SPAN_READ_SCHEMA)
 
     def find_traces(self, query: TraceQuery) -> list[bytes]:
         where, params = conditions(query)
-        text = (
-            f"SELECT trace_id, max(start_ns) AS latest FROM spans WHERE {' AND '.join(where)}"  # noqa: S608  # `where` holds no input
-            " GROUP BY trace_id ORDER BY latest DESC, trace_id LIMIT ?"
-        )
-        table = self._database.table(text, [*params, max(query.limit, 0)])
+        ahead = [
+            table
+            for table in self._tail.spans()
+            if pc.max(table.column("start_ns")).as_py() >= query.start_ns
+            and pc.min(table.column("start_ns")).as_py() <= query.end_ns
+        ]
+        parts = {"where": " AND ".join(where)}  # holds no input
+        table = self._ask(_FOUND, parts, ahead, [*params, max(query.limit, 0)])
         return cast(list[bytes], table.column("trace_id").to_pylist())
+
+    def _ask(
+        self, text: str, parts: dict[str, str], ahead: list[pa.Table], params: list[Any]
+    ) -> pa.Table:
+        """The answer of a query over the stored spans and those ahead."""
+        if not ahead:
+            return self._database.table(text.format(rows=_STORED, **parts), params)
+        with self._database.reader() as cursor:
+            cursor.register("ahead", pa.concat_tables(ahead))
+            try:
+                return arrow(cursor, text.format(rows=_WITH_AHEAD, **parts), params)
+            finally:
+                cursor.unregister("ahead")
 
     def services(self) -> dict[str, list[str]]:
         """Each service with its operations; reads only what came since the last call."""
         with self._lock:
             upto = self.last_seq
             if upto > self._counted_seq:
-                table = self._database.table(_OPERATIONS, [self._counted_seq, upto])
+                ahead = self._tail.spans()
+                table = self._ask(_OPERATIONS, {}, ahead, [self._counted_seq, upto])
                 for service, name in zip(*(c.to_pylist() for c in table.columns), strict=True):
                     self._operations.setdefault(service, set()).add(name)
                 self._counted_seq = upto

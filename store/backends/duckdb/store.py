@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -17,27 +17,37 @@ from store.backends.duckdb.catalog import Catalog
 from store.backends.duckdb.database import Database, DirectoryLock
 from store.backends.duckdb.events import EventReaderOfTable
 from store.backends.duckdb.head import Head
+from store.backends.duckdb.histograms import HistogramReader
 from store.backends.duckdb.ingest import Ingest
 from store.backends.duckdb.limits import StoreLimits
+from store.backends.duckdb.place import FILE_NAME, file_of, lock_of
 from store.backends.duckdb.recovery import Recovery, open_loaded
+from store.backends.duckdb.replay import Replayed, take_over_log
+from store.backends.duckdb.rollups import joined
 from store.backends.duckdb.samples import SampleReader
 from store.backends.duckdb.series_index import SeriesIndex
+from store.backends.duckdb.snapshot import copy_database
 from store.backends.duckdb.writer import Writer
+from store.changes import ChangeLog
 from store.model import Batch, Exemplar, Labels, Matcher, MetricMetadata, SeriesSet
 from store.ports import (
     Appender,
     EventReader,
     ExemplarReader,
     MetadataReader,
+    RollupReader,
+    RollupSet,
+    RollupSpan,
     SeriesAdmin,
     SeriesCatalog,
     SeriesReader,
+    Snapshotter,
+    SpaceReclaimer,
     SpanReader,
     TraceQuery,
+    TsdbReader,
+    TsdbStatus,
 )
-
-FILE_NAME = "telemetry.duckdb"
-_FILE_SUFFIXES = {".duckdb", ".db"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +88,17 @@ class _Parts:
     ingest: Ingest
     upkeep: retention.Upkeep
     limits: StoreLimits
+    replayed: Replayed
 
 
 def _load(database: Database, limits: StoreLimits) -> _Parts:
     index = SeriesIndex()
     head = Head(limits)
     ingest = Ingest(database, index, head, limits)
+    replayed = take_over_log(database, index, ingest, limits)
     upkeep = retention.Upkeep(database, index, ingest, head, limits)
     upkeep.place_head(database.writer)
-    return _Parts(database, index, head, ingest, upkeep, limits)
+    return _Parts(database, index, head, ingest, upkeep, limits, replayed)
 
 
 class DuckDBStore(
@@ -96,6 +108,10 @@ class DuckDBStore(
     MetadataReader,
     ExemplarReader,
     SeriesAdmin,
+    RollupReader,
+    Snapshotter,
+    SpaceReclaimer,
+    TsdbReader,
     SpanReader,
     EventReader,
 ):
@@ -114,11 +130,15 @@ class DuckDBStore(
         self._ingest = parts.ingest
         self._upkeep = parts.upkeep
         self._catalog = Catalog(parts.database, parts.index, parts.ingest)
-        self._samples = SampleReader(parts.database, parts.index, parts.head)
-        self._events = EventReaderOfTable(parts.database)
+        self._samples = SampleReader(parts.database, parts.index, parts.head, parts.ingest.tail)
+        self._histograms = HistogramReader(
+            parts.database, parts.index.id_of, parts.ingest.tail.histograms
+        )
+        self._events = EventReaderOfTable(parts.database, parts.ingest.tail)
         admission = Admission(parts.index, parts.limits)
         self._writer = Writer(parts.database, parts.ingest, admission, parts.limits)
-        self._writer.after_round = self._replace_misplaced_head
+        self._writer.wants_upkeep = parts.head.misses
+        self._writer.upkeep = parts.upkeep.place_head
         self._writer.start()
 
     @classmethod
@@ -134,8 +154,8 @@ class DuckDBStore(
             StoreUnavailable: Another process has it, or the directory cannot be written.
         """
         bounds = limits or StoreLimits()
-        file = _file_of(path) if path is not None else None
-        lock = DirectoryLock(file.with_name(file.name + ".lock")) if file is not None else None
+        file = file_of(path) if path is not None else None
+        lock = DirectoryLock(lock_of(file)) if file is not None else None
         try:
             parts, recovery = open_loaded(file, bounds, lambda db: _load(db, bounds))
             return cls(parts, recovery, lock)
@@ -158,9 +178,10 @@ class DuckDBStore(
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _replace_misplaced_head(self) -> None:
-        if self._head.misses():
-            self._upkeep.place_head(self._database.writer)
+    @property
+    def changes(self) -> ChangeLog:
+        """Which times' samples were written or deleted, for caches of answers."""
+        return self._ingest.changes
 
     @override
     def append(self, batch: Batch) -> Future[None]:
@@ -175,7 +196,49 @@ class DuckDBStore(
         *,
         max_samples: int = 50_000_000,
     ) -> SeriesSet:
-        return self._samples.select(matchers, start_ms, end_ms, max_samples=max_samples)
+        """Raw samples; where those are gone, the last sample of each five minutes."""
+        while True:
+            floor_ms = self._upkeep.rollups.progress.raw_floor_ms
+            raw_ms = max(start_ms, floor_ms + 1) if floor_ms else start_ms
+            raw = self._raw(matchers, raw_ms, end_ms, max_samples)
+            # Retention raises the floor before rows go: a floor that stands saw none of them go.
+            if floor_ms == self._upkeep.rollups.progress.raw_floor_ms:
+                break
+        if not floor_ms or start_ms > floor_ms:
+            return raw
+        left = max_samples - len(raw.ts_ms)
+        until_ms = min(end_ms, floor_ms)
+        return joined(self._upkeep.rollups.select(matchers, start_ms, until_ms, left), raw)
+
+    def _raw(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, most: int) -> SeriesSet:
+        raw = self._samples.select(matchers, start_ms, end_ms, max_samples=most)
+        return self._histograms.filled(raw) if self._ingest.histogram_series else raw
+
+    @override
+    def raw_after_ms(self) -> int:
+        return self._upkeep.rollups.progress.raw_floor_ms
+
+    @override
+    def rollup_span(self) -> RollupSpan:
+        return self._upkeep.rollups.rollup_span()
+
+    @override
+    def rollups(
+        self,
+        matchers: Sequence[Matcher],
+        start_ms: int,
+        end_ms: int,
+        *,
+        columns: Sequence[str],
+        max_samples: int = 50_000_000,
+    ) -> RollupSet:
+        found = self._upkeep.rollups.rollups(
+            matchers, start_ms, end_ms, columns=columns, max_samples=max_samples
+        )
+        native = self._ingest.histogram_series
+        if native and not native.isdisjoint(self._index.select(matchers).tolist()):
+            return replace(found, complete=False)
+        return found
 
     @override
     def series(
@@ -200,6 +263,22 @@ class DuckDBStore(
         return self._index.cardinality(limit)
 
     @override
+    def tsdb_status(self, limit: int) -> TsdbStatus:
+        found = self.cardinality(limit)
+        oldest_ms, newest_ms = self._ingest.times.span()
+        return TsdbStatus(
+            series=len(self._index),
+            label_pairs=self._index.label_pairs(),
+            chunks=self._head.blocks,
+            oldest_ms=oldest_ms,
+            newest_ms=newest_ms,
+            by_metric=found["seriesCountByMetricName"],
+            values_by_label=found["labelValueCountByLabelName"],
+            bytes_by_label=found["memoryInBytesByLabelName"],
+            by_pair=found["seriesCountByLabelValuePair"],
+        )
+
+    @override
     def metadata(self, family: str | None = None) -> list[MetricMetadata]:
         return self._catalog.metadata(family)
 
@@ -217,18 +296,32 @@ class DuckDBStore(
         return int(done.result())
 
     def retain(
-        self, now_ms: int, raw_ms: int, max_bytes: int = 0, *, events_ms: int | None = None
+        self,
+        now_ms: int,
+        raw_ms: int,
+        max_bytes: int = 0,
+        *,
+        events_ms: int | None = None,
+        rollup_ms: int = 0,
     ) -> retention.Retained:
-        """Delete what is older than `raw_ms`, then the oldest until `max_bytes` holds (0: any).
+        """Roll up, delete what is older than its age, then the oldest until `max_bytes` holds.
 
-        Business events have an age of their own, `events_ms` (`raw_ms` where it is not given).
+        Business events are kept `events_ms` (`raw_ms` where it is not given), five-minute
+        roll-ups `rollup_ms` (0: none are made). `max_bytes` 0 takes any size.
 
         Works in slices between the writer's rounds; call it from a worker thread.
         """
         kept_ms = raw_ms if events_ms is None else events_ms
-        return retention.retain(
-            self._writer, self._upkeep, now_ms - raw_ms, now_ms - kept_ms, max_bytes
-        )
+        ages = retention.Ages(raw_ms, rollup_ms, kept_ms, max_bytes)
+        return retention.retain(self._writer, self._upkeep, now_ms, ages)
+
+    @override
+    def reclaim(self) -> int:
+        return int(self._writer.run(self._upkeep.fold).result())
+
+    @override
+    def snapshot(self, directory: Path) -> Path:
+        return copy_database(self._writer, self._database, directory / FILE_NAME)
 
     @override
     def spans_after(self, seq: int, *, limit: int = 100_000) -> pa.Table:
@@ -258,18 +351,20 @@ class DuckDBStore(
         """Counts, sizes and health, cheap enough for every scrape."""
         writer = self._writer.stats()
         rows = self._catalog.row_counts()
+        ahead = self._ingest.tail.rows()
+        log_bytes = self._database.wal_bytes() + self._ingest.log.bytes_used()
         oldest, newest = self._ingest.times.span()
         return StoreStats(
             series=len(self._index),
-            samples=rows.get("samples", 0),
-            spans=rows.get("spans", 0),
-            events=rows.get("events", 0),
+            samples=rows.get("samples", 0) + ahead["samples"],
+            spans=rows.get("spans", 0) + ahead["spans"],
+            events=rows.get("events", 0) + ahead["events"],
             samples_written=self._ingest.rows_written["samples"],
             spans_written=self._ingest.rows_written["spans"],
             events_written=self._ingest.rows_written["events"],
             head_samples=self._head.rows,
-            disk_bytes=self._database.disk_bytes(),
-            log_bytes=self._database.wal_bytes(),
+            disk_bytes=self._database.disk_bytes() + self._ingest.log.bytes_used(),
+            log_bytes=log_bytes,
             queued_batches=writer.queued_batches,
             queued_bytes=writer.queued_bytes,
             commits=writer.commits,
@@ -280,7 +375,3 @@ class DuckDBStore(
             newest_sample_ms=newest,
             error=writer.error,
         )
-
-
-def _file_of(path: Path) -> Path:
-    return path if path.suffix in _FILE_SUFFIXES else path / FILE_NAME

@@ -1,4 +1,8 @@
-"""The one writing thread: a bounded queue, and one transaction a round."""
+"""Two threads: one makes rounds durable in the append log, one moves them into the database.
+
+Jobs such as retention run on the first, between rounds, and find everything in the database that
+was acknowledged before them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,20 +19,26 @@ import structlog
 
 from store.backends.duckdb.admission import Admission, size_of
 from store.backends.duckdb.database import Connection, Database, unavailable
-from store.backends.duckdb.ingest import Ingest
+from store.backends.duckdb.flush import Flusher
+from store.backends.duckdb.ingest import Entry, Ingest
 from store.backends.duckdb.limits import StoreLimits
 from store.errors import Overloaded, StoreUnavailable, WarroomError
 from store.model import Batch
 
 _log = structlog.get_logger()
+_LEAST_PAUSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A batch that waits for its round."""
+    """A batch that waits for its round.
 
-    batch: Batch
+    Ids that were looked up before a job may be gone after it: `jobs_before` tells.
+    """
+
+    entry: Entry
     size: int
+    jobs_before: int
     done: Future[None]
 
 
@@ -55,12 +64,17 @@ class WriterStats:
 
 
 class Writer:
-    """Implements `Appender`; also runs jobs such as retention between rounds."""
+    """Implements `Appender`; also runs jobs such as retention between rounds.
+
+    Attributes:
+        wants_upkeep: Asked after each round; when it says yes, `upkeep` runs as a job does.
+    """
 
     def __init__(
         self, database: Database, ingest: Ingest, admission: Admission, limits: StoreLimits
     ) -> None:
         self._database = database
+        self._flusher = Flusher(ingest.tail, ingest.log)
         self._ingest = ingest
         self._admission = admission
         self._limits = limits
@@ -70,27 +84,39 @@ class Writer:
         self._queued_bytes = 0
         self._closing = False
         self._broken = False
+        self._jobs = 0
         self._commits = 0
         self._failed = 0
         self._last_commit_s = 0.0
         self._last_checkpoint_s = 0.0
         self._error = ""
-        self.after_round: Callable[[], None] = _nothing
+        self._flush_error = ""
+        self.wants_upkeep: Callable[[], bool] = _never
+        self.upkeep: Callable[[Connection], None] = _nothing
+        # Whoever uses the database's writing connection holds this.
+        self._database_lock = threading.Lock()
+        self._flush_wanted = threading.Event()
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._flushing = threading.Thread(
+            target=self._flush_by_and_by, name="store-flusher", daemon=True
+        )
 
     def start(self) -> None:
         self._thread.start()
+        self._flushing.start()
 
     def append(self, batch: Batch) -> Future[None]:
-        checked, refused = self._admission.check(batch)
+        jobs_before = self._jobs
+        entry, refused = self._admission.check(batch)
         done: Future[None] = Future()
-        self._put(_Waiting(checked, size_of(checked), done))
+        self._put(_Waiting(entry, size_of(entry.batch), jobs_before, done))
         if refused is not None:
             raise refused
         return done
 
     def run(self, work: Callable[[Connection], Any]) -> Future[Any]:
-        """Do something with the writing connection, between rounds."""
+        """Do something with the writing connection, between rounds, when all is in the database."""
         done: Future[Any] = Future()
         with self._wake:
             self._check_open()
@@ -140,14 +166,14 @@ class Writer:
         if isinstance(first, _Job):
             return first
         taken = [first]
-        rows = len(first.batch)
+        rows = len(first.entry.batch)
         while self._queue and rows < self._limits.max_round_rows:
             following = self._queue[0]
             if isinstance(following, _Job):
                 break
             self._queue.popleft()
             taken.append(following)
-            rows += len(following.batch)
+            rows += len(following.entry.batch)
         self._queued_batches -= len(taken)
         self._queued_bytes -= sum(waiting.size for waiting in taken)
         return taken
@@ -156,8 +182,8 @@ class Writer:
         live = [one for one in waiting if one.done.set_running_or_notify_cancel()]
         began = time.perf_counter()
         try:
-            self._repair()
-            self._ingest.apply([one.batch for one in live])
+            self._make_room()
+            self._ingest.apply([self._entry(one) for one in live])
         except Exception as exc:  # noqa: BLE001  # the loop's boundary: told to callers and stats
             self._refuse(live, exc)
             return
@@ -166,6 +192,19 @@ class Writer:
         self._last_commit_s = time.perf_counter() - began
         for one in live:
             one.done.set_result(None)
+
+    def _entry(self, one: _Waiting) -> Entry:
+        return one.entry if one.jobs_before == self._jobs else Entry(one.entry.batch)
+
+    def _make_room(self) -> None:
+        """Never be more ahead of the database than twice what goes there at once."""
+        size, rows, _ = self._ingest.tail.active_size()
+        limits = self._limits
+        if size >= 2 * limits.flush_bytes or rows >= 2 * limits.flush_rows:
+            with self._database_lock:
+                self._repair()
+                self._flusher.flush_all(self._database.writer)
+                self._fold()
 
     def _refuse(self, live: list[_Waiting], exc: Exception) -> None:
         self._failed += 1
@@ -181,8 +220,7 @@ class Writer:
 
     def _commit_alone(self, one: _Waiting) -> None:
         try:
-            self._repair()
-            self._ingest.apply([one.batch])
+            self._ingest.apply([self._entry(one)])
         except Exception as exc:  # noqa: BLE001  # as above
             self._failed += 1
             self._error = str(exc)
@@ -217,38 +255,107 @@ class Writer:
         if not job.done.set_running_or_notify_cancel():
             return
         try:
-            self._repair()
-            job.done.set_result(job.work(self._database.writer))
+            job.done.set_result(self._with_all_stored(job.work))
         except Exception as exc:  # noqa: BLE001  # the loop's boundary: told to the caller
             told = exc if isinstance(exc, WarroomError) else self._translated(exc)
             job.done.set_exception(told)
 
+    def _with_all_stored(self, work: Callable[[Connection], Any]) -> Any:
+        with self._database_lock:
+            self._repair()
+            self._flusher.flush_all(self._database.writer)
+            self._jobs += 1
+            try:
+                return work(self._database.writer)
+            finally:
+                # Who looked up ids while the work ran must look again, too.
+                self._jobs += 1
+                self._fold_if_large()
+
     def _tidy(self) -> None:
         try:
-            self.after_round()
-            if self._database.wal_bytes() > self._limits.checkpoint_wal_bytes:
-                self.checkpoint(self._database.writer)
-        except (duckdb.Error, OSError) as exc:
-            self._translated(exc if isinstance(exc, duckdb.Error) else OSError(str(exc)))
+            if self.wants_upkeep():
+                self._with_all_stored(self.upkeep)
+        except (duckdb.Error, WarroomError) as exc:
+            self._translated(exc)
             self._error = str(exc)
             _log.warning("store upkeep failed", error=str(exc))
+        if self._is_due():
+            self._flush_wanted.set()
 
-    def checkpoint(self, connection: Connection) -> None:
-        """Fold the log into the file. Runs on the writing thread."""
+    def _is_due(self) -> bool:
+        size, rows, age_s = self._ingest.tail.active_size()
+        limits = self._limits
+        return (
+            size >= limits.flush_bytes
+            or rows >= limits.flush_rows
+            or age_s >= limits.flush_interval_s
+        )
+
+    def _flush_by_and_by(self) -> None:
+        pause_s = self._limits.flush_interval_s
+        while not self._stopping.is_set():
+            self._flush_wanted.wait(pause_s)
+            self._flush_wanted.clear()
+            if self._stopping.is_set():
+                return
+            pause_s = self._flush_once()
+
+    def _flush_once(self) -> float:
+        """Flush what is due; returns after how many seconds to look again."""
+        interval_s = self._limits.flush_interval_s
+        if not self._is_due():
+            _, _, age_s = self._ingest.tail.active_size()
+            return max(interval_s - age_s, _LEAST_PAUSE_S)
+        try:
+            with self._database_lock:
+                self._repair()
+                self._flusher.flush(self._database.writer)
+                self._fold()
+        except Exception as exc:  # noqa: BLE001  # the loop's boundary: told in stats, tried again
+            self._translated(exc)
+            self._flush_error = str(exc)
+            _log.warning("store flush failed", error=str(exc))
+            self._stopping.wait(_LEAST_PAUSE_S)
+            return _LEAST_PAUSE_S
+        self._flush_error = ""
+        return interval_s
+
+    def _fold_if_large(self) -> None:
+        limits = self._limits
+        logged = self._ingest.log.bytes_used()
+        if (
+            logged > 2 * limits.log_segment_bytes
+            or self._database.wal_bytes() > limits.checkpoint_wal_bytes
+        ):
+            self._fold()
+
+    def _fold(self) -> None:
         began = time.perf_counter()
-        connection.execute("CHECKPOINT")
+        self._flusher.fold(self._database.writer)
         self._last_checkpoint_s = time.perf_counter() - began
 
     def close(self) -> None:
-        """Write what waits, fold the log, and stop."""
+        """Write what waits, bring it into the database, and stop."""
         with self._wake:
             if self._closing:
                 return
             self._closing = True
             self._wake.notify()
         self._thread.join()
-        with suppress(duckdb.Error):  # what is in the log is durable all the same
-            self.checkpoint(self._database.writer)
+        self._stopping.set()
+        self._flush_wanted.set()
+        self._flushing.join()
+        log = self._ingest.log
+        try:
+            self._repair()
+            self._flusher.flush_all(self._database.writer)
+            self._fold()
+        except (duckdb.Error, WarroomError) as exc:
+            _log.warning("the append log stays for the next start", error=str(exc))
+            log.close()
+        else:
+            log.empty()
 
     def stats(self) -> WriterStats:
         return WriterStats(
@@ -258,9 +365,13 @@ class Writer:
             failed_commits=self._failed,
             last_commit_s=self._last_commit_s,
             last_checkpoint_s=self._last_checkpoint_s,
-            error=self._error,
+            error=self._error or self._flush_error,
         )
 
 
-def _nothing() -> None:
-    return None
+def _never() -> bool:
+    return False
+
+
+def _nothing(connection: Connection) -> None:
+    del connection

@@ -1,0 +1,197 @@
+"""A round: what one commit brings, with ids and numbers given; and its bytes in the append log.
+
+The payload of a frame is a JSON head (its length first, 4 bytes, little-endian, padded with blanks
+to a multiple of 8) and then raw columns: series ids (int32), times (int64), values (float64 as bit
+patterns), spans and events (Arrow IPC streams).
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from store.backends.duckdb.append_log import Part
+from store.backends.duckdb.head import Columns
+from store.model import (
+    EVENT_READ_SCHEMA,
+    SPAN_READ_SCHEMA,
+    Exemplar,
+    Labels,
+    MetricMetadata,
+    MetricType,
+)
+
+_LENGTH = struct.Struct("<I")
+_BYTES_A_SAMPLE = 20
+_SEQ: pa.Field[Any] = SPAN_READ_SCHEMA.field("seq")
+
+
+@dataclass(slots=True)
+class Round:
+    """What one commit brings.
+
+    Attributes:
+        fresh: New series with their ids, ascending.
+        columns: Samples in the order they came; None for none.
+        metadata: Families whose metadata is new or another.
+        exemplars: Exemplars, each with the id of its series.
+        histograms: Payloads of the histograms that `columns` marks: series, time, bytes.
+        spans: Spans of `SPAN_READ_SCHEMA`; None for none.
+        events: New events of `EVENT_READ_SCHEMA`; None for none.
+    """
+
+    fresh: dict[Labels, int] = field(default_factory=dict)
+    columns: Columns | None = None
+    metadata: dict[str, MetricMetadata] = field(default_factory=dict)
+    exemplars: list[tuple[int, Exemplar]] = field(default_factory=list)
+    histograms: list[tuple[int, int, bytes]] = field(default_factory=list)
+    spans: pa.Table | None = None
+    events: pa.Table | None = None
+
+    def is_empty(self) -> bool:
+        return not (
+            self.fresh
+            or self.metadata
+            or self.exemplars
+            or self.columns is not None
+            or self.spans is not None
+            or self.events is not None
+        )
+
+
+def numbered(table: pa.Table, first_seq: int) -> pa.Table:
+    """The rows with their `seq`, ascending from `first_seq`."""
+    rows = table.num_rows
+    seq = np.arange(first_seq, first_seq + rows, dtype=np.int64)
+    # From its buffer: `pa.array` of a numpy array looks for pandas each time.
+    column = pa.Array.from_buffers(pa.int64(), rows, [None, pa.py_buffer(_raw(seq))])
+    return table.append_column(_SEQ, column)
+
+
+def last_seq(table: pa.Table) -> int:
+    """The highest `seq` of rows that ascend in it."""
+    return int(table.column("seq")[-1].as_py())
+
+
+class BadRound(ValueError):
+    """A frame with a right checksum whose content makes no sense: another version wrote it."""
+
+
+def encode(done: Round) -> list[Part]:
+    """The round as the parts of one frame."""
+    head: dict[str, Any] = {}
+    parts: list[Part] = []
+    columns = done.columns
+    if columns is not None:
+        head["samples"] = len(columns)
+        parts += [_raw(columns.series), _raw(columns.ts_ms), _raw(columns.bits)]
+    for name, table in (("spans", done.spans), ("events", done.events)):
+        if table is not None:
+            stream = _stream(table)
+            head[name] = len(stream)
+            parts.append(stream)
+    if done.histograms:
+        head["histograms"] = [[place, at, len(payload)] for place, at, payload in done.histograms]
+        parts.append(b"".join(payload for _, _, payload in done.histograms))
+    if done.fresh:
+        head["series"] = [[place, labels.to_dict()] for labels, place in done.fresh.items()]
+    if done.metadata:
+        head["metadata"] = [
+            [found.family, found.type.value, found.help, found.unit]
+            for found in done.metadata.values()
+        ]
+    if done.exemplars:
+        head["exemplars"] = [_exemplar(place, found) for place, found in done.exemplars]
+    text = orjson.dumps(head)
+    text += b" " * (-(len(text) + _LENGTH.size) % 8)
+    return [_LENGTH.pack(len(text)) + text, *parts]
+
+
+def _raw(array: np.ndarray[Any, Any]) -> memoryview:
+    return array.view(np.uint8).data
+
+
+def _stream(table: pa.Table) -> memoryview:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return memoryview(sink.getvalue())
+
+
+def _exemplar(place: int, found: Exemplar) -> list[Any]:
+    bits = struct.unpack("<q", struct.pack("<d", found.value))[0]
+    return [place, found.series.to_dict(), found.labels.to_dict(), found.ts_ms, bits]
+
+
+def decode(payload: memoryview) -> Round:
+    """The round of a frame.
+
+    Raises:
+        BadRound: The content does not fit together.
+    """
+    try:
+        return _decoded(payload)
+    except (struct.error, orjson.JSONDecodeError, pa.ArrowException, OSError) as exc:
+        raise BadRound(f"a round of the log cannot be read: {exc}") from exc
+    except (KeyError, TypeError, ValueError) as exc:
+        raise BadRound(f"a round of the log has another form: {exc!r}") from exc
+
+
+def _decoded(payload: memoryview) -> Round:
+    (length,) = _LENGTH.unpack_from(payload)
+    begin = _LENGTH.size + length
+    head = orjson.loads(payload[_LENGTH.size : begin])
+    done = Round()
+    rows = int(head.get("samples", 0))
+    if rows:
+        done.columns = _columns(payload, begin, rows)
+        begin += rows * _BYTES_A_SAMPLE
+    if "spans" in head:
+        done.spans = _table(payload[begin : begin + head["spans"]], SPAN_READ_SCHEMA)
+        begin += head["spans"]
+    if "events" in head:
+        done.events = _table(payload[begin : begin + head["events"]], EVENT_READ_SCHEMA)
+        begin += head["events"]
+    for place, at, size in head.get("histograms", ()):
+        done.histograms.append((int(place), int(at), bytes(payload[begin : begin + size])))
+        begin += size
+    done.fresh = {_labels(labels): int(place) for place, labels in head.get("series", ())}
+    for family, kind, text, unit in head.get("metadata", ()):
+        done.metadata[family] = MetricMetadata(family, MetricType(kind), text, unit)
+    done.exemplars = [_exemplar_of(*found) for found in head.get("exemplars", ())]
+    return done
+
+
+def _columns(payload: memoryview, begin: int, rows: int) -> Columns:
+    # Copies: views into the file could lie unaligned, which kernels do not expect.
+    series = np.frombuffer(payload, np.int32, rows, begin).copy()
+    ts_ms = np.frombuffer(payload, np.int64, rows, begin + 4 * rows).copy()
+    bits = np.frombuffer(payload, np.int64, rows, begin + 12 * rows).copy()
+    if int(series.min()) < 0:
+        raise ValueError("a series id is negative")
+    return Columns(series, ts_ms, bits)
+
+
+def _table(stream: memoryview, schema: pa.Schema) -> pa.Table:
+    with pa.ipc.open_stream(pa.py_buffer(stream)) as reader:
+        table = reader.read_all()
+    if not table.schema.equals(schema):
+        raise ValueError("the columns are others")
+    return table
+
+
+def _labels(pairs: dict[str, str]) -> Labels:
+    return Labels((sys.intern(name), sys.intern(value)) for name, value in pairs.items())
+
+
+def _exemplar_of(
+    place: int, series: dict[str, str], labels: dict[str, str], ts_ms: int, bits: int
+) -> tuple[int, Exemplar]:
+    value = struct.unpack("<d", struct.pack("<q", bits))[0]
+    return place, Exemplar(_labels(series), Labels(labels.items()), ts_ms, value)
