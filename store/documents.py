@@ -104,12 +104,16 @@ def _walk(node: yaml.Node, path: Path, lines: dict[Path, int], file: str) -> Non
 def without_secrets(data: Any) -> Any:
     """The same data, fit to be shown: texts under names such as `password` or `url` are masked."""
     if isinstance(data, dict):
-        return {
-            key: "<secret>"
-            if isinstance(value, str) and _SECRET_NAME.search(str(key))
-            else without_secrets(value)
-            for key, value in data.items()
-        }
+        return {key: _shown(key, value) for key, value in data.items()}
     if isinstance(data, list):
         return [without_secrets(item) for item in data]
     return data
+
+
+def _shown(key: Hashable, value: Any) -> Any:
+    if isinstance(value, str) and _SECRET_NAME.search(str(key)):
+        return "<secret>"
+    if key == "headers" and isinstance(value, dict):
+        # A header of one's own is how many services take a token.
+        return dict.fromkeys(value, "<secret>")
+    return without_secrets(value)

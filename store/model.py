@@ -12,6 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from typing_extensions import override
 
+from store.histograms import NativeHistogram
+
 METRIC_NAME = "__name__"
 # Prometheus's value/value.go: a NaN with this payload says that the series ended.
 STALE_NAN_BITS = 0x7FF0000000000002
@@ -20,6 +22,8 @@ Int64Array = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
 Float64Array = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
+# A NativeHistogram, or None where a sample is a float.
+HistogramArray = npt.NDArray[np.object_]
 
 
 class Labels:
@@ -140,6 +144,44 @@ class Exemplar:
     value: float
 
 
+class RefSpace:
+    """Whose numbers series refs are: one generation of one table. Compared by identity."""
+
+    __slots__ = ("__weakref__",)
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesRefs:
+    """Numbers that a receiver gives to series, so that others need not hash labels again.
+
+    A ref stands for one label set as long as its space lives.
+
+    Attributes:
+        space: Whose refs they are.
+        refs: One for each of `series`.
+        bound: Every ref of the space is below it.
+        series: The series that they stand for, by identity: where `SampleBatch.series` was
+            replaced, its refs no longer hold.
+    """
+
+    space: RefSpace
+    refs: Int32Array
+    bound: int
+    series: tuple[Labels, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramSample:
+    """One native histogram; its series is given by its place in the batch's `series`.
+
+    That a series of histograms ended is said by a float sample with the staleness bits.
+    """
+
+    series_index: int
+    ts_ms: int
+    histogram: NativeHistogram
+
+
 @dataclass(frozen=True, slots=True)
 class SampleBatch:
     """Samples of several series, as columns.
@@ -149,6 +191,8 @@ class SampleBatch:
         series_index: For each sample, its series' place in `series`.
         ts_ms: For each sample, milliseconds since the epoch.
         values: For each sample, its value; NaN payload bits (staleness) are kept.
+        series_refs: Numbers of `series`, where the receiver has some. Read `known_refs`.
+        histograms: Samples that are native histograms, beside the float columns.
     """
 
     series: tuple[Labels, ...]
@@ -157,14 +201,22 @@ class SampleBatch:
     values: Float64Array
     metadata: tuple[MetricMetadata, ...] = ()
     exemplars: tuple[Exemplar, ...] = ()
+    series_refs: SeriesRefs | None = None
+    histograms: tuple[HistogramSample, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.ts_ms)
+        return len(self.ts_ms) + len(self.histograms)
+
+    @property
+    def known_refs(self) -> SeriesRefs | None:
+        """The refs of `series`, unless a processor replaced the series and left the refs."""
+        refs = self.series_refs
+        return refs if refs is not None and refs.series is self.series else None
 
     @classmethod
     def of_rows(
         cls,
-        rows: Iterable[tuple[Labels, int, float]],
+        rows: Iterable[tuple[Labels, int, float | NativeHistogram]],
         *,
         metadata: tuple[MetricMetadata, ...] = (),
         exemplars: tuple[Exemplar, ...] = (),
@@ -174,8 +226,13 @@ class SampleBatch:
         index: list[int] = []
         times: list[int] = []
         values: list[float] = []
+        histograms: list[HistogramSample] = []
         for labels, ts_ms, value in rows:
-            index.append(place.setdefault(labels, len(place)))
+            at = place.setdefault(labels, len(place))
+            if isinstance(value, NativeHistogram):
+                histograms.append(HistogramSample(at, ts_ms, value))
+                continue
+            index.append(at)
             times.append(ts_ms)
             values.append(value)
         return cls(
@@ -185,6 +242,7 @@ class SampleBatch:
             values=np.asarray(values, dtype=np.float64),
             metadata=metadata,
             exemplars=exemplars,
+            histograms=tuple(histograms),
         )
 
 
@@ -275,24 +333,36 @@ class SeriesSet:
     """Raw samples of selected series, grouped by series and ascending in time.
 
     Series `i` owns `ts_ms[offsets[i]:offsets[i + 1]]` and the same slice of `values`.
-    A (series, time) pair appears once: the last write won.
+    A (series, time) pair appears once: the last write won. `histograms`, if there are any, is as
+    long as `values`; a sample is a histogram where it is not None (its value is 0 then).
     """
 
     series: tuple[Labels, ...]
     offsets: Int64Array  # len(series) + 1
     ts_ms: Int64Array
     values: Float64Array
+    histograms: HistogramArray | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class InstantVector:
-    """The answer of an instant query: one value a series."""
+    """The answer of an instant query: one value a series.
+
+    Where `histograms`, if there are any, is not None, it is the value; `values` is NaN there.
+    """
 
     series: tuple[Labels, ...]
     values: Float64Array
+    histograms: HistogramArray | None = None
 
     def items(self) -> Iterator[tuple[Labels, float]]:
         return zip(self.series, self.values.tolist(), strict=True)
+
+    def samples(self) -> Iterator[tuple[Labels, float | NativeHistogram]]:
+        """As `items`, with the histograms in their places."""
+        cells = [None] * len(self) if self.histograms is None else self.histograms.tolist()
+        for (labels, value), histogram in zip(self.items(), cells, strict=True):
+            yield labels, value if histogram is None else histogram
 
     def __len__(self) -> int:
         return len(self.series)
@@ -306,12 +376,14 @@ class RangeMatrix:
         steps_ms: The T instants.
         values: N series by T steps.
         present: N by T; False where the series has no value at the step (NaN is a value).
+        histograms: N by T, if there are any; where not None it is the value (`values` is NaN).
     """
 
     series: tuple[Labels, ...]
     steps_ms: Int64Array
     values: Float64Array
     present: BoolArray
+    histograms: HistogramArray | None = None
 
 
 @dataclass(frozen=True, slots=True)

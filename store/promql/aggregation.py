@@ -5,16 +5,25 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from store.errors import QueryError
 from store.model import METRIC_NAME, BoolArray, Float64Array, Int64Array, Labels
 from store.promql import grouping
 from store.promql.context import Run
-from store.promql.numbers import format_float, format_g, quoted, valid_label_name
+from store.promql.histogram_groups import combined, without_histograms
+from store.promql.label_columns import group_keys
+from store.promql.numbers import (
+    format_float,
+    format_g,
+    format_histogram,
+    quoted,
+    valid_label_name,
+)
 from store.promql.syntax import Aggregate
 from store.promql.values import Scalars, Text, Vector, empty_vector, relabelled
 
@@ -37,21 +46,13 @@ class Groups:
 def group(vector: Vector, names: Sequence[str], *, without: bool) -> Groups:
     """Group rows by labels, or by all labels but some (and never the name)."""
     names = tuple(dict.fromkeys(names))
-    places: dict[tuple[str, ...] | tuple[tuple[str, str], ...], int] = {}
-    index = np.empty(len(vector), dtype=np.int64)
-    labels: list[Labels] = []
-    unwanted = frozenset((*names, METRIC_NAME))
-    for row, series in enumerate(vector.series):
-        key: tuple[str, ...] | tuple[tuple[str, str], ...]
-        if without:
-            key = tuple(pair for pair in series.pairs if pair[0] not in unwanted)
-        else:
-            key = tuple([series.get(name) for name in names])
-        place = places.setdefault(key, len(places))
-        if place == len(labels):
-            pairs = key if without else zip(names, key, strict=True)
-            labels.append(Labels(cast(Sequence[tuple[str, str]], pairs)))
-        index[row] = place
+    keys = list(group_keys(vector.series, names, without=without))
+    places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    index = np.fromiter(map(places.__getitem__, keys), dtype=np.int64, count=len(keys))
+    labels = [
+        Labels(cast(Sequence[tuple[str, str]], key if without else zip(names, key, strict=True)))
+        for key in places
+    ]
     drop = np.zeros(len(labels), dtype=np.bool_)
     if not without and METRIC_NAME in names:
         np.logical_or.at(drop, index, vector.drop_name)
@@ -69,8 +70,18 @@ def aggregate(run: Run, node: Aggregate, times_ms: Int64Array) -> Vector:
     if not len(vector):
         return empty_vector(len(times_ms))
     groups = group(vector, node.grouping, without=node.without)
+    histograms = vector.histograms is not None
+    if histograms and node.op in ("sum", "avg"):
+        floats = _plain(node, vector.only_floats(), groups)
+        return combined(run, node, vector, groups.index, floats)
+    if histograms and node.op not in ("count", "group"):
+        vector = without_histograms(run, node, vector)
     if isinstance(parameter, Scalars):
         return _quantile(run, node, parameter.values, vector, groups)
+    return _plain(node, vector, groups)
+
+
+def _plain(node: Aggregate, vector: Vector, groups: Groups) -> Vector:
     values, counts = _folded(node.op, vector, groups)
     return Vector(groups.labels, values, counts > 0, groups.drop_name)
 
@@ -112,23 +123,46 @@ def _count_values(run: Run, node: Aggregate, label: str, vector: Vector) -> Vect
         raise QueryError(f"invalid label name {quoted(label)}")
     if not vector.present.any():
         return empty_vector(vector.steps)
-    groups = group(vector, node.grouping, without=node.without)
+    # The label is set before series are grouped, so what it held before tells none apart.
+    names = [name for name in node.grouping if name != label]
+    groups = group(vector, [*names, label] if node.without else names, without=node.without)
     rows, steps = np.nonzero(vector.present)
-    distinct, inverse = np.unique(vector.values[rows, steps], return_inverse=True)
+    distinct, inverse, texts = _distinct(vector, rows, steps)
+    if node.without and label in node.grouping:
+        distinct, inverse = distinct[:1], np.zeros_like(inverse)
     codes = groups.index[rows] * len(distinct) + inverse.reshape(-1)
     keys, places = np.unique(codes, return_inverse=True)
     run.hold(len(keys) * vector.steps)
     counts = np.zeros((len(keys), vector.steps))
     np.add.at(counts, (places.reshape(-1), steps), 1.0)
+    if node.without and label in node.grouping:
+        texts = [""]
     series = [
-        relabelled(
-            groups.labels[key // len(distinct)],
-            {label: format_float(float(distinct[key % len(distinct)]))},
-        )
+        relabelled(groups.labels[key // len(distinct)], {label: texts[key % len(distinct)]})
         for key in keys.tolist()
     ]
     drop = groups.drop_name[keys // len(distinct)]
     return Vector(series, counts, counts > 0, drop)
+
+
+def _distinct(
+    vector: Vector, rows: Int64Array, steps: Int64Array
+) -> tuple[npt.NDArray[Any], Int64Array, list[str]]:
+    """The distinct samples, which of them each sample is, and how each is written."""
+    if vector.histograms is None:
+        # By bits, as -0 is written apart from 0; but NaN is one.
+        values = vector.values[rows, steps]
+        bits = np.where(np.isnan(values), np.nan, values).view(np.int64)
+        distinct, inverse = np.unique(bits, return_inverse=True)
+        texts = [format_float(value) for value in distinct.view(np.float64).tolist()]
+        return distinct, inverse, texts
+    samples = zip(vector.values[rows, steps].tolist(), vector.histograms[rows, steps], strict=True)
+    written = [
+        format_float(value) if histogram is None else format_histogram(histogram)
+        for value, histogram in samples
+    ]
+    names, inverse = np.unique(np.array(written), return_inverse=True)
+    return names, inverse, names.tolist()
 
 
 # -- operators that keep some of the series as they are ---------------------
@@ -141,6 +175,8 @@ def _chosen(run: Run, node: Aggregate, parameter: Float64Array, vector: Vector) 
         _check_count(parameter)
     if not len(vector):
         return vector
+    if node.op in ("topk", "bottomk"):
+        vector = without_histograms(run, node, vector)
     groups = group(vector, node.grouping, without=node.without)
     chosen = np.zeros_like(vector.present)
     if node.op == "limit_ratio":
@@ -148,7 +184,7 @@ def _chosen(run: Run, node: Aggregate, parameter: Float64Array, vector: Vector) 
     else:
         k = np.clip(parameter, 0, len(vector)).astype(np.int64)
         _choose(node.op, vector, groups, k, chosen)
-    picked = Vector(vector.series, vector.values, chosen, vector.drop_name)
+    picked = replace(vector, present=chosen)
     if vector.steps == 1 and node.op in ("topk", "bottomk"):
         return picked.take(_ranked(picked, groups, node.op))
     return picked.take(np.nonzero(chosen.any(axis=1))[0])

@@ -94,10 +94,11 @@ class Run:
     window: QueryWindow
     annotations: Annotations
     deadline_s: float
-    timeout_s: float
     stats: Stats = field(default_factory=Stats)
     invariant: dict[int, bool] = field(default_factory=dict)
     selected: dict[object, object] = field(default_factory=dict)
+    counted_only: frozenset[int] = frozenset()
+    stopped: Callable[[], bool] | None = None
 
     def eval(self, node: Expr, times_ms: Int64Array) -> Value:
         """A node's value at these instants.
@@ -109,11 +110,10 @@ class Run:
         return self.evaluate(self, node, times_ms)
 
     def check_time(self) -> None:
+        if self.stopped is not None and self.stopped():
+            raise QueryError("query was canceled in expression evaluation", kind="canceled")
         if time.monotonic() > self.deadline_s:
-            raise QueryError(
-                f"query timed out in expression evaluation after {self.timeout_s:g}s",
-                kind="timeout",
-            )
+            raise QueryError("query timed out in expression evaluation", kind="timeout")
 
     def hold(self, samples: int) -> None:
         """Account for a result of so many samples before it is made."""

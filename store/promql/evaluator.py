@@ -11,9 +11,10 @@ from store.model import Int64Array
 from store.promql.aggregation import aggregate
 from store.promql.binary import evaluate_binary
 from store.promql.context import Run
-from store.promql.functions.table import FUNCTIONS
+from store.promql.histogram_operators import negated_histograms
 from store.promql.planning import is_invariant
-from store.promql.selection import select_vector, select_windows, subquery_windows
+from store.promql.rollup_path import evaluate_call, evaluate_selector
+from store.promql.selection import select_windows, subquery_windows
 from store.promql.syntax import (
     Aggregate,
     Binary,
@@ -49,6 +50,9 @@ def _widen(run: Run, value: Value, steps: int) -> Value:
                 value,
                 values=np.repeat(value.values, steps, axis=1),
                 present=np.repeat(value.present, steps, axis=1),
+                histograms=(
+                    None if value.histograms is None else np.repeat(value.histograms, steps, axis=1)
+                ),
             )
         case Scalars():
             return Scalars(np.repeat(value.values, steps))
@@ -67,7 +71,7 @@ def _evaluate(run: Run, node: Expr, times_ms: Int64Array) -> Value:  # noqa: C90
         case Unary():
             return _unary(node, run.eval(node.expr, times_ms))
         case VectorSelector():
-            return select_vector(run, node, times_ms)
+            return evaluate_selector(run, node, times_ms)
         case MatrixSelector():
             return select_windows(run, node, times_ms)
         case Subquery():
@@ -77,7 +81,7 @@ def _evaluate(run: Run, node: Expr, times_ms: Int64Array) -> Value:  # noqa: C90
         case Aggregate():
             return aggregate(run, node, times_ms)
         case Call():
-            return FUNCTIONS[node.name](run, node, times_ms)
+            return evaluate_call(run, node, times_ms)
 
 
 def _unary(node: Unary, value: Value) -> Value:
@@ -86,4 +90,5 @@ def _unary(node: Unary, value: Value) -> Value:
     if isinstance(value, Scalars):
         return Scalars(-value.values)
     vector = cast(Vector, value)
-    return vector.with_values(-vector.values)
+    negated = vector.with_values(-vector.values)
+    return negated if vector.histograms is None else negated_histograms(vector, negated)

@@ -1,6 +1,6 @@
 """Kernels over groups of series: `index[row]` is the group of a row."""
 
-# ruff: noqa: C901, PLR0913 -- compiled loops take columns one by
+# ruff: noqa: C901, PLR0912, PLR0913 -- compiled loops take columns one by
 # one, have no keyword arguments, and read best in one piece.
 # mypy: disable-error-code="no-any-return, return-value"
 
@@ -11,6 +11,8 @@ import numpy as np
 from store.model import BoolArray, Float64Array, Int64Array
 from store.promql.kernels import compiled, kahan
 from store.promql.over_time import nan_first, quantile_of_sorted
+
+_MOST_KEPT_IN_ORDER = 64
 
 
 @compiled
@@ -166,6 +168,49 @@ def group_quantile(
 
 
 @compiled
+def _better(value: float, than: float, sign: float) -> bool:
+    """Whether a value ranks before another; NaN ranks last."""
+    if np.isnan(value):
+        return False
+    return value * sign > than * sign or np.isnan(than)
+
+
+@compiled
+def _top_by_sorting(
+    values: Float64Array,
+    present: BoolArray,
+    rows: Int64Array,
+    k: Int64Array,
+    sign: float,
+    chosen: BoolArray,
+) -> None:
+    """The k best of one group's rows, for a k so large that keeping them in order is slow."""
+    size = len(rows)
+    keys = np.empty(size)
+    owner = np.empty(size, dtype=np.int64)
+    for step in range(values.shape[1]):
+        count = 0
+        for place in range(size):
+            row = rows[place]
+            if present[row, step]:
+                value = values[row, step]
+                keys[count] = np.inf if np.isnan(value) else -value * sign
+                owner[count] = row
+                count += 1
+        # A stable sort keeps the first of equals, and NaN after a true infinity of its rank.
+        order = np.argsort(keys[:count], kind="mergesort")
+        taken = 0
+        for nans in range(2):
+            for place in order:
+                if taken >= k[step]:
+                    break
+                row = owner[place]
+                if np.isnan(values[row, step]) == (nans == 1):
+                    chosen[row, step] = True
+                    taken += 1
+
+
+@compiled
 def group_top(
     values: Float64Array,
     present: BoolArray,
@@ -175,31 +220,49 @@ def group_top(
     sign: float,
     chosen: BoolArray,
 ) -> None:
-    """Topk (sign 1) and bottomk (-1): the k best of each group and step; NaN ranks last."""
+    """Topk (sign 1) and bottomk (-1): the k best of each group and step; NaN ranks last.
+
+    Each step keeps its best rows in order while the rows go by; of equals the first is kept.
+    """
+    steps = values.shape[1]
     for group in range(len(bounds) - 1):
-        size = bounds[group + 1] - bounds[group]
-        keys = np.empty(size)
-        owner = np.empty(size, dtype=np.int64)
-        for step in range(values.shape[1]):
-            count = 0
-            for place in range(bounds[group], bounds[group + 1]):
-                row = rows[place]
-                if present[row, step]:
-                    value = values[row, step]
-                    keys[count] = np.inf if np.isnan(value) else -value * sign
-                    owner[count] = row
-                    count += 1
-            # A stable sort keeps the first of equals, and NaN after a true infinity of its rank.
-            order = np.argsort(keys[:count], kind="mergesort")
-            taken = 0
-            for nans in range(2):
-                for place in order:
-                    if taken >= k[step]:
-                        break
-                    row = owner[place]
-                    if np.isnan(values[row, step]) == (nans == 1):
-                        chosen[row, step] = True
-                        taken += 1
+        most = min(k.max(), bounds[group + 1] - bounds[group])
+        if most <= 0:
+            continue
+        if most > _MOST_KEPT_IN_ORDER:
+            _top_by_sorting(
+                values, present, rows[bounds[group] : bounds[group + 1]], k, sign, chosen
+            )
+            continue
+        owner = np.empty((steps, most), dtype=np.int64)
+        counts = np.zeros(steps, dtype=np.int64)
+        for at in range(bounds[group], bounds[group + 1]):
+            row = rows[at]
+            for step in range(steps):
+                if not present[row, step]:
+                    continue
+                limit = min(k[step], most)
+                place = counts[step]
+                value = values[row, step]
+                if place == limit:
+                    if limit == 0 or not _better(value, values[owner[step, place - 1], step], sign):
+                        continue
+                    place -= 1
+                else:
+                    counts[step] += 1
+                low, high = 0, place
+                while low < high:
+                    middle = (low + high) // 2
+                    if _better(value, values[owner[step, middle], step], sign):
+                        high = middle
+                    else:
+                        low = middle + 1
+                for moved in range(place, low, -1):
+                    owner[step, moved] = owner[step, moved - 1]
+                owner[step, low] = row
+        for step in range(steps):
+            for place in range(counts[step]):
+                chosen[owner[step, place], step] = True
 
 
 @compiled

@@ -5,7 +5,7 @@
 Neumaier's correction, as Prometheus's are.
 """
 
-# ruff: noqa: C901, FBT001, FBT003, PLR0913 -- compiled loops take columns one by
+# ruff: noqa: C901, FBT001, FBT003, PLR0912, PLR0913 -- compiled loops take columns one by
 # one, have no keyword arguments, and read best in one piece.
 # mypy: disable-error-code="no-any-return, return-value"
 
@@ -106,6 +106,8 @@ def extrapolated(
         begin, end = offsets[row], offsets[row + 1]
         low = first_after(ts, begin, end, starts[0])
         high = low
+        last_reset = begin  # the last place up to `high` where the counter went down
+        seen = begin + 1
         for step in range(len(starts)):
             low = advance(ts, low, end, starts[step])
             high = advance(ts, max(high, low), end, ends[step])
@@ -113,6 +115,11 @@ def extrapolated(
                 continue
             change = values[high - 1] - values[low]
             if is_counter:
+                while seen < high:
+                    if values[seen] < values[seen - 1]:
+                        last_reset = seen
+                    seen += 1
+            if is_counter and last_reset > low:
                 previous = values[low]
                 for place in range(low + 1, high):
                     if values[place] < previous:

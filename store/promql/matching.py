@@ -8,14 +8,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from store.errors import QueryError
-from store.model import METRIC_NAME, BoolArray, Float64Array, Int64Array, Labels
+from store.model import METRIC_NAME, BoolArray, Int64Array, Labels
 from store.promql.context import Run
+from store.promql.histogram_operators import Cells, Side
 from store.promql.merging import merge_same
 from store.promql.numbers import quoted
 from store.promql.syntax import Matching
 from store.promql.values import RESERVED_LABELS, Vector, empty_vector, relabelled, stack
 
-Operate = Callable[[Float64Array, Float64Array], tuple[Float64Array, BoolArray]]
+# The two sides, and where both are present.
+Operate = Callable[[Side, Side, BoolArray], Cells]
 _MANY = "multiple matches for labels: "
 
 
@@ -96,8 +98,8 @@ def match_vectors(
         sides = _Sides(lhs, rhs, left, right, labels)
     swapped = matching.card == "one-to-many"
 
-    def in_order(many: Float64Array, one: Float64Array) -> tuple[Float64Array, BoolArray]:
-        return operate(one, many) if swapped else operate(many, one)
+    def in_order(many: Side, one: Side, wanted: BoolArray) -> Cells:
+        return operate(one, many, wanted) if swapped else operate(many, one, wanted)
 
     _refuse_many_on_one_side(matching, sides)
     many_rows, one_rows = _pairs(sides)
@@ -118,7 +120,8 @@ def match_vectors(
 
 def _nameless(vector: Vector) -> Vector:
     series = [labels.drop(RESERVED_LABELS) for labels in vector.series]
-    return Vector(series, vector.values, vector.present, np.zeros(len(series), dtype=np.bool_))
+    kept = np.zeros(len(series), dtype=np.bool_)
+    return Vector(series, vector.values, vector.present, kept, vector.histograms)
 
 
 def _refuse_many_on_one_side(matching: Matching, sides: _Sides) -> None:
@@ -171,8 +174,9 @@ def _pairs(sides: _Sides) -> tuple[Int64Array, Int64Array]:
 def _joined(
     matching: Matching, sides: _Sides, many: Int64Array, one: Int64Array, operate: Operate
 ) -> tuple[Vector, Int64Array]:
-    values, keep = operate(sides.many.values[many], sides.one.values[one])
-    present = sides.many.present[many] & sides.one.present[one] & keep
+    both = sides.many.present[many] & sides.one.present[one]
+    found = operate(_side(sides.many, many), _side(sides.one, one), both)
+    present = both & found.keep
     if matching.card == "one-to-one" and not matching.explicit:
         series = [sides.many.series[row] for row in many.tolist()]
     else:
@@ -181,7 +185,13 @@ def _joined(
             for left, right in zip(many.tolist(), one.tolist(), strict=True)
         ]
     drop = sides.many.drop_name[many]
-    return Vector(series, values, present, drop), sides.many_group[many]
+    vector = Vector(series, found.values, present, drop, found.histograms)
+    return vector, sides.many_group[many]
+
+
+def _side(vector: Vector, rows: Int64Array) -> Side:
+    cells = vector.histograms
+    return Side(vector.values[rows], None if cells is None else cells[rows])
 
 
 def _result_labels(matching: Matching, many: Labels, one: Labels) -> Labels:
@@ -198,13 +208,16 @@ def _fill_one(
 ) -> tuple[Vector, Int64Array]:
     """Series of the many side whose group is missing on the one side."""
     there = _any_present(sides.one, sides.one_group, len(sides.group_labels))
-    values, keep = operate(sides.many.values, np.full_like(sides.many.values, fill))
-    present = sides.many.present & ~there[sides.many_group] & keep
+    alone = sides.many.present & ~there[sides.many_group]
+    filled = Side(np.full_like(sides.many.values, fill), None)
+    found = operate(Side(sides.many.values, sides.many.histograms), filled, alone)
+    present = alone & found.keep
     series = [
         _result_labels(matching, labels, sides.group_labels[place])
         for labels, place in zip(sides.many.series, sides.many_group.tolist(), strict=True)
     ]
-    return Vector(series, values, present, sides.many.drop_name), sides.many_group
+    drop = sides.many.drop_name
+    return Vector(series, found.values, present, drop, found.histograms), sides.many_group
 
 
 def _fill_many(
@@ -212,14 +225,16 @@ def _fill_many(
 ) -> tuple[Vector, Int64Array]:
     """Series of the one side whose group is missing on the many side."""
     there = _any_present(sides.many, sides.many_group, len(sides.group_labels))
-    values, keep = operate(np.full_like(sides.one.values, fill), sides.one.values)
-    present = sides.one.present & ~there[sides.one_group] & keep
+    alone = sides.one.present & ~there[sides.one_group]
+    filled = Side(np.full_like(sides.one.values, fill), None)
+    found = operate(filled, Side(sides.one.values, sides.one.histograms), alone)
+    present = alone & found.keep
     series = [
         _result_labels(matching, sides.group_labels[place], labels)
         for labels, place in zip(sides.one.series, sides.one_group.tolist(), strict=True)
     ]
     drop = np.zeros(len(series), dtype=np.bool_)
-    return Vector(series, values, present, drop), sides.one_group
+    return Vector(series, found.values, present, drop, found.histograms), sides.one_group
 
 
 def _refuse_ambiguous(matching: Matching, result: Vector, groups: Int64Array, count: int) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from store.errors import QueryError
 from store.model import Labels
-from store.promql.values import RESERVED_LABELS, Vector
+from store.promql.values import RESERVED_LABELS, Vector, no_histograms
 
 SAME_LABELSET = "vector cannot contain metrics with the same labelset"
 
@@ -25,15 +25,18 @@ def merge_same(vector: Vector) -> Vector:
     values = np.zeros((len(places), vector.steps))
     present = np.zeros((len(places), vector.steps), dtype=np.bool_)
     drop = np.zeros(len(places), dtype=np.bool_)
+    cells = None if vector.histograms is None else no_histograms(values.shape)
     for place, rows in enumerate(places.values()):
         for row in rows:
             mask = vector.present[row]
             if (present[place] & mask).any():
                 raise QueryError(SAME_LABELSET)
             values[place, mask] = vector.values[row, mask]
+            if cells is not None and vector.histograms is not None:
+                cells[place, mask] = vector.histograms[row, mask]
             present[place] |= mask
             drop[place] |= vector.drop_name[row]
-    return Vector(list(places), values, present, drop)
+    return Vector(list(places), values, present, drop, cells)
 
 
 def without_names(vector: Vector) -> Vector:
@@ -49,7 +52,7 @@ def without_names(vector: Vector) -> Vector:
         for labels, drop in zip(vector.series, vector.drop_name.tolist(), strict=True)
     ]
     kept = np.zeros(len(series), dtype=np.bool_)
-    return merge_same(Vector(series, vector.values, vector.present, kept))
+    return merge_same(Vector(series, vector.values, vector.present, kept, vector.histograms))
 
 
 def only_present(vector: Vector) -> Vector:

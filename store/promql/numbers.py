@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from store.histograms import NativeHistogram
+
 
 def format_float(value: float) -> str:
     """Go's `FormatFloat(v, 'f', -1, 64)`: shortest digits, no exponent."""
@@ -42,6 +44,18 @@ def format_g(value: float) -> str:
         sign = "-" if number < 0 else "+"
         return f"{mantissa.removesuffix('.0').rstrip('.')}e{sign}{abs(number):02d}"
     return format_float(value)
+
+
+def format_histogram(histogram: NativeHistogram) -> str:
+    """Prometheus's short form: count, sum, and every bucket that is not empty."""
+    parts = [f"count:{format_g(histogram.count)}", f"sum:{format_g(histogram.sum)}"]
+    for bucket in histogram.buckets():
+        if bucket.count != 0:
+            opens = "[" if bucket.lower_inclusive else "("
+            closes = "]" if bucket.upper_inclusive else ")"
+            bounds = f"{format_g(bucket.lower)},{format_g(bucket.upper)}"
+            parts.append(f"{opens}{bounds}{closes}:{format_g(bucket.count)}")
+    return "{" + ", ".join(parts) + "}"
 
 
 def _special(value: float) -> str:

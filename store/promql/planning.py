@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -145,3 +147,90 @@ def _invariant(run: Run, node: Expr) -> bool:
             return is_invariant(run, node.lhs) and is_invariant(run, node.rhs)
         case _:
             return all(is_invariant(run, child) for child in children(node))
+
+
+# -- what a step depends on ---------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """A step at `t` depends on samples with `t - back_ms < ts <= t + ahead_ms` and on no others."""
+
+    back_ms: int
+    ahead_ms: int
+
+
+# These see the query's own ends, or (info) choose series by all that the query sees.
+_OF_THE_WHOLE = frozenset(["start", "end", "range", "info"])
+
+
+class _NotLocal(Exception):
+    """A step depends on more than the samples around it."""
+
+
+def reach(node: Expr, window: QueryWindow, lookback_ms: int) -> Reach | None:
+    """How far around each step a query reads.
+
+    None where a step depends on anything else (`@`, the query's own ends), or on no sample at all.
+    """
+    try:
+        found = list(_reaches(node, window, lookback_ms))
+    except _NotLocal:
+        return None
+    if not found:
+        return None
+    return Reach(max(one.back_ms for one in found), max(one.ahead_ms for one in found))
+
+
+def _reaches(node: Expr, window: QueryWindow, lookback_ms: int) -> Iterator[Reach]:
+    match node:
+        case VectorSelector():
+            yield _of_selector(node, window, lookback_ms, lookback_ms)
+        case MatrixSelector(selector=selector):
+            before = lookback_ms if selector.mode else 0
+            range_ms = positive_ms(_local(node.range), window)
+            yield _of_selector(selector, window, lookback_ms, range_ms + before)
+        case Subquery():
+            shift_ms = _shift_ms(node.offset, node.at, window)
+            range_ms = positive_ms(_local(node.range), window)
+            if node.step is not None:
+                _local(node.step)
+            for inner in _reaches(node.expr, window, lookback_ms):
+                yield Reach(inner.back_ms + range_ms + shift_ms, inner.ahead_ms - shift_ms)
+        case Call() if node.name in _OF_THE_WHOLE:
+            raise _NotLocal
+        case _:
+            for child in children(node):
+                yield from _reaches(child, window, lookback_ms)
+
+
+def _of_selector(
+    node: VectorSelector, window: QueryWindow, lookback_ms: int, back_ms: int
+) -> Reach:
+    shift_ms = _shift_ms(node.offset, node.at, window)
+    after_ms = lookback_ms if node.mode == "smoothed" else 0
+    return Reach(back_ms + shift_ms, after_ms - shift_ms)
+
+
+def _shift_ms(offset: Duration, at: At | None, window: QueryWindow) -> int:
+    if at is not None:
+        raise _NotLocal
+    return duration_ms(_local(offset), window)
+
+
+def _local(duration: Duration) -> Duration:
+    """The same duration, unless it is calculated from the query's own length."""
+    match duration:
+        case DurationCall(name="range"):
+            raise _NotLocal
+        case DurationCall(args=parts):
+            for part in parts:
+                _local(part)
+        case DurationGroup(expr=inner):
+            _local(inner)
+        case DurationOp(lhs=lhs, rhs=rhs):
+            _local(lhs)
+            _local(rhs)
+        case DurationNumber():
+            pass
+    return duration

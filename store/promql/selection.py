@@ -10,6 +10,12 @@ import numpy as np
 from store.model import STALE_NAN_BITS, Int64Array, Matcher, SeriesSet
 from store.promql import kernels
 from store.promql.context import Run
+from store.promql.histogram_selection import (
+    smoothed,
+    with_detected_resets,
+    with_latest,
+    without_resets,
+)
 from store.promql.parse import selector_matchers
 from store.promql.planning import positive_ms, references
 from store.promql.syntax import MatrixSelector, Subquery, VectorSelector
@@ -42,7 +48,8 @@ def select_with_times(
     """As `select_vector`, with the time of each sample (N by T); a smoothed sample has none."""
     refs = references(times_ms, node.offset, node.at, run.window)
     if node.mode != "smoothed":
-        return latest_at(run, selector_matchers(node), refs)
+        counted = id(node) in run.counted_only
+        return latest_at(run, selector_matchers(node), refs, detect_resets=counted)
     lookback = run.options.lookback_ms
     low, high = int(refs.min()) - lookback + 1, int(refs.max()) + lookback
     found = without_stale(read(run, selector_matchers(node), low, high))
@@ -50,19 +57,22 @@ def select_with_times(
     kernels.smoothed_latest(
         found.ts_ms, found.values, found.offsets, refs, lookback, vector.values, vector.present
     )
-    return vector, stamps
+    return smoothed(run, node, found, refs, vector), stamps
 
 
-def latest_at(run: Run, matchers: Sequence[Matcher], refs: Int64Array) -> tuple[Vector, Int64Array]:
+def latest_at(
+    run: Run, matchers: Sequence[Matcher], refs: Int64Array, *, detect_resets: bool = False
+) -> tuple[Vector, Int64Array]:
     """The latest sample of each series within the lookback of each instant, and its time."""
     lookback = run.options.lookback_ms
     found = read(run, matchers, int(refs.min()) - lookback + 1, int(refs.max()))
+    found = with_detected_resets(found) if detect_resets else found
     vector, stamps = _room(run, found, len(refs))
     kernels.latest(
         found.ts_ms, found.values, found.offsets, refs, lookback,
         vector.values, stamps, vector.present,
     )  # fmt: skip
-    return vector, stamps
+    return with_latest(found, vector, stamps), stamps
 
 
 def _room(run: Run, found: SeriesSet, steps: int) -> tuple[Vector, Int64Array]:
@@ -94,6 +104,8 @@ def select_windows(run: Run, node: MatrixSelector, times_ms: Int64Array) -> Wind
         int(ends.max()) + after,
     )
     found = without_stale(found)
+    if id(selector) in run.counted_only:
+        found = with_detected_resets(found)
     return Windows(
         series=found.series,
         offsets=found.offsets,
@@ -104,6 +116,7 @@ def select_windows(run: Run, node: MatrixSelector, times_ms: Int64Array) -> Wind
         drop_name=np.zeros(len(found.series), dtype=np.bool_),
         range_ms=range_ms,
         mode=selector.mode,
+        histograms=found.histograms,
     )
 
 
@@ -114,7 +127,11 @@ def without_stale(found: SeriesSet) -> SeriesSet:
         return found
     kept_before = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(keep, dtype=np.int64)))
     return SeriesSet(
-        found.series, kept_before[found.offsets], found.ts_ms[keep], found.values[keep]
+        found.series,
+        kept_before[found.offsets],
+        found.ts_ms[keep],
+        found.values[keep],
+        None if found.histograms is None else found.histograms[keep],
     )
 
 
@@ -133,6 +150,7 @@ def subquery_windows(run: Run, node: Subquery, times_ms: Int64Array) -> Windows:
     inner_times = first + step_ms * np.arange(count, dtype=np.int64)
     vector = cast(Vector, run.eval(node.expr, inner_times)) if count else empty_vector(0)
     counts = vector.present.sum(axis=1, dtype=np.int64)
+    cells = vector.histograms
     _, steps = np.nonzero(vector.present)
     return Windows(
         series=vector.series,
@@ -143,4 +161,5 @@ def subquery_windows(run: Run, node: Subquery, times_ms: Int64Array) -> Windows:
         ends_ms=ends,
         drop_name=vector.drop_name,
         range_ms=range_ms,
+        histograms=None if cells is None else without_resets(cells[vector.present]),
     )

@@ -56,7 +56,7 @@ def _matcher(tokens: Tokens) -> Matcher:
         raise tokens.unexpected("string", "label matching")
     tokens.next()
     if operator.kind in ("=~", "!~"):
-        compile_regex(value.text, value.start)
+        compile_regex(value.text, label.start)
     return Matcher(label.text, MatchOp(operator.kind), value.text)
 
 
@@ -73,7 +73,15 @@ def compile_regex(text: str, start: int) -> object:
     try:
         return re2.compile(f"^(?s:{text})$", options)
     except (re2.error, UnicodeError) as exc:
-        raise SyntaxFault(f"error parsing regexp: {exc}: `{text}`", start) from exc
+        raise SyntaxFault(f"error parsing regexp: {_regex_problem(exc, text)}", start) from exc
+
+
+def _regex_problem(error: Exception, text: str) -> str:
+    """RE2's words with the part that they are about, as Go's port of it puts them."""
+    told = error.args[0] if error.args else ""
+    message = told.decode("utf-8", "replace") if isinstance(told, bytes) else str(told)
+    problem, _, part = message.partition(": ")
+    return f"{problem}: `{part or text}`"
 
 
 def matcher_passes(matcher: Matcher, value: str) -> bool:

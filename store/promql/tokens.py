@@ -38,6 +38,9 @@ class Tokens:
 
     def unexpected(self, expected: str = "", context: str = "") -> SyntaxFault:
         token = self.peek
+        unclosed = self._unclosed() if token.kind == "eof" else ""
+        if unclosed:
+            return SyntaxFault(unclosed, token.start)
         what = "end of input" if token.kind == "eof" else f'{_named(token.kind)}"{token.text}"'
         message = f"unexpected {what}"
         if context:
@@ -45,6 +48,15 @@ class Tokens:
         if expected:
             message += f", expected {expected}"
         return SyntaxFault(message, token.start)
+
+    def _unclosed(self) -> str:
+        """What Prometheus's lexer says of a text that ends within brackets."""
+        kinds = [token.kind for token in self._tokens]
+        if kinds.count("{") > kinds.count("}"):
+            return "unexpected end of input inside braces"
+        if kinds.count("(") > kinds.count(")"):
+            return "unclosed left parenthesis"
+        return ""
 
     def label_list(self) -> tuple[str, ...]:
         """`(a, b)` of a grouping; names may be quoted."""

@@ -9,6 +9,7 @@ import numpy as np
 from store.model import Labels, Matcher, SeriesSet
 from store.ports import SeriesReader
 from store.promql.engine import Engine
+from store.promql.points_text import write_points
 from store.promql.testing import MemoryReader
 
 _STEP_MS = 15_000
@@ -32,6 +33,13 @@ _QUERIES = (
     "histogram_quantile(0.5, m)",
     "histogram_fraction(0, 1, m)",
 )
+# One point's time and value as text, in columns of the types that Arrow gives.
+_TEXT = np.frombuffer(b"1", dtype=np.uint8)
+_ENDS = np.frombuffer(b"\x00\x00\x00\x00\x01\x00\x00\x00", dtype=np.int32)
+_ONE_POINT = (
+    *(_TEXT, _ENDS, np.zeros(1, dtype=np.int64)),
+    *(_TEXT, _ENDS, np.arange(2, dtype=np.int64)),
+)
 
 
 def warm(progress: Callable[[int, int], None] | None = None) -> None:
@@ -45,6 +53,7 @@ def warm(progress: Callable[[int, int], None] | None = None) -> None:
     for bound in ("1", "+Inf"):
         memory.put(Labels.of(__name__="m", le=bound), ts, np.arange(8.0))
     readers: tuple[SeriesReader, ...] = (memory, _ReadOnly(memory))
+    write_points(*_ONE_POINT)
     done = 0
     for reader in readers:
         engine = Engine(reader)

@@ -82,7 +82,7 @@ def clamp(run: Run, call: Call, times_ms: Int64Array) -> Value:
         high = scalar_at(run, call, len(call.args) - 1, times_ms)
     clamped = np.maximum(low, np.minimum(high, vector.values))
     drop = np.ones(len(vector), dtype=np.bool_)
-    return Vector(vector.series, clamped, vector.present & ~(high < low), drop)
+    return Vector(vector.series, clamped, vector.floats & ~(high < low), drop)
 
 
 # -- the calendar -----------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Classic histograms: quantiles and fractions of cumulative buckets."""
+"""Quantiles and fractions: of cumulative buckets here, of native histograms by `native`."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from typing import cast
 
 import numpy as np
 
-from store.errors import QueryError
 from store.model import METRIC_NAME, Float64Array, Int64Array, Labels
 from store.promql import buckets
+from store.promql import histogram_notes as notes
 from store.promql.context import Run
+from store.promql.functions import native
 from store.promql.functions.elementwise import scalar_at
 from store.promql.functions.ranges import warn_quantiles
+from store.promql.matching import merge_same_rows
 from store.promql.numbers import format_g, quoted
 from store.promql.syntax import Call, Expr
-from store.promql.values import Scalars, Text, Value, Vector, empty_vector, relabelled, stack
+from store.promql.values import Scalars, Text, Value, Vector, relabelled, stack
 
 BUCKET_LABEL = "le"
 _FORCED = (
@@ -46,11 +48,12 @@ def _upper_bound(text: str) -> float | None:
 
 def _grouped(run: Run, vector: Vector, argument: Expr) -> _Histograms:
     places: dict[Labels, list[tuple[float, int]]] = {}
+    present = vector.floats
     for row, series in enumerate(vector.series):
         bound = series.get(BUCKET_LABEL)
         upper = _upper_bound(bound)
         if upper is None:
-            if vector.present[row].any():
+            if present[row].any():
                 _warn_bad_bucket(run, series, bound, argument)
             continue
         places.setdefault(series.drop((BUCKET_LABEL,)), []).append((upper, row))
@@ -92,7 +95,7 @@ def _quantiles(
     forced = np.zeros((len(histograms.labels), 4))
     if len(histograms.labels):
         buckets.quantiles(
-            vector.values, vector.present, histograms.rows, histograms.bounds, histograms.upper,
+            vector.values, vector.floats, histograms.rows, histograms.bounds, histograms.upper,
             q, out.values, out.present, forced,
         )  # fmt: skip
     for place in np.nonzero(forced[:, 0])[0].tolist():
@@ -104,7 +107,24 @@ def _quantiles(
             f"diff of {difference:.2g}, over {int(count)} samples",
             argument,
         )
-    return out
+    if vector.histograms is None:
+        return out
+    return _joined(run, out, native.quantiles(run, vector, q, argument), argument)
+
+
+def _joined(run: Run, classic: Vector, of_native: Vector, argument: Expr) -> Vector:
+    """Answers of classic and native histograms; where both stand for one name, neither counts."""
+    places = {labels: row for row, labels in enumerate(classic.series)}
+    for row, labels in enumerate(of_native.series):
+        other = places.get(labels)
+        if other is None:
+            continue
+        both = of_native.present[row] & classic.present[other]
+        if both.any():
+            notes.classic_and_native(run, labels.get(METRIC_NAME), argument)
+            of_native.present[row] &= ~both
+            classic.present[other] &= ~both
+    return merge_same_rows(stack([classic, of_native], classic.steps))
 
 
 def histogram_quantile(run: Run, call: Call, times_ms: Int64Array) -> Value:
@@ -152,15 +172,10 @@ def histogram_fraction(run: Run, call: Call, times_ms: Int64Array) -> Value:
     out = _result(histograms, vector.steps)
     if len(histograms.labels):
         buckets.fractions(
-            vector.values, vector.present, histograms.rows, histograms.bounds, histograms.upper,
+            vector.values, vector.floats, histograms.rows, histograms.bounds, histograms.upper,
             lower, upper, out.values, out.present,
         )  # fmt: skip
-    return out
-
-
-def of_native_histograms(run: Run, call: Call, times_ms: Int64Array) -> Value:
-    """histogram_count and its kin look at native histograms only, of which there are none."""
-    vector = run.eval(call.args[0], times_ms)
-    if not isinstance(vector, Vector):
-        raise QueryError(f"expected an instant vector in {call.name}()")
-    return empty_vector(len(times_ms))
+    if vector.histograms is None:
+        return out
+    of_native = native.fractions(run, vector, lower, upper, call.args[2])
+    return _joined(run, out, of_native, call.args[2])

@@ -93,6 +93,9 @@ def _winners(
         return {}, ()
     refs = _reference_times(run, call.args[0], times_ms)
     vector, stamps = latest_at(run, matchers, times_ms if refs is None else refs)
+    if vector.is_histogram.any():
+        row = int(np.argmax(vector.is_histogram.any(axis=1)))
+        raise QueryError(f"this should be an info metric, with float samples: {vector.series[row]}")
     winners: dict[Signature, Int64Array] = {}
     newest: dict[Signature, Int64Array] = {}
     for row, labels in enumerate(vector.series):
@@ -138,6 +141,7 @@ def _enriched(
             Vector(
                 (changed,), base.values[row : row + 1], present.reshape(1, -1),
                 base.drop_name[row : row + 1],
+                None if base.histograms is None else base.histograms[row : row + 1],
             )
         )  # fmt: skip
     return stack(parts, base.steps) if parts else empty_vector(base.steps)

@@ -119,7 +119,8 @@ def _relabel(vector: Vector, target: str, change: Callable[[Labels], Labels | No
 
 def sort_by_value(run: Run, call: Call, times_ms: Int64Array) -> Value:
     """Sort and sort_desc: an instant answer's order; NaN comes last either way."""
-    vector = only_present(cast(Vector, run.eval(call.args[0], times_ms)))
+    vector = cast(Vector, run.eval(call.args[0], times_ms))
+    vector = only_present(vector if run.window.step_ms else vector.only_floats())
     if _ineffective(run, call):
         return vector
     values = vector.values[:, 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -43,9 +44,12 @@ def extreme_of_two(run: Run, call: Call, times_ms: Int64Array) -> Value:
 def scalar(run: Run, call: Call, times_ms: Int64Array) -> Value:
     """The value of the only series at each step, else not a number."""
     vector = cast(Vector, run.eval(call.args[0], times_ms))
-    single = vector.present.sum(axis=0) == 1
-    total = np.where(vector.present, vector.values, 0.0).sum(axis=0)
-    return Scalars(np.where(single, total, np.nan))
+    floats = vector.floats
+    single = floats.sum(axis=0) == 1
+    if not len(vector):
+        return Scalars(np.full(len(times_ms), np.nan))
+    only = vector.values[floats.argmax(axis=0), np.arange(vector.steps)]
+    return Scalars(np.where(single, only, np.nan))
 
 
 def vector_of(run: Run, call: Call, times_ms: Int64Array) -> Value:
@@ -58,9 +62,10 @@ def timestamp(run: Run, call: Call, times_ms: Int64Array) -> Value:
     inner = unwrap(call.args[0])
     if isinstance(inner, VectorSelector) and inner.mode != "smoothed":
         vector, stamps = select_with_times(run, inner, times_ms)
-        return vector.with_values(stamps / 1000)
+        return replace(vector, histograms=None).with_values(stamps / 1000)
     vector = cast(Vector, run.eval(call.args[0], times_ms))
-    return vector.with_values(np.broadcast_to(times_ms / 1000, vector.values.shape).copy())
+    seconds = np.broadcast_to(times_ms / 1000, vector.values.shape).copy()
+    return replace(vector, histograms=None).with_values(seconds)
 
 
 def start_timestamp(_run: Run, _call: Call, _times_ms: Int64Array) -> Value:

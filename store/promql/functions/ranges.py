@@ -11,7 +11,11 @@ from store.errors import QueryError
 from store.model import METRIC_NAME, Float64Array, Int64Array
 from store.promql import kernels, over_time
 from store.promql.context import Run
+from store.promql.functions import histogram_ranges
 from store.promql.functions.elementwise import Function, scalar_at
+from store.promql.functions.histogram_extended import anchored_fold, extended_rate
+from store.promql.functions.histogram_ranges import with_histograms
+from store.promql.label_columns import label_column
 from store.promql.numbers import format_g, quoted
 from store.promql.syntax import Call
 from store.promql.values import Value, Vector, Windows
@@ -82,10 +86,11 @@ def fold(run: Run, call: Call, times_ms: Int64Array) -> Value:
     if len(call.args) > 1:
         parameters = scalar_at(run, call, 1 - place, times_ms)
     operation = FOLDS[call.name]
+    floats = windows.only_floats()
 
     def fill(values: Float64Array, present: np.ndarray) -> None:
-        columns = (windows.ts_ms, windows.values, windows.offsets)
-        edges = (windows.starts_ms, windows.ends_ms)
+        columns = (floats.ts_ms, floats.values, floats.offsets)
+        edges = (floats.starts_ms, floats.ends_ms)
         if windows.mode == "anchored":
             reach = run.options.lookback_ms
             over_time.anchored_fold(operation, *columns, *edges, reach, values, present)
@@ -93,6 +98,11 @@ def fold(run: Run, call: Call, times_ms: Int64Array) -> Value:
             over_time.fold(operation, *columns, *edges, parameters, times_ms, values, present)
 
     vector = _vector(windows, fill, keep_name=call.name in _KEEP_NAME)
+    if windows.mode == "anchored":
+        vector = anchored_fold(run, call, windows, vector)
+    else:
+        judge = histogram_ranges.FOLDS.get(call.name, histogram_ranges.ignore)
+        vector = with_histograms(run, call, place, windows, vector, judge)
     if call.name == "quantile_over_time" and vector.present.any():
         warn_quantiles(run, call, 0, parameters)
     return vector
@@ -112,10 +122,11 @@ def rate(*, is_counter: bool, per_second: bool) -> Function:
     def apply(run: Run, call: Call, times_ms: Int64Array) -> Value:
         windows = windows_at(run, call, 0, times_ms)
         seconds = windows.range_ms / 1000 if per_second else 0.0
+        floats = windows.only_floats()
 
         def fill(values: Float64Array, present: np.ndarray) -> None:
-            columns = (windows.ts_ms, windows.values, windows.offsets)
-            edges = (windows.starts_ms, windows.ends_ms)
+            columns = (floats.ts_ms, floats.values, floats.offsets)
+            edges = (floats.starts_ms, floats.ends_ms)
             if windows.mode:
                 reach, smoothed = run.options.lookback_ms, windows.mode == "smoothed"
                 kernels.extended(
@@ -125,20 +136,28 @@ def rate(*, is_counter: bool, per_second: bool) -> Function:
                 kernels.extrapolated(*columns, *edges, is_counter, seconds, values, present)
 
         vector = _vector(windows, fill)
+        if windows.mode:
+            vector = extended_rate(
+                run, call, windows, vector, is_counter=is_counter, seconds=seconds
+            )
+        else:
+            judge = histogram_ranges.rate(is_counter=is_counter, seconds=seconds)
+            vector = with_histograms(run, call, 0, windows, vector, judge)
         if is_counter:
-            _note_non_counters(run, call, vector)
+            note_non_counters(run, call, vector.only_floats())
         return vector
 
     return apply
 
 
-def _note_non_counters(run: Run, call: Call, vector: Vector) -> None:
-    some = np.asarray(vector.present.any(axis=1))
-    names = dict.fromkeys(
-        series.get(METRIC_NAME)
-        for series, present in zip(vector.series, some.tolist(), strict=True)
-        if present
-    )
+def note_non_counters(run: Run, call: Call, vector: Vector) -> None:
+    """An info for each metric whose name is not a counter's."""
+    names = dict.fromkeys(label_column(vector.series, METRIC_NAME))
+    if all(not name or name.endswith(_COUNTER_SUFFIXES) for name in names):
+        return
+    some = vector.present.any(axis=1)
+    column = label_column(vector.take(np.flatnonzero(some)).series, METRIC_NAME)
+    names = dict.fromkeys(column)
     for name in names:
         if name and not name.endswith(_COUNTER_SUFFIXES):
             run.annotations.info(
@@ -153,14 +172,17 @@ def instant_rate(*, is_rate: bool) -> Function:
 
     def apply(run: Run, call: Call, times_ms: Int64Array) -> Value:
         windows = windows_at(run, call, 0, times_ms)
-        columns = (windows.ts_ms, windows.values, windows.offsets)
+        floats = windows.only_floats()
+        columns = (floats.ts_ms, floats.values, floats.offsets)
         edges = (windows.starts_ms, windows.ends_ms)
-        return _vector(
+        vector = _vector(
             windows,
             lambda values, present: kernels.instant_change(
                 *columns, *edges, is_rate, values, present
             ),
         )
+        judge = histogram_ranges.instant_rate(is_rate=is_rate)
+        return with_histograms(run, call, 0, windows, vector, judge)
 
     return apply
 
@@ -175,11 +197,13 @@ def double_exponential_smoothing(run: Run, call: Call, times_ms: Int64Array) -> 
         if len(bad) and len(windows.series):
             raise QueryError(f"invalid {name} factor. Expected: 0 < {symbol} < 1, got: {bad[0]:f}")
         factors.append(values)
-    columns = (windows.ts_ms, windows.values, windows.offsets)
+    floats = windows.only_floats()
+    columns = (floats.ts_ms, floats.values, floats.offsets)
     edges = (windows.starts_ms, windows.ends_ms)
-    return _vector(
+    vector = _vector(
         windows,
         lambda values, present: over_time.double_exponential(
             *columns, *edges, *factors, values, present
         ),
     )
+    return with_histograms(run, call, 0, windows, vector, histogram_ranges.ignore)

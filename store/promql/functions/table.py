@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from store.promql.functions import elementwise, histograms, labels, presence, ranges
+from store.promql.functions import elementwise, histograms, labels, native, presence, ranges
 from store.promql.functions.elementwise import Function
 from store.promql.functions.info import info
 
@@ -15,16 +15,7 @@ FUNCTIONS: dict[str, Function] = {
     **dict.fromkeys(("min_of", "max_of"), presence.extreme_of_two),
     **dict.fromkeys(("sort", "sort_desc"), labels.sort_by_value),
     **dict.fromkeys(("sort_by_label", "sort_by_label_desc"), labels.sort_by_label),
-    **dict.fromkeys(
-        (
-            "histogram_avg",
-            "histogram_count",
-            "histogram_stddev",
-            "histogram_stdvar",
-            "histogram_sum",
-        ),
-        histograms.of_native_histograms,
-    ),
+    **dict.fromkeys(native.NAMES, native.number_of),
     "absent": presence.absent,
     "absent_over_time": presence.absent_over_time,
     "delta": ranges.rate(is_counter=False, per_second=False),

@@ -1,8 +1,11 @@
+import tracemalloc
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from store.errors import QueryError
-from store.model import Labels
+from store.model import Labels, Matcher, SeriesSet
 from store.promql.engine import Engine, EngineOptions, RawSeries, StringResult
 from store.promql.parse import parse, parse_matchers
 from store.promql.testing import MemoryReader
@@ -135,3 +138,53 @@ def test_more_than_ten_annotations_are_counted_not_listed() -> None:
     answer = Engine(memory).query('sum(rate({__name__=~"gauge.+"}[1m]))', 2000)
     assert len(answer.infos) == 11
     assert answer.infos[-1] == "5 more info annotations omitted"
+
+
+class Endless:
+    """A store of more samples than any memory holds; it says how many it was asked for."""
+
+    def __init__(self) -> None:
+        self.most = 0
+
+    def select(
+        self,
+        _matchers: Sequence[Matcher],
+        _start_ms: int,
+        _end_ms: int,
+        *,
+        max_samples: int = 50_000_000,
+    ) -> SeriesSet:
+        self.most = max_samples
+        series = tuple(Labels.of(__name__="m", i=str(place)) for place in range(10_000))
+        nothing = np.zeros(1, dtype=np.int64)
+        return SeriesSet(series, np.zeros(10_001, dtype=np.int64), nothing, np.zeros(1))
+
+
+@pytest.mark.parametrize("query", ["m", "rate(m[5m])", "m offset 1d", "m + m", "sum(m smoothed)"])
+def test_a_matrix_of_a_billion_samples_is_refused_before_memory_is_used(query: str) -> None:
+    endless = Endless()
+    engine = Engine(endless, EngineOptions(max_points=200_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(QueryError, match="too many samples into memory in query execution"):
+            engine.range(query, 0, 100_000_000, 1000)
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
+    assert endless.most == 50_000_000
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["(((a{1000}){1000}){1000})", "(" * 2000, "a" * 70_000, "(?:a{0,1000}){0,1000}", "[" * 100],
+)
+def test_a_regular_expression_that_costs_too_much_is_refused(pattern: str) -> None:
+    with pytest.raises(QueryError, match="error parsing regexp") as failure:
+        parse(f'm{{a=~"{pattern}"}}')
+    assert failure.value.kind == "bad_data"
+
+
+def test_a_regular_expression_runs_in_linear_time(reader: MemoryReader) -> None:
+    reader.put(Labels.of(__name__="long", a="a" * 4000), [0], [1.0])
+    query = 'long{a=~"(a+)+b|(a|a)*b|(.*)(.*)(.*)(.*)b"}'
+    assert len(Engine(reader).instant(query, 0)) == 0
