@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import anyio.to_thread
 import zstandard
@@ -13,6 +14,7 @@ from store.errors import BadInput, LimitExceeded, Overloaded
 
 MAX_BODY_BYTES = 20 * 1024 * 1024  # the OTLP specification's own recommendation
 MAX_IN_FLIGHT_BYTES = 256 * 1024 * 1024
+MAX_READ_S = 60.0
 MAX_ZSTD_WINDOW_BYTES = 8 * 1024 * 1024  # RFC 8878's recommended bound
 THREAD_ABOVE_BYTES = 64 * 1024
 # A block of 4 bytes can hold 128 KiB, so one slice adds at most 8 MiB before it is checked.
@@ -34,9 +36,11 @@ class BodyReader:
         *,
         max_body_bytes: int = MAX_BODY_BYTES,
         max_in_flight_bytes: int = MAX_IN_FLIGHT_BYTES,
+        max_read_s: float = MAX_READ_S,
     ) -> None:
         self._max_body_bytes = max_body_bytes
         self._max_in_flight_bytes = max_in_flight_bytes
+        self._max_read_s = max_read_s
         self._in_flight_bytes = 0
 
     @asynccontextmanager
@@ -48,20 +52,21 @@ class BodyReader:
         Raises:
             UnsupportedMedia: The encoding is unknown.
             LimitExceeded: The body is too large, compressed or not (reason `body_size`).
-            BadInput: The compressed data is damaged.
+            BadInput: The compressed data is damaged, or the body does not arrive in time.
             Overloaded: Too many bytes are in flight; try again.
         """
         decoder = _decoder(content_encoding)
         held = 0
         try:
-            received = bytearray()
-            async for chunk in chunks:
-                self._hold(len(chunk))
-                held += len(chunk)
-                received += chunk
-                if len(received) > self._max_body_bytes:
-                    raise too_large(self._max_body_bytes)
-            body = bytes(received)
+            received: list[bytes] = []
+            async with self._deadline():
+                async for chunk in chunks:
+                    self._hold(len(chunk))
+                    held += len(chunk)
+                    received.append(chunk)
+                    if held > self._max_body_bytes:
+                        raise too_large(self._max_body_bytes)
+            body = b"".join(received)
             if decoder is not None:
                 body = await self._decompress(decoder, body)
                 self._hold(len(body))
@@ -69,6 +74,29 @@ class BodyReader:
             yield body
         finally:
             self._in_flight_bytes -= held
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Hold further bytes against the budget, such as those that a body unpacks to.
+
+        Raises:
+            Overloaded: Too many bytes are in flight; try again.
+        """
+        self._hold(size)
+        try:
+            yield
+        finally:
+            self._in_flight_bytes -= size
+
+    @asynccontextmanager
+    async def _deadline(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._max_read_s):
+                yield
+        except TimeoutError as error:
+            raise BadInput(
+                f"the body did not arrive within {self._max_read_s:g} s", hint="send it again"
+            ) from error
 
     async def _decompress(self, decoder: Callable[[bytes, int], bytes], body: bytes) -> bytes:
         if len(body) > THREAD_ABOVE_BYTES // 8:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter as Tally
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from typing import NamedTuple
 
 import anyio.to_thread
 import numpy as np
 import pyarrow.compute as pc
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from collector.processors.contract import Processor
@@ -20,6 +23,29 @@ from store.ports import Appender
 
 # Below this a batch is processed where it is: a hop to a thread costs more than the work.
 THREAD_ABOVE_ROWS = 1_000
+# Samples of series that are known by their refs need no work a series.
+THREAD_ABOVE_KNOWN_ROWS = 20_000
+
+OnStored = Callable[[Batch, str], None]
+"""Told of each batch that became durable, as processed, and of its source. Must return at once:
+it runs on the event loop."""
+
+_log = structlog.get_logger()
+
+
+class Pushed(NamedTuple):
+    """What became of a batch: what of it is durable, and what processors dropped, by reason."""
+
+    batch: Batch
+    dropped: Mapping[str, int]
+
+
+class _Submitted(NamedTuple):
+    """A batch on its way: what processors left of it, and what they dropped by reason."""
+
+    durable: Future[None]
+    batch: Batch
+    dropped: Mapping[str, int]
 
 
 class PipelineMetrics:
@@ -45,6 +71,12 @@ class PipelineMetrics:
             registry=registry,
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
         )
+        self.listener_errors = Counter(
+            "warroom_collector_listener_errors",
+            "Stored batches that a listener, such as the forwarder, failed to take over.",
+            ("signal",),
+            registry=registry,
+        )
 
 
 class Pipeline:
@@ -58,16 +90,18 @@ class Pipeline:
         *,
         now_ms: Callable[[], int],
         registry: CollectorRegistry,
+        on_stored: Sequence[OnStored] = (),
     ) -> None:
         self._appender = appender
         self._processors = tuple(processors)
+        self._on_stored = tuple(on_stored)
         self._metrics = PipelineMetrics(registry)
         self.sources = sources
         self.now_ms = now_ms
 
     async def push(
         self, batch: Batch, source: str, *, by_source: Mapping[str, int] | None = None
-    ) -> None:
+    ) -> Pushed:
         """Process and store a batch.
 
         Args:
@@ -85,21 +119,41 @@ class Pipeline:
         # What processors drop is charged to the largest sender of the batch.
         largest = max(share, key=lambda name: share[name], default=source)
         started = time.perf_counter()
+        pushed = Pushed(batch, {})
         try:
-            if len(batch):
-                future, dropped = await self._submit(batch, largest)
-                share[largest] = max(0, share.get(largest, 0) - dropped)
-                # A caller that goes away must not cancel a commit that others share.
-                await asyncio.shield(asyncio.wrap_future(future))
+            if _has_content(batch):
+                submitted = await self._submit(batch, largest)
+                pushed = Pushed(submitted.batch, submitted.dropped)
+                lost = sum(submitted.dropped.values())
+                share[largest] = max(0, share.get(largest, 0) - lost)
+                await self._stored(submitted, source)
         except WarroomError as error:
             self._count_failure(error, share)
             raise
         self._metrics.append_seconds.labels(signal).observe(time.perf_counter() - started)
         now_ms = self.now_ms()
-        newest_ms = _newest_ms(batch)
+        newest_ms = _newest_ms(pushed.batch)
         for name, count in share.items():
             self.sources.accepted(name, count, now_ms, newest_ms=newest_ms)
             self._metrics.accepted.labels(self.sources.name_of(name), signal).inc(count)
+        return pushed
+
+    async def _stored(self, submitted: _Submitted, source: str) -> None:
+        durable = asyncio.wrap_future(submitted.durable)
+        if self._on_stored and _has_content(submitted.batch):
+            durable.add_done_callback(lambda done: self._tell(done, submitted.batch, source))
+        # A caller that goes away must not cancel a commit that others share.
+        await asyncio.shield(durable)
+
+    def _tell(self, durable: asyncio.Future[None], batch: Batch, source: str) -> None:
+        if durable.cancelled() or durable.exception() is not None:
+            return
+        for listener in self._on_stored:
+            try:
+                listener(batch, source)
+            except Exception as error:  # noqa: BLE001 -- the boundary: what is stored is acknowledged
+                self._metrics.listener_errors.labels(_signal(batch)).inc()
+                _log.warning("listener_failed", source=source, error=repr(error))
 
     def dropped(self, source: str, reason: str, count: int) -> None:
         """Account for items that a receiver refused before they became a batch."""
@@ -111,22 +165,23 @@ class Pipeline:
         """A sender's whole request was refused, or a target could not be read."""
         self.sources.failed(source, error, remedy, self.now_ms())
 
-    async def _submit(self, batch: Batch, source: str) -> tuple[Future[None], int]:
-        if len(batch) <= THREAD_ABOVE_ROWS:
+    async def _submit(self, batch: Batch, source: str) -> _Submitted:
+        if len(batch) <= _most_at_once(batch):
             return self._process_and_append(batch, source)
         return await anyio.to_thread.run_sync(self._process_and_append, batch, source)
 
-    def _process_and_append(self, batch: Batch, source: str) -> tuple[Future[None], int]:
-        received = len(batch)
+    def _process_and_append(self, batch: Batch, source: str) -> _Submitted:
+        reasons: Tally[str] = Tally()
         for processor in self._processors:
             batch, dropped = processor(batch)
             for reason, count in dropped.items():
                 self.dropped(source, reason, count)
-        if len(batch):
-            return self._appender.append(batch), received - len(batch)
+            reasons.update(dropped)
+        if _has_content(batch):
+            return _Submitted(self._appender.append(batch), batch, reasons)
         done: Future[None] = Future()
         done.set_result(None)
-        return done, received
+        return _Submitted(done, batch, reasons)
 
     def _count_failure(self, error: WarroomError, share: Mapping[str, int]) -> None:
         now_ms = self.now_ms()
@@ -147,6 +202,18 @@ def _reason(error: WarroomError) -> str:
     return "store_unavailable" if isinstance(error, StoreUnavailable) else "refused"
 
 
+def _most_at_once(batch: Batch) -> int:
+    by_ref = isinstance(batch, SampleBatch) and batch.known_refs is not None
+    return THREAD_ABOVE_KNOWN_ROWS if by_ref else THREAD_ABOVE_ROWS
+
+
+def _has_content(batch: Batch) -> bool:
+    # Prometheus sends metadata in requests of its own, without a sample.
+    if isinstance(batch, SampleBatch):
+        return bool(len(batch) or batch.metadata or batch.exemplars)
+    return len(batch) > 0
+
+
 def _signal(batch: Batch) -> str:
     if isinstance(batch, SampleBatch):
         return "samples"
@@ -157,7 +224,8 @@ def _newest_ms(batch: Batch) -> int | None:
     if not len(batch):
         return None
     if isinstance(batch, SampleBatch):
-        return int(np.max(batch.ts_ms))
+        newest_ms = [int(np.max(batch.ts_ms))] if len(batch.ts_ms) else []
+        return max([*newest_ms, *(sent.ts_ms for sent in batch.histograms)])
     if isinstance(batch, EventBatch):
         return int(pc.max(batch.table.column("ts_ms")).as_py())
     return int(pc.max(batch.table.column("end_ns")).as_py()) // 1_000_000

@@ -1,22 +1,48 @@
-"""Bounds on series, labels, spans and events, so that one bad sender cannot fill the store."""
+"""Bounds on series, labels, times, spans and events.
+
+One bad sender must not fill the store, or write where nobody looks.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from collector.processors.contract import Processed
-from store.model import METRIC_NAME, Batch, EventBatch, Labels, SampleBatch, SpanBatch
+from store.model import (
+    METRIC_NAME,
+    Batch,
+    BoolArray,
+    EventBatch,
+    Exemplar,
+    Labels,
+    RefSpace,
+    SampleBatch,
+    SeriesRefs,
+    SpanBatch,
+)
+
+_UNSEEN, _GOOD, _BAD = 0, 1, 2
+_NEVER = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes are characters, except the two row sizes, which are bytes."""
+    """Sizes are characters, except the two row sizes, which are bytes.
+
+    Attributes:
+        max_future_ms: How far ahead of the clock a sample's time may be. A sender whose clock is
+            wrong would otherwise hide what comes after; Prometheus allows ten minutes.
+        max_age_ms: How old a sample may be: retention would take it away at once.
+    """
 
     max_labels: int = 64
     max_label_name: int = 256
@@ -24,14 +50,27 @@ class Limits:
     max_span_bytes: int = 256 * 1024
     max_event_bytes: int = 64 * 1024
     known_series: int = 200_000
+    max_future_ms: int | None = 3_600_000
+    max_age_ms: int | None = None
 
 
 class Limit:
-    """A processor that drops what passes a bound and says which."""
+    """A processor that drops what passes a bound and says which.
 
-    def __init__(self, limits: Limits = Limits()) -> None:  # frozen value
+    Without `now_ms` times are not looked at.
+    """
+
+    def __init__(
+        self,
+        limits: Limits = Limits(),  # frozen value
+        *,
+        now_ms: Callable[[], int] | None = None,
+    ) -> None:
         self._limits = limits
+        self._now_ms = now_ms
         self._good: set[Labels] = set()
+        # What is known of the refs that receivers give; a generation of refs that ends, ends here.
+        self._verdicts: WeakKeyDictionary[RefSpace, npt.NDArray[np.uint8]] = WeakKeyDictionary()
 
     def __call__(self, batch: Batch) -> Processed:
         if isinstance(batch, SampleBatch):
@@ -47,9 +86,19 @@ class Limit:
         return Processed(EventBatch(table), {"event_too_large": dropped} if dropped else {})
 
     def _samples(self, batch: SampleBatch) -> Processed:
+        refs = batch.known_refs
+        bad = self._bad(batch.series) if refs is None else self._bad_by_ref(batch.series, refs)
+        dropped: Counter[str] = Counter()
+        if bad:
+            batch = _without(batch, bad, dropped)
+        if self._now_ms is not None:
+            batch = self._in_time(batch, self._now_ms(), dropped)
+        return Processed(batch, +dropped)
+
+    def _bad(self, series: tuple[Labels, ...]) -> dict[int, str]:
         good = self._good
         bad: dict[int, str] = {}
-        for place, labels in enumerate(batch.series):
+        for place, labels in enumerate(series):
             if labels in good:
                 continue
             reason = refusal(labels, self._limits)
@@ -57,9 +106,44 @@ class Limit:
                 bad[place] = reason
             else:
                 self._remember(labels)
-        if not bad:
-            return Processed(batch, {})
-        return _without(batch, bad)
+        return bad
+
+    def _bad_by_ref(self, series: tuple[Labels, ...], refs: SeriesRefs) -> dict[int, str]:
+        verdicts = self._verdicts.get(refs.space)
+        if verdicts is None or len(verdicts) < refs.bound:
+            grown = np.zeros(refs.bound, dtype=np.uint8)
+            if verdicts is not None:
+                grown[: len(verdicts)] = verdicts
+            verdicts = self._verdicts[refs.space] = grown
+        seen = verdicts[refs.refs]
+        bad: dict[int, str] = {}
+        for place in np.flatnonzero(seen != _GOOD).tolist():
+            reason = refusal(series[place], self._limits)
+            verdicts[refs.refs[place]] = _BAD if reason else _GOOD
+            if reason:
+                bad[place] = reason
+        return bad
+
+    def _in_time(self, batch: SampleBatch, now_ms: int, dropped: Counter[str]) -> SampleBatch:
+        limits = self._limits
+        latest_ms = _NEVER if limits.max_future_ms is None else now_ms + limits.max_future_ms
+        oldest_ms = -_NEVER if limits.max_age_ms is None else now_ms - limits.max_age_ms
+        ts_ms = batch.ts_ms
+        if len(ts_ms) and (ts_ms.max() > latest_ms or ts_ms.min() < oldest_ms):
+            ahead, old = ts_ms > latest_ms, ts_ms < oldest_ms
+            dropped["timestamp_in_future"] += int(ahead.sum())
+            dropped["too_old"] += int(old.sum())
+            batch = _only(batch, ~(ahead | old))
+        if any(not oldest_ms <= sent.ts_ms <= latest_ms for sent in batch.histograms):
+            for sent in batch.histograms:
+                dropped["timestamp_in_future"] += sent.ts_ms > latest_ms
+                dropped["too_old"] += sent.ts_ms < oldest_ms
+            inside = tuple(h for h in batch.histograms if oldest_ms <= h.ts_ms <= latest_ms)
+            batch = replace(batch, histograms=inside)
+        if any(not oldest_ms <= exemplar.ts_ms <= latest_ms for exemplar in batch.exemplars):
+            kept = tuple(e for e in batch.exemplars if oldest_ms <= e.ts_ms <= latest_ms)
+            batch = replace(batch, exemplars=kept)
+        return batch
 
     def _remember(self, labels: Labels) -> None:
         # Starting over is cheaper than tracking age: a series is checked again once in a while.
@@ -82,25 +166,47 @@ def refusal(labels: Labels, limits: Limits) -> str:
     return ""
 
 
-def _without(batch: SampleBatch, bad: dict[int, str]) -> Processed:
+def _without(batch: SampleBatch, bad: dict[int, str], dropped: Counter[str]) -> SampleBatch:
+    """Without the bad series; what that costs is added to `dropped`."""
     is_bad = np.zeros(len(batch.series), dtype=np.bool_)
     is_bad[list(bad)] = True
-    counts = np.bincount(batch.series_index, minlength=len(batch.series))
-    dropped: Counter[str] = Counter()
+    of_histograms = np.array([sent.series_index for sent in batch.histograms], dtype=np.int32)
+    owners = np.concatenate([batch.series_index, of_histograms])
+    counts = np.bincount(owners, minlength=len(batch.series))
     for place, reason in bad.items():
         dropped[reason] += int(counts[place])
     new_place = (np.cumsum(~is_bad) - 1).astype(np.int32)
-    kept = ~is_bad[batch.series_index]
+    left = _only(batch, ~is_bad[batch.series_index])
     refused = {batch.series[place] for place in bad}
-    left = replace(
+    series = tuple(s for place, s in enumerate(batch.series) if place not in bad)
+    refs = batch.known_refs
+    return replace(
+        left,
+        series=series,
+        series_index=new_place[left.series_index],
+        exemplars=_not_of(batch.exemplars, refused),
+        histograms=tuple(
+            replace(sent, series_index=int(new_place[sent.series_index]))
+            for sent in batch.histograms
+            if not is_bad[sent.series_index]
+        ),
+        series_refs=None
+        if refs is None
+        else SeriesRefs(refs.space, refs.refs[~is_bad], refs.bound, series),
+    )
+
+
+def _not_of(exemplars: tuple[Exemplar, ...], refused: set[Labels]) -> tuple[Exemplar, ...]:
+    return tuple(exemplar for exemplar in exemplars if exemplar.series not in refused)
+
+
+def _only(batch: SampleBatch, kept: BoolArray) -> SampleBatch:
+    return replace(
         batch,
-        series=tuple(s for place, s in enumerate(batch.series) if place not in bad),
-        series_index=new_place[batch.series_index[kept]],
+        series_index=batch.series_index[kept],
         ts_ms=batch.ts_ms[kept],
         values=batch.values[kept],
-        exemplars=tuple(e for e in batch.exemplars if e.series not in refused),
     )
-    return Processed(left, dict(dropped))
 
 
 def _row_bytes(table: pa.Table, columns: tuple[str, ...]) -> Any:

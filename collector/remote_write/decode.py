@@ -2,60 +2,97 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import cramjam
 import numpy as np
 
 from collector.remote_write import scanner
+from collector.remote_write.label_table import LabelTable, Parse, Resolved
+from collector.remote_write.messages import (
+    bad_reference,
+    exemplar_v1,
+    exemplar_v2,
+    label_pairs,
+    labels_of,
+    metadata_v1,
+    symbol_pairs,
+)
+from collector.remote_write.metadata_v2 import MetadataMemory
+from collector.remote_write.native_histograms import received
+from collector.remote_write.scanner import Found
+from collector.wire import fields
+from collector.wire.hashes import hash_ranges, hash_references
 from store.errors import BadInput, LimitExceeded
-from store.model import Exemplar, Labels, MetricMetadata, MetricType, SampleBatch
+from store.histograms import HistogramError
+from store.model import (
+    STALE_NAN_BITS,
+    Exemplar,
+    HistogramSample,
+    Labels,
+    MetricMetadata,
+    SampleBatch,
+    SeriesRefs,
+)
 
-MAX_DECODED_BYTES = 64 * 1024 * 1024
-MAX_SAMPLES = 2_000_000
-MAX_LABELS = 128
-MAX_NAME_BYTES = 1024
-MAX_VALUE_BYTES = 16 * 1024
-MAX_CACHED_SERIES = 500_000
-_TYPES = {
-    1: MetricType.COUNTER,
-    2: MetricType.GAUGE,
-    3: MetricType.HISTOGRAM,
-    4: MetricType.HISTOGRAM,
-    5: MetricType.SUMMARY,
+# Prometheus sends 2,000 samples at once by default, vmagent 10,000 series.
+MAX_DECODED_BYTES = 32 * 1024 * 1024
+MAX_SAMPLES = 1_000_000
+MAX_SERIES = 100_000
+MAX_EXEMPLARS = 50_000
+MAX_HISTOGRAMS = 20_000
+# Twice 8,192 buckets with their spans stay below it.
+MAX_HISTOGRAM_BYTES = 512 * 1024
+MAX_METADATA = 50_000
+MAX_SYMBOLS = 1_000_000
+MAX_REFERENCES = 4_000_000
+_COMMON_BOUNDS = (
+    ("series", MAX_SERIES),
+    ("samples", MAX_SAMPLES),
+    ("exemplars", MAX_EXEMPLARS),
+    ("native histograms", MAX_HISTOGRAMS),
+)
+# In the order of the scanner's counts.
+_BOUNDS = {
+    1: (*_COMMON_BOUNDS, ("metadata entries", MAX_METADATA), ("label references", 0)),
+    2: (*_COMMON_BOUNDS, ("symbols", MAX_SYMBOLS), ("label references", MAX_REFERENCES)),
 }
+# Room kept ready for the next request; larger ones are scanned twice.
+_MOST_ROOM = 20_000
+# More of these are read in Python than an event loop should wait for.
+_MOST_AT_ONCE = 200
+_EXEMPLARS_A_HISTOGRAM = 10
+_V1, _V2 = 1, 2
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A batch, and how many native histogram samples were left out of it."""
+    """What a request holds.
+
+    Attributes:
+        batch: What may be stored.
+        dropped: Samples that may not, by reason.
+        exemplars_dropped: Exemplars with labels that cannot be, or of a series that cannot.
+        ended: How many of the float samples were sent as histograms that end their series.
+    """
 
     batch: SampleBatch
-    histograms: int
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    exemplars_dropped: int = 0
+    ended: int = 0
 
 
-class LabelCache:
-    """Labels by the bytes that they were sent as: senders repeat them with each request."""
+class Memory:
+    """What a receiver remembers between requests: label sets, and 2.0's metadata."""
 
-    def __init__(self, max_series: int = MAX_CACHED_SERIES) -> None:
-        self._known: dict[bytes, Labels] = {}
-        self._max_series = max_series
-
-    def labels(self, encoded: bytes) -> Labels:
-        """The label set of a run of Label fields.
-
-        Raises:
-            BadInput: A label that cannot be.
-        """
-        found = self._known.get(encoded)
-        if found is None:
-            found = _labels(encoded)
-            if len(self._known) >= self._max_series:
-                self._known.clear()
-            self._known[encoded] = found
-        return found
+    def __init__(self, table: LabelTable | None = None) -> None:
+        self.labels = LabelTable() if table is None else table
+        self.metadata = MetadataMemory(self.labels.seeds)
+        # How much room a request of each version has needed so far.
+        self.room: dict[int, tuple[int, ...]] = dict.fromkeys((1, 2), (0,) * scanner.COUNTS)
 
 
 def decompress(body: bytes, limit: int = MAX_DECODED_BYTES) -> bytes:
@@ -65,174 +102,241 @@ def decompress(body: bytes, limit: int = MAX_DECODED_BYTES) -> bytes:
         BadInput: It is no snappy block.
         LimitExceeded: It would be longer than `limit`.
     """
+    length = decompressed_size(body)
+    if length > limit:
+        raise LimitExceeded(
+            f"the body is {length} bytes when decompressed, {limit} are allowed",
+            reason="body_size",
+            hint="send smaller batches",
+        )
     try:
-        length = cramjam.snappy.decompress_raw_len(body)
-        if length > limit:
-            raise LimitExceeded(
-                f"the body is {length} bytes when decompressed, {limit} are allowed",
-                reason="body_size",
-                hint="send smaller batches",
-            )
         return bytes(cramjam.snappy.decompress_raw(body))
     except (cramjam.DecompressionError, ValueError) as error:
-        raise BadInput(
-            "snappy: corrupt input", hint="compress with snappy's block format"
-        ) from error
+        raise _corrupt() from error
 
 
-def decode(data: bytes, cache: LabelCache) -> Decoded:
-    """A WriteRequest of remote write 1.0.
+def decompressed_size(body: bytes) -> int:
+    """The size that a snappy block says it has.
 
     Raises:
-        BadInput: It is no such message, or holds labels that cannot be.
-        LimitExceeded: It holds too many samples.
+        BadInput: It is no snappy block.
     """
+    try:
+        return int(cramjam.snappy.decompress_raw_len(body))
+    except (cramjam.DecompressionError, ValueError) as error:
+        raise _corrupt() from error
+
+
+def _corrupt() -> BadInput:
+    return BadInput("snappy: corrupt input", hint="compress with snappy's block format")
+
+
+def decode(data: bytes, memory: Memory) -> Decoded:
+    """A WriteRequest of remote write 1.0, decompressed.
+
+    Raises:
+        BadInput: It is no such message.
+        LimitExceeded: It holds too much.
+    """
+    decoded = _decode_v1(data, memory, learn=True)
+    assert decoded is not None
+    return decoded
+
+
+def decode_v2(data: bytes, memory: Memory) -> Decoded:
+    """A Request of remote write 2.0; otherwise as `decode`.
+
+    Start timestamps are read over: the specification does not ask for zeros to be made of them.
+    """
+    decoded = _decode_v2(data, memory, learn=True)
+    assert decoded is not None
+    return decoded
+
+
+def decode_known(data: bytes, memory: Memory, version: int) -> Decoded | None:
+    """A request of version 1 or 2 that needs little work in Python, else None.
+
+    Then nothing has been learnt, and `decode` belongs into a thread.
+    """
+    one = _decode_v2 if version == _V2 else _decode_v1
+    return one(data, memory, learn=False)
+
+
+def _decode_v1(data: bytes, memory: Memory, *, learn: bool) -> Decoded | None:
+    found, view = _scanned(_V1, data, memory)
+    if not learn and _python_work(found) + len(found.metadata) > _MOST_AT_ONCE:
+        return None
+    hashes = np.empty((len(found.series), 2), dtype=np.uint64)
+    hash_ranges(view, found.series, *memory.labels.seeds, hashes)
+
+    def parse(row: int) -> Labels | str:
+        first, last = found.series[row, :2].tolist()
+        return labels_of(label_pairs(data[first:last]))
+
+    resolved = _resolve(memory, hashes, found, parse if learn else None)
+    if resolved is None:
+        return None
+    exemplars = [
+        exemplar_v1(data[start:end], resolved.series[place])
+        for place, start, end in _placed(found.exemplars, resolved)
+    ]
+    metadata = tuple(metadata_v1(data[start:end]) for start, end in found.metadata.tolist())
+    return decoded_of(_Parts(data, found, resolved, exemplars, metadata))
+
+
+def _decode_v2(data: bytes, memory: Memory, *, learn: bool) -> Decoded | None:
+    found, view = _scanned(_V2, data, memory)
+    few = _python_work(found) <= _MOST_AT_ONCE
+    if not learn and (not few or len(found.exemplars)):
+        return None
+    symbols = [data[start:end] for start, end in found.metadata.tolist()] if learn else []
+    _check_symbols(found)
+    seeds = memory.labels.seeds
+    symbol_hashes = np.empty((len(found.metadata), 2), dtype=np.uint64)
+    hash_ranges(view, found.metadata, *seeds, symbol_hashes)
+    hashes = np.empty((len(found.series), 2), dtype=np.uint64)
+    if hash_references(found.references, found.series, symbol_hashes, *seeds, hashes) >= 0:
+        raise bad_reference()
+
+    def parse(row: int) -> Labels | str:
+        first, last = found.series[row, :2].tolist()
+        return labels_of(symbol_pairs(found.references[first:last].tolist(), symbols))
+
+    resolved = _resolve(memory, hashes, found, parse if learn else None)
+    metadata = memory.metadata.fresh(view, found, symbol_hashes, symbols if learn else None)
+    if resolved is None or metadata is None:
+        return None
+    exemplars = [
+        exemplar_v2(data[start:end], resolved.series[place], symbols)
+        for place, start, end in _placed(found.exemplars, resolved)
+    ]
+    return decoded_of(_Parts(data, found, resolved, exemplars, metadata))
+
+
+def _python_work(found: Found) -> int:
+    """Exemplars' worth of work that is done in Python."""
+    return len(found.exemplars) + _EXEMPLARS_A_HISTOGRAM * len(found.histograms)
+
+
+def _scanned(version: int, data: bytes, memory: Memory) -> tuple[Found, fields.Bytes]:
+    """A scan; a second one where the first had too little room."""
     view = np.frombuffer(data, dtype=np.uint8)
-    counts = np.zeros(scanner.COUNTS, dtype=np.int64)
-    none = np.empty(0, dtype=np.int64)
-    empty_bits = np.empty(0, dtype=np.uint64)
-    _check(scanner.scan(view, none, empty_bits, none, none, none, none, counts, 0))
-    sizes = counts.tolist()
-    if sizes[scanner.SAMPLES] > MAX_SAMPLES or sizes[scanner.SERIES] > MAX_SAMPLES:
-        raise LimitExceeded(
-            f"one request may hold {MAX_SAMPLES} samples", reason="samples",
-            hint="send smaller batches",
-        )  # fmt: skip
-    series = np.zeros(3 * sizes[scanner.SERIES], dtype=np.int64)
-    bits = np.zeros(sizes[scanner.SAMPLES], dtype=np.uint64)
-    ts = np.zeros(sizes[scanner.SAMPLES], dtype=np.int64)
-    owner = np.zeros(sizes[scanner.SAMPLES], dtype=np.int64)
-    exemplars = np.zeros(3 * sizes[scanner.EXEMPLARS], dtype=np.int64)
-    metadata = np.zeros(2 * sizes[scanner.METADATA], dtype=np.int64)
-    _check(scanner.scan(view, series, bits, ts, owner, exemplars, metadata, counts, 1))
-    distinct, places = _distinct(data, series.reshape(-1, 3).tolist(), cache)
-    batch = SampleBatch(
-        series=tuple(distinct),
-        series_index=places[owner].astype(np.int32),
-        ts_ms=ts,
-        values=bits.view(np.float64),
-        metadata=tuple(_metadata(data[start:end]) for start, end in _pairs(metadata)),
-        exemplars=tuple(
-            _exemplar(data[start:end], distinct[places[number]])
-            for number, start, end in exemplars.reshape(-1, 3).tolist()
-        ),
-    )
-    return Decoded(batch, int(counts[scanner.HISTOGRAMS]))
-
-
-def _pairs(flat: scanner.Ints) -> list[list[int]]:
-    found: list[list[int]] = flat.reshape(-1, 2).tolist()
-    return found
+    room = memory.room[version]
+    found = scanner.sized(room)
+    _check(scanner.scan(view, found, version))
+    counts: list[int] = found.counts.tolist()
+    for count, (name, bound) in zip(counts, _BOUNDS[version], strict=True):
+        if count > bound:
+            raise LimitExceeded(
+                f"the request holds {count} {name}, {bound} are allowed",
+                reason="request_too_large",
+                hint="send smaller batches",
+            )
+    if any(count > many for count, many in zip(counts, room, strict=True)):
+        memory.room[version] = tuple(
+            min(_MOST_ROOM, max(pair)) for pair in zip(counts, room, strict=True)
+        )
+        found = scanner.sized(counts)
+        _check(scanner.scan(view, found, version))
+    return scanner.cut(found, counts), view
 
 
 def _check(code: int) -> None:
-    if code != scanner.OK:
-        raise BadInput(f"proto: {scanner.ERRORS[code]}", hint="send prometheus.WriteRequest")
-
-
-def _distinct(
-    data: bytes, rows: list[list[int]], cache: LabelCache
-) -> tuple[list[Labels], scanner.Ints]:
-    """The label sets of a request, each once, and for each series its place among them."""
-    places: dict[Labels, int] = {}
-    index = np.zeros(len(rows), dtype=np.int64)
-    for row, (start, end, contiguous) in enumerate(rows):
-        if not contiguous:
-            raise BadInput(
-                "a series' labels are mixed with its samples", hint="write labels before samples"
-            )
-        labels = cache.labels(data[start:end])
-        index[row] = places.setdefault(labels, len(places))
-    return list(places), index
-
-
-# -- small messages, field by field -----------------------------------------
-
-
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Field numbers and raw values of a message: integers, or bytes (8 of them for a double)."""
-    place = 0
-    while place < len(data):
-        key, place = _read_varint(data, place)
-        wire = key & 7
-        if wire == 0:
-            value, place = _read_varint(data, place)
-            yield key >> 3, value
-            continue
-        if wire == 2:
-            size, place = _read_varint(data, place)
-        else:
-            size = {1: 8, 5: 4}.get(wire, -1)
-        if size < 0 or place + size > len(data):
-            raise BadInput("proto: a field is cut short or of an unknown wire type")
-        yield key >> 3, data[place : place + size]
-        place += size
-
-
-def _read_varint(data: bytes, place: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if place >= len(data):
-            break
-        byte = data[place]
-        place += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value & 0xFFFFFFFFFFFFFFFF, place
-    raise BadInput("proto: a varint is cut short or too long")
-
-
-def _label(data: bytes) -> tuple[str, str]:
-    name = value = b""
-    for field, raw in _fields(data):
-        if field == 1 and isinstance(raw, bytes):
-            name = raw
-        elif field == 2 and isinstance(raw, bytes):
-            value = raw
-    if not name or len(name) > MAX_NAME_BYTES or len(value) > MAX_VALUE_BYTES:
+    if code != fields.OK:
         raise BadInput(
-            "a label's name is empty or a label is too long",
-            hint=f"names up to {MAX_NAME_BYTES} bytes, values up to {MAX_VALUE_BYTES}",
+            f"proto: {fields.ERRORS[code]}",
+            hint="send the message that the Content-Type names",
         )
-    try:
-        return name.decode(), value.decode()
-    except UnicodeDecodeError as error:
-        raise BadInput("a label is no UTF-8") from error
 
 
-def _labels(data: bytes) -> Labels:
-    pairs = [_label(raw) for _, raw in _fields(data) if isinstance(raw, bytes)]
-    if len(pairs) > MAX_LABELS:
-        raise BadInput(f"a series has {len(pairs)} labels, {MAX_LABELS} are allowed")
-    if len({name for name, _ in pairs}) < len(pairs):
-        raise BadInput("a label name stands twice in one series")
-    labels = Labels(pairs)
-    if not len(labels):
-        raise BadInput("a series has no labels")
-    return labels
+def _check_symbols(found: Found) -> None:
+    """The specification asks for an empty string at the first place."""
+    symbols = found.metadata
+    if not len(symbols):
+        if len(found.series):
+            raise bad_reference()
+        return
+    if symbols[0, 0] != symbols[0, 1]:
+        raise BadInput(
+            "proto: the first symbol is not the empty string",
+            hint="send io.prometheus.write.v2.Request",
+        )
 
 
-def _exemplar(data: bytes, series: Labels) -> Exemplar:
-    pairs: list[tuple[str, str]] = []
-    value, ts_ms = 0.0, 0
-    for field, raw in _fields(data):
-        if field == 1 and isinstance(raw, bytes):
-            pairs.append(_label(raw))
-        elif field == 2 and isinstance(raw, bytes) and len(raw) == 8:
-            value = struct.unpack("<d", raw)[0]
-        elif field == 3 and isinstance(raw, int):
-            ts_ms = raw - (1 << 64) if raw >= 1 << 63 else raw
-    return Exemplar(series=series, labels=Labels(pairs[:MAX_LABELS]), ts_ms=ts_ms, value=value)
+def _resolve(memory: Memory, hashes: Any, found: Found, parse: Parse | None) -> Resolved | None:
+    items = np.ascontiguousarray(found.series[:, scanner.ITEMS])
+    return memory.labels.resolve(hashes, items, parse)
 
 
-def _metadata(data: bytes) -> MetricMetadata:
-    texts: dict[int, str] = {}
-    kind = MetricType.UNKNOWN
-    for field, raw in _fields(data):
-        if field == 1 and isinstance(raw, int):
-            kind = _TYPES.get(raw, MetricType.UNKNOWN)
-        elif isinstance(raw, bytes):
-            texts[field] = raw[:MAX_VALUE_BYTES].decode("utf-8", "replace")
-    return MetricMetadata(
-        family=texts.get(2, ""), type=kind, help=texts.get(4, ""), unit=texts.get(5, "")
+def _placed(rows: fields.Ints, resolved: Resolved) -> list[tuple[int, int, int]]:
+    """Place of the series, start and end of those rows whose series may be stored."""
+    return [
+        (int(resolved.places[row]), start, end)
+        for row, start, end in rows.tolist()
+        if resolved.places[row] >= 0
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a version made of a request."""
+
+    data: bytes
+    found: Found
+    resolved: Resolved
+    exemplars: list[Exemplar | None]
+    metadata: tuple[MetricMetadata, ...]
+
+
+def decoded_of(parts: _Parts) -> Decoded:
+    """The batch of a request, without the series that may not be stored."""
+    found, resolved = parts.found, parts.resolved
+    index, ts_ms, bits = resolved.places[found.owner], found.ts_ms, found.bits
+    dropped: Counter[str] = Counter()
+    if resolved.refused:
+        owners = np.concatenate([found.owner, found.histograms[:, 0]])
+        of_series = np.bincount(owners, minlength=len(found.series)).tolist()
+        for row, reason in resolved.refused.items():
+            dropped[reason] += of_series[row]
+        kept = index >= 0
+        index, ts_ms, bits = index[kept], ts_ms[kept], bits[kept]
+    histograms, ended = _histograms(parts, dropped)
+    if ended:
+        ended_at = np.array(ended, dtype=np.int64)
+        index = np.append(index, ended_at[:, 0].astype(np.int32))
+        ts_ms = np.append(ts_ms, ended_at[:, 1])
+        bits = np.append(bits, np.full(len(ended), STALE_NAN_BITS, dtype=np.uint64))
+    good = tuple(exemplar for exemplar in parts.exemplars if exemplar is not None)
+    batch = SampleBatch(
+        series=resolved.series,
+        series_index=index,
+        ts_ms=ts_ms,
+        values=bits.view(np.float64),
+        metadata=parts.metadata,
+        exemplars=good,
+        series_refs=SeriesRefs(resolved.space, resolved.refs, resolved.bound, resolved.series),
+        histograms=histograms,
     )
+    return Decoded(batch, +dropped, len(found.exemplars) - len(good), len(ended))
+
+
+def _histograms(
+    parts: _Parts, dropped: Counter[str]
+) -> tuple[tuple[HistogramSample, ...], list[tuple[int, int]]]:
+    """Histograms, and place and time of those that say that their series ended."""
+    found: list[HistogramSample] = []
+    ended: list[tuple[int, int]] = []
+    for place, start, end in _placed(parts.found.histograms, parts.resolved):
+        if end - start > MAX_HISTOGRAM_BYTES:
+            dropped["histogram_too_large"] += 1
+            continue
+        try:
+            sent = received(parts.data[start:end])
+        except HistogramError:
+            dropped["histogram_invalid"] += 1
+            continue
+        if sent.histogram is None:
+            ended.append((place, sent.ts_ms))
+        else:
+            found.append(HistogramSample(place, sent.ts_ms, sent.histogram))
+    return tuple(found), ended

@@ -1,104 +1,86 @@
-"""A compiled scanner over protobuf's WriteRequest. Every read is checked against the end.
+"""A compiled scanner over protobuf's write requests. Every read is checked against the end.
 
-It finds what lies where and decodes the samples; labels, exemplars and metadata stay byte ranges,
-to be decoded where they are new. Numba checks no bounds, so nothing here reads a byte that
-`_varint` and `_length` have not allowed.
+It finds what lies where and decodes the samples; labels, exemplars, histograms and metadata stay
+byte ranges, to be decoded where they are new. Numba checks no bounds, so nothing here reads a byte
+that `varint` and `length` have not allowed, and nothing is written beyond the arrays.
+
+Messages: prometheus.WriteRequest (remote write 1.0) and io.prometheus.write.v2.Request (2.0).
 """
 
-# ruff: noqa: C901, PLR0912, PLR0913 -- compiled loops take columns one by
-# one, have no keyword arguments, and read best in one piece.
+# ruff: noqa: C901, PLR0911, PLR0912, PLR0915 -- compiled loops take columns one by one, and
+# read best in one piece.
 # mypy: disable-error-code="no-any-return, return-value"
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-Bytes = npt.NDArray[np.uint8]
-Ints = npt.NDArray[np.int64]
+from collector.wire.fields import (
+    BAD_WIRE_TYPE,
+    FIXED64,
+    LEN,
+    OK,
+    TRUNCATED,
+    VARINT,
+    Bytes,
+    Ints,
+    compiled,
+    length,
+    skip,
+    tag,
+    varint,
+)
 
-OK, TRUNCATED, BAD_VARINT, BAD_WIRE_TYPE = 0, 1, 2, 3
-ERRORS = {
-    TRUNCATED: "a field reaches past the end of the message",
-    BAD_VARINT: "a varint is longer than ten bytes",
-    BAD_WIRE_TYPE: "a field has the wrong or an unknown wire type",
-}
 # Places in the array of counts that both passes keep.
-SERIES, SAMPLES, EXEMPLARS, HISTOGRAMS, METADATA, COUNTS = 0, 1, 2, 3, 4, 5
+SERIES, SAMPLES, EXEMPLARS, HISTOGRAMS, METADATA, REFERENCES, COUNTS = 0, 1, 2, 3, 4, 5, 6
+# Columns of a row of `Found.series`. FIRST and LAST bound the labels: by bytes in 1.0 (whatever
+# else stands among them), by places in `references` in 2.0. BEGIN and END bound 2.0's metadata.
+FIRST, LAST, ITEMS, BEGIN, END, COLUMNS = 0, 1, 2, 3, 4, 5
 
-_VARINT, _FIXED64, _LEN, _FIXED32 = 0, 1, 2, 5
-
-
-def compiled(function: Any) -> Any:
-    """Compile on first use, keep on disk, release the GIL."""
-    return njit(cache=True, nogil=True)(function)
+_SHORT_LABEL = 0x0A  # field 1, length-delimited
 
 
-@compiled
-def _varint(data: Bytes, place: int, end: int) -> tuple[np.uint64, int]:
-    """Value and next place; the place is minus an error code where there is none."""
-    value = np.uint64(0)
-    shift = np.uint64(0)
-    for _ in range(10):
-        if place >= end:
-            return value, -TRUNCATED
-        byte = np.uint64(data[place])
-        place += 1
-        value |= (byte & np.uint64(0x7F)) << shift
-        if byte < np.uint64(0x80):
-            return value, place
-        shift += np.uint64(7)
-    return value, -BAD_VARINT
+class Found(NamedTuple):
+    """What a scan fills.
 
+    Attributes:
+        series: A row a TimeSeries, of `COLUMNS`.
+        bits: Values of the samples, as they were sent.
+        ts_ms: Times of the samples.
+        owner: Rows of the samples' series.
+        exemplars: Row of the series, start, end; likewise `histograms`.
+        metadata: Start and end: of a MetricMetadata in 1.0; of a symbol in 2.0.
+        references: 2.0's label references, series by series.
+        counts: How many there are of each.
+    """
 
-@compiled
-def _length(data: Bytes, place: int, end: int) -> tuple[int, int]:
-    """Start and end of a length-delimited field; the end is minus an error code otherwise."""
-    size, start = _varint(data, place, end)
-    if start < 0:
-        return 0, start
-    if size > np.uint64(end - start):
-        return 0, -TRUNCATED
-    return start, start + np.int64(size)
-
-
-@compiled
-def _skip(data: Bytes, place: int, end: int, wire: int) -> int:
-    """The place after a field of this wire type, or minus an error code."""
-    if wire == _VARINT:
-        return _varint(data, place, end)[1]
-    if wire == _LEN:
-        return _length(data, place, end)[1]
-    size = 8 if wire == _FIXED64 else 4 if wire == _FIXED32 else 0
-    if size == 0:
-        return -BAD_WIRE_TYPE
-    return place + size if place + size <= end else -TRUNCATED
-
-
-@compiled
-def _tag(data: Bytes, place: int, end: int) -> tuple[int, int, int]:
-    """Field number, wire type, next place (or minus an error code)."""
-    key, place = _varint(data, place, end)
-    if place < 0:
-        return 0, 0, place
-    return np.int64(key >> np.uint64(3)), np.int64(key & np.uint64(7)), place
+    series: Ints
+    bits: npt.NDArray[np.uint64]
+    ts_ms: Ints
+    owner: Ints
+    exemplars: Ints
+    histograms: Ints
+    metadata: Ints
+    references: Ints
+    counts: Ints
 
 
 @compiled
 def _sample(
-    data: Bytes, place: int, end: int, bits: npt.NDArray[np.uint64], ts: Ints, row: int
+    data: Bytes, place: int, end: int, bits: npt.NDArray[np.uint64], ts_ms: Ints, row: int
 ) -> int:
-    """Decode one Sample into row `row` of the columns."""
+    """Decode one Sample, the same in both versions, into row `row` of the columns."""
     bits[row] = np.uint64(0)
-    ts[row] = 0
+    ts_ms[row] = 0
     while place < end:
-        field, wire, place = _tag(data, place, end)
+        field, wire, place = tag(data, place, end)
         if place < 0:
             return place
-        if field == 1 and wire == _FIXED64:
+        if field == 1 and wire == FIXED64:
             if place + 8 > end:
                 return -TRUNCATED
             value = np.uint64(0)
@@ -106,119 +88,170 @@ def _sample(
                 value |= np.uint64(data[place + byte]) << np.uint64(8 * byte)
             bits[row] = value
             place += 8
-        elif field == 2 and wire == _VARINT:
-            stamp, place = _varint(data, place, end)
+        elif field == 2 and wire == VARINT:
+            stamp, place = varint(data, place, end)
             if place < 0:
                 return place
-            ts[row] = np.int64(stamp)
+            ts_ms[row] = np.int64(stamp)
         elif field in (1, 2):
             return -BAD_WIRE_TYPE
         else:
-            place = _skip(data, place, end, wire)
+            place = skip(data, place, end, wire)
             if place < 0:
                 return place
     return place
 
 
 @compiled
-def _series(
-    data: Bytes,
-    place: int,
-    end: int,
-    series: Ints,
-    bits: npt.NDArray[np.uint64],
-    ts: Ints,
-    owner: Ints,
-    exemplars: Ints,
-    counts: Ints,
-    fill: int,
-) -> int:
-    """One TimeSeries. `series` rows: first and past-last byte of its labels, contiguous or not."""
-    number = counts[SERIES]
-    first, last, contiguous = -1, -1, 1
+def _references(data: Bytes, place: int, end: int, out: Ints, count: int) -> int:
+    """A packed run of references; how many there are now, or minus an error code."""
     while place < end:
-        begin = place
-        field, wire, place = _tag(data, place, end)
-        if place < 0:
-            return place
-        if field < 1 or field > 4:
-            place = _skip(data, place, end, wire)
+        if data[place] < 0x80:
+            number = np.int64(data[place])
+            place += 1
+        else:
+            value, place = varint(data, place, end)
             if place < 0:
                 return place
-            continue
-        if wire != _LEN:
-            return -BAD_WIRE_TYPE
-        start, place = _length(data, place, end)
-        if place < 0:
-            return place
-        if field == 1:
-            if first < 0:
-                first = begin
-            elif begin != last:
-                contiguous = 0
-            last = place
-        elif field == 2:
-            if fill:
-                done = _sample(data, start, place, bits, ts, counts[SAMPLES])
-                if done < 0:
-                    return done
-                owner[counts[SAMPLES]] = number
-            counts[SAMPLES] += 1
-        elif field == 3:
-            if fill:
-                exemplars[3 * counts[EXEMPLARS]] = number
-                exemplars[3 * counts[EXEMPLARS] + 1] = start
-                exemplars[3 * counts[EXEMPLARS] + 2] = place
-            counts[EXEMPLARS] += 1
-        else:
-            counts[HISTOGRAMS] += 1
-    if fill:
-        series[3 * number] = max(first, 0)
-        series[3 * number + 1] = max(last, 0)
-        series[3 * number + 2] = contiguous
-    counts[SERIES] += 1
-    return place
+            number = np.int64(value & np.uint64(0x7FFFFFFFFFFFFFFF))
+        if count < len(out):
+            out[count] = number
+        count += 1
+    return count
 
 
 @compiled
-def scan(
-    data: Bytes,
-    series: Ints,
-    bits: npt.NDArray[np.uint64],
-    ts: Ints,
-    owner: Ints,
-    exemplars: Ints,
-    metadata: Ints,
-    counts: Ints,
-    fill: int,
-) -> int:
-    """Walk a WriteRequest: first only to count, then (`fill`) into arrays of that size.
+def scan(data: Bytes, found: Found, version: int) -> int:
+    """Walk a request of version 1 or 2. Returns OK or an error code.
 
-    Returns OK or an error code.
+    What does not fit into the arrays is counted and not kept: the caller makes larger ones. The
+    loops are in one piece: handing all the arrays on for each series would cost more than the
+    work.
     """
-    counts[:] = 0
+    v2 = version == 2
+    series_field, other_field = (5, 4) if v2 else (1, 3)
+    exemplar_field, last_field = (4, 5) if v2 else (3, 4)
+    series, samples, exemplars, histograms, others, references = 0, 0, 0, 0, 0, 0
     place, end = 0, len(data)
     while place < end:
-        field, wire, place = _tag(data, place, end)
+        field, wire, place = tag(data, place, end)
         if place < 0:
             return -place
-        if field not in (1, 3):
-            place = _skip(data, place, end, wire)
+        if field != series_field and field != other_field:
+            place = skip(data, place, end, wire)
             if place < 0:
                 return -place
             continue
-        if wire != _LEN:
+        if wire != LEN:
             return BAD_WIRE_TYPE
-        start, place = _length(data, place, end)
+        at, place = length(data, place, end)
         if place < 0:
             return -place
-        if field == 1:
-            done = _series(data, start, place, series, bits, ts, owner, exemplars, counts, fill)
-            if done < 0:
-                return -done
-        else:
-            if fill:
-                metadata[2 * counts[METADATA]] = start
-                metadata[2 * counts[METADATA] + 1] = place
-            counts[METADATA] += 1
+        if field == other_field:
+            if others < len(found.metadata):
+                found.metadata[others, 0], found.metadata[others, 1] = at, place
+            others += 1
+            continue
+        first, last, items, told, told_end = -1, 0, 0, 0, 0
+        first_reference = references
+        while at < place:
+            if not v2 and at + 1 < place and data[at] == _SHORT_LABEL:
+                # The most frequent field by far, in one step.
+                stop = at + 2 + np.int64(data[at + 1])
+                if data[at + 1] < 0x80 and stop <= place:
+                    first = at if first < 0 else first
+                    last = at = stop
+                    continue
+            before = at
+            field, wire, at = tag(data, at, place)
+            if at < 0:
+                return -at
+            if field < 1 or field > last_field:
+                at = skip(data, at, place, wire)
+                if at < 0:
+                    return -at
+                continue
+            if v2 and field == 1 and wire == VARINT:
+                # Protobuf lets a packed field be sent unpacked.
+                start = at
+                at = skip(data, at, place, wire)
+            elif wire == LEN:
+                start, at = length(data, at, place)
+            else:
+                return BAD_WIRE_TYPE
+            if at < 0:
+                return -at
+            if field == 1:
+                if v2:
+                    references = _references(data, start, at, found.references, references)
+                    if references < 0:
+                        return -references
+                first = before if first < 0 else first
+                last = at
+            elif field == 2:
+                if samples < len(found.bits):
+                    done = _sample(data, start, at, found.bits, found.ts_ms, samples)
+                    if done < 0:
+                        return -done
+                    found.owner[samples] = series
+                samples += 1
+                items += 1
+            elif field == exemplar_field:
+                if exemplars < len(found.exemplars):
+                    row = found.exemplars[exemplars]
+                    row[0], row[1], row[2] = series, start, at
+                exemplars += 1
+                items += 1
+            elif field == 5:
+                told, told_end = start, at
+            else:
+                if histograms < len(found.histograms):
+                    row = found.histograms[histograms]
+                    row[0], row[1], row[2] = series, start, at
+                histograms += 1
+                items += 1
+        if series < len(found.series):
+            found.series[series, FIRST] = first_reference if v2 else max(first, 0)
+            found.series[series, LAST] = references if v2 else last
+            found.series[series, ITEMS] = items
+            found.series[series, BEGIN] = told
+            found.series[series, END] = told_end
+        series += 1
+    counts = found.counts
+    counts[SERIES], counts[SAMPLES], counts[EXEMPLARS] = series, samples, exemplars
+    counts[HISTOGRAMS], counts[METADATA], counts[REFERENCES] = histograms, others, references
     return OK
+
+
+def sized(counts: Sequence[int]) -> Found:
+    """Arrays with room for so many."""
+
+    def rows(count: int, columns: int) -> Ints:
+        return np.empty((count, columns), dtype=np.int64)
+
+    return Found(
+        series=rows(counts[SERIES], COLUMNS),
+        bits=np.empty(counts[SAMPLES], dtype=np.uint64),
+        ts_ms=np.empty(counts[SAMPLES], dtype=np.int64),
+        owner=np.empty(counts[SAMPLES], dtype=np.int64),
+        exemplars=rows(counts[EXEMPLARS], 3),
+        histograms=rows(counts[HISTOGRAMS], 3),
+        metadata=rows(counts[METADATA], 2),
+        references=np.empty(counts[REFERENCES], dtype=np.int64),
+        counts=np.zeros(COUNTS, dtype=np.int64),
+    )
+
+
+def cut(found: Found, counts: Sequence[int]) -> Found:
+    """Without the room that was not needed."""
+    return Found(
+        series=found.series[: counts[SERIES]],
+        bits=found.bits[: counts[SAMPLES]],
+        ts_ms=found.ts_ms[: counts[SAMPLES]],
+        owner=found.owner[: counts[SAMPLES]],
+        exemplars=found.exemplars[: counts[EXEMPLARS]],
+        histograms=found.histograms[: counts[HISTOGRAMS]],
+        metadata=found.metadata[: counts[METADATA]],
+        references=found.references[: counts[REFERENCES]],
+        counts=found.counts,
+    )

@@ -1,0 +1,1 @@
+"""Compiled reading of protobuf bytes: fields and hashes."""
