@@ -47,11 +47,13 @@ class GuardPolicy:
         hosts: Host names that the Host header may carry; empty allows any.
         tokens_required: A bearer token is needed (the listener is not on loopback).
         role_of: The role that a token's secret gives now.
+        beacon_keys: App keys with which browsers may send beacons without a token.
     """
 
     hosts: frozenset[str]
     tokens_required: bool
     role_of: Callable[[str], Role | None]
+    beacon_keys: frozenset[str] = frozenset()
 
 
 def decide(policy: GuardPolicy, method: str, path: str, headers: Headers) -> Refusal | None:
@@ -68,7 +70,7 @@ def decide(policy: GuardPolicy, method: str, path: str, headers: Headers) -> Ref
     beacon = path.startswith(_BEACONS)
     if origin and method not in _SAFE and not beacon and not _same_origin(origin, headers):
         return Refusal.ORIGIN
-    if not policy.tokens_required:
+    if not policy.tokens_required or (beacon and _known_beacon(policy, method, path, headers)):
         return None
     return _by_token(policy, method, path, headers)
 
@@ -84,6 +86,14 @@ def _by_token(policy: GuardPolicy, method: str, path: str, headers: Headers) -> 
         return None if role is Role.INGEST else Refusal.ROLE
     reads = method in _SAFE or path.startswith(_READ_POST)
     return None if role is Role.VIEWER and reads else Refusal.ROLE
+
+
+def _known_beacon(policy: GuardPolicy, method: str, path: str, headers: Headers) -> bool:
+    """A browser's preflight cannot carry a key in a header: the beacon itself is asked for it."""
+    if not policy.beacon_keys:
+        return False
+    key = path.strip("/").partition("/")[2] or headers.get("x-api-key", "")
+    return method == "OPTIONS" or key in policy.beacon_keys
 
 
 def _host_name(host: str) -> str:

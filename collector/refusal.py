@@ -11,6 +11,10 @@ from store.errors import BadInput, LimitExceeded, Overloaded, StoreUnavailable, 
 RETRY_STORE_AFTER_S = 5
 
 
+class UnknownSender(BadInput):
+    """The sender may not report here (403)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """A status with Warroom's own error body. `retry_after_s` is None where a retry is vain."""
@@ -31,10 +35,12 @@ class Refusal:
 
 
 def refusal_of(error: WarroomError) -> Refusal:
-    """413 and 415 have their own; other permanent errors are 400, transient ones 429 or 503."""
+    """403, 413 and 415 are told apart; other permanent errors are 400, transient ones 429, 503."""
     status, code, retry_after_s = 500, "internal", None
     if isinstance(error, UnsupportedMedia):
         status, code = 415, "unsupported_media_type"
+    elif isinstance(error, UnknownSender):
+        status, code = 403, "unknown_sender"
     elif isinstance(error, LimitExceeded):
         status, code = (413 if error.reason == "body_size" else 400), error.reason
     elif isinstance(error, BadInput):

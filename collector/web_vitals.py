@@ -1,4 +1,4 @@
-"""Web vitals of real browsers as cumulative histograms, one a vital, page and device.
+"""Web vitals and page loads of real browsers as cumulative histograms, by page and device.
 
 A browser may report a vital again with a larger value while its page lives. The last value within
 `settle_ms` of the first report counts, once. Nothing that names a person is kept: no address, no
@@ -12,10 +12,12 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import orjson
 
+from collector.vital_kinds import FARO_NAVIGATION, KINDS, VITALS, VitalKind
 from store.errors import BadInput, LimitExceeded
 from store.model import METRIC_NAME, Labels, MetricMetadata, MetricType, SampleBatch
 
@@ -26,34 +28,6 @@ MAX_SETTLED = 50_000
 SETTLE_MS = 5_000
 OTHER_PAGE = "(other)"
 DEVICES = frozenset({"mobile", "desktop", "tablet"})
-
-_MS = 1000.0
-
-
-@dataclass(frozen=True, slots=True)
-class VitalKind:
-    """A vital: its series, its bucket bounds, and the largest value that is believed.
-
-    The thresholds of good and poor (web-vitals 6) are among the bounds.
-    """
-
-    family: str
-    bounds: tuple[float, ...]
-    largest: float
-    divisor: float
-
-
-KINDS = {
-    "LCP": VitalKind("browser_web_vital_lcp_seconds", (0.5, 1, 1.5, 2, 2.5, 3, 4, 6, 10), 600, _MS),
-    "INP": VitalKind(
-        "browser_web_vital_inp_seconds", (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2), 600, _MS
-    ),
-    "FCP": VitalKind("browser_web_vital_fcp_seconds", (0.5, 1, 1.8, 2.5, 3, 5, 10), 600, _MS),
-    "TTFB": VitalKind(
-        "browser_web_vital_ttfb_seconds", (0.1, 0.2, 0.5, 0.8, 1.2, 1.8, 5), 600, _MS
-    ),
-    "CLS": VitalKind("browser_web_vital_cls", (0.01, 0.05, 0.1, 0.15, 0.25, 0.5, 1), 1000, 1.0),
-}
 
 _ID_PART = re.compile(
     r"\d+|[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{16,}|[^/]*\d{4,}[^/]*|[^/]{41,}", re.IGNORECASE
@@ -99,7 +73,7 @@ def decode_beacon(body: bytes) -> tuple[list[Vital], int]:
 
 
 def decode_faro(body: bytes) -> tuple[list[Vital], int]:
-    """The `web-vitals` measurements of a Grafana Faro payload; all else is passed over.
+    """The web vitals and page loads of a Grafana Faro payload; all else is passed over.
 
     Raises:
         BadInput, LimitExceeded: As `decode_beacon`.
@@ -110,7 +84,11 @@ def decode_faro(body: bytes) -> tuple[list[Vital], int]:
     measurements = document.get("measurements") or []
     if not isinstance(measurements, list):
         raise BadInput("measurements must be a list")
+    events = document.get("events") or []
+    if not isinstance(events, list):
+        raise BadInput("events must be a list")
     _check_count(len(measurements))
+    _check_count(len(events))
     meta = _mapping(document.get("meta"))
     mobile = _mapping(meta.get("browser")).get("mobile")
     base = {
@@ -119,20 +97,39 @@ def decode_faro(body: bytes) -> tuple[list[Vital], int]:
         if isinstance(mobile, bool)
         else "",
     }
+    values = chain(_faro_values(measurements), _faro_page_loads(events))
     return _kept(
-        _vital({**base, "name": name, "value": value, "id": context.get("id")})
-        for name, value, context in _faro_values(measurements)
+        _vital({**base, "name": name, "value": value, "id": report_id})
+        for name, value, report_id in values
     )
 
 
-def _faro_values(measurements: Iterable[Any]) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+def _faro_values(measurements: Iterable[Any]) -> Iterator[tuple[str, Any, Any]]:
     for measurement in map(_mapping, measurements):
         if measurement.get("type") != "web-vitals":
             continue
         context = _mapping(measurement.get("context"))
         for name, value in _mapping(measurement.get("values")).items():
-            if name.upper() in KINDS:
-                yield name, value, context
+            if name.upper() in VITALS:
+                yield name, value, context.get("id")
+
+
+def _faro_page_loads(events: Iterable[Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Faro sends each figure of a page load as a text."""
+    for event in map(_mapping, events):
+        if event.get("name") != "faro.performance.navigation":
+            continue
+        attributes = _mapping(event.get("attributes"))
+        for key, name in FARO_NAVIGATION.items():
+            if key in attributes:
+                yield name, _number(attributes[key]), attributes.get("faroNavigationId")
+
+
+def _number(value: Any) -> Any:
+    try:
+        return float(value) if isinstance(value, str) and len(value) <= 40 else value
+    except ValueError:
+        return None
 
 
 def _vital(item: Any) -> Vital | None:
@@ -255,12 +252,12 @@ class WebVitals:
         self._ready.clear()
         for histogram in changed.values():
             rows += histogram.rows(now_ms)
-        families = sorted({KINDS[name].family for name, _, _ in changed})
+        kinds = sorted({name for name, _, _ in changed})
         return SampleBatch.of_rows(
             rows,
             metadata=tuple(
-                MetricMetadata(family, MetricType.HISTOGRAM, "Web vital of real browsers")
-                for family in families
+                MetricMetadata(KINDS[name].family, MetricType.HISTOGRAM, KINDS[name].help)
+                for name in kinds
             ),
         )
 

@@ -14,6 +14,19 @@ function (options) {
       .observe(Object.assign({ type: type, buffered: true }, more || {}));
   }
 
+  // Parts of the page load, once the load event is over. A reused connection has no DNS and no handshake.
+  function load() {
+    var n = performance.getEntriesByType("navigation")[0];
+    if (!n || !n.loadEventEnd) return;
+    [["DNS", n.domainLookupStart, n.domainLookupEnd], ["CONNECT", n.connectStart, n.connectEnd],
+     ["TLS", n.secureConnectionStart, n.secureConnectionStart && n.connectEnd], ["REQUEST", n.requestStart, n.responseStart],
+     ["DOWNLOAD", n.responseStart, n.responseEnd], ["LOAD", n.startTime, n.loadEventEnd]].forEach(function (part) {
+      if (part[2] > part[1]) set(part[0], part[2] - part[1]);
+    });
+  }
+  if (document.readyState === "complete") setTimeout(load, 0);
+  else addEventListener("load", function () { setTimeout(load, 0); });
+
   if (navigation) set("TTFB", Math.max(navigation.responseStart - (navigation.activationStart || 0), 0));
   observe("paint", function (entry) { if (entry.name === "first-contentful-paint") set("FCP", entry.startTime); });
   observe("largest-contentful-paint", function (entry) { set("LCP", entry.startTime); });
@@ -41,6 +54,7 @@ function (options) {
   }, { durationThreshold: 40 });
 
   function rating(name, value) {
+    if (!limits[name]) return undefined;
     return value <= limits[name][0] ? "good" : value <= limits[name][1] ? "needs-improvement" : "poor";
   }
   function send() {

@@ -1,83 +1,56 @@
-"""Exponential histograms as classic buckets, exactly: bounds only ever merge."""
+"""Exponential histograms as native ones: the same buckets, numbered from another end."""
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from store.histogram_checks import validated
+from store.histograms import (
+    MAX_SCHEMA,
+    MIN_SCHEMA,
+    Buckets,
+    HistogramError,
+    NativeHistogram,
+)
 
-MAX_BUCKETS = 160
-# At scale 1 a bucket is 41 % wide; finer ones would cost a series each for little.
-FINEST_SCALE = 1
 MAX_SCALE = 20
-MIN_SCALE = -10
+MAX_BUCKETS = 1280
+# Prometheus's own width of a zero bucket where none is told.
+DEFAULT_ZERO_THRESHOLD = 1e-128
 
 
-@dataclass(frozen=True, slots=True)
-class ClassicBuckets:
-    """Upper bounds and cumulative counts; the +Inf bucket is the point's count."""
+def native_histogram(point: Any) -> NativeHistogram | None:
+    """The native form of an `ExponentialHistogramDataPoint`; None when it is malformed.
 
-    bounds: tuple[float, ...]
-    counts: tuple[int, ...]
-
-
-def classic_buckets(point: Any) -> ClassicBuckets | None:
-    """The classic form of an `ExponentialHistogramDataPoint`; None when it is malformed."""
+    A scale above 8 is brought down to it, exactly: two buckets become one with each step.
+    """
     sides = (point.positive, point.negative)
-    if not MIN_SCALE <= point.scale <= MAX_SCALE or any(
-        len(side.bucket_counts) > MAX_BUCKETS * 8 or abs(side.offset) > 1 << 30 for side in sides
+    if not MIN_SCHEMA <= point.scale <= MAX_SCALE or any(
+        len(side.bucket_counts) > MAX_BUCKETS or abs(side.offset) > 1 << 30 for side in sides
     ):
         return None
-    scale = min(point.scale, FINEST_SCALE)
-    while True:
-        positive = _merged(point.positive, point.scale - scale)
-        negative = _merged(point.negative, point.scale - scale)
-        if _span(positive) + _span(negative) <= MAX_BUCKETS:
-            break
-        scale -= 1
-    return _cumulative(positive, negative, point.zero_count, point.zero_threshold, scale)
+    shift = max(0, point.scale - MAX_SCHEMA)
+    try:
+        return validated(
+            NativeHistogram(
+                schema=point.scale - shift,
+                zero_threshold=point.zero_threshold or DEFAULT_ZERO_THRESHOLD,
+                zero_count=float(point.zero_count),
+                count=float(point.count),
+                sum=point.sum,
+                positive=_buckets(point.positive, shift),
+                negative=_buckets(point.negative, shift),
+            )
+        )
+    except HistogramError:
+        return None
 
 
-def _merged(side: Any, shift: int) -> dict[int, int]:
-    merged: Counter[int] = Counter()
+def _buckets(side: Any, shift: int) -> Buckets:
+    """OTLP's bucket `i` begins at `base^i`, a native one ends there."""
+    merged: dict[int, float] = {}
     for place, count in enumerate(side.bucket_counts):
-        merged[(side.offset + place) >> shift] += count
-    return dict(merged)
-
-
-def _span(buckets: dict[int, int]) -> int:
-    return max(buckets) - min(buckets) + 1 if buckets else 0
-
-
-def _bound(index: int, scale: int) -> float:
-    with np.errstate(over="ignore", under="ignore"):
-        return float(np.exp2(np.float64(index) * 2.0**-scale))
-
-
-def _cumulative(
-    positive: dict[int, int], negative: dict[int, int], zeros: int, zero_bound: float, scale: int
-) -> ClassicBuckets:
-    bounds: list[float] = []
-    counts: list[int] = []
-    total = 0
-    # Negative bucket i holds [-base^(i+1), -base^i): the largest index comes first.
-    for index in sorted(negative, reverse=True):
-        total += negative[index]
-        bounds.append(-_bound(index, scale))
-        counts.append(total)
-    total += zeros
-    if zeros or negative:
-        bounds.append(max(0.0, zero_bound))
-        counts.append(total)
-    for index in sorted(positive):
-        total += positive[index]
-        bounds.append(_bound(index + 1, scale))
-        counts.append(total)
-    ascending = [
-        (bound, count)
-        for place, (bound, count) in enumerate(zip(bounds, counts, strict=True))
-        if np.isfinite(bound) and (place == 0 or bound > bounds[place - 1])
-    ]
-    return ClassicBuckets(tuple(b for b, _ in ascending), tuple(c for _, c in ascending))
+        if count:
+            index = ((side.offset + place) >> shift) + 1
+            merged[index] = merged.get(index, 0.0) + count
+    return Buckets.of(merged)

@@ -1,7 +1,8 @@
 """OTLP metrics to `SampleBatch`, by Prometheus's own translation rules.
 
-Sums become counters (delta ones are accumulated), histograms classic buckets, and a resource's
-other attributes `target_info`. Scope labels are left out, as Prometheus's OTLP endpoint does.
+Sums become counters (delta ones are accumulated), histograms classic buckets, exponential
+histograms native ones, and a resource's other attributes `target_info`. Scope labels are left
+out, as Prometheus's OTLP endpoint does.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from collector.otlp.attributes import MAX_ATTRIBUTES, label_text, plain, plain_dict
-from collector.otlp.delta import DeltaState
-from collector.otlp.exponential import classic_buckets
+from collector.otlp.delta import DeltaState, HistogramDeltaState
+from collector.otlp.exponential import native_histogram
 from collector.otlp.names import labels_of, metric_name
 from collector.otlp.outcome import Decoded, Rejections, source_of
 from collector.otlp.wire import parse_leaf_envelope
+from store.histograms import NativeHistogram
 from store.model import (
     METRIC_NAME,
     STALE_NAN_BITS,
     Exemplar,
+    HistogramSample,
     Labels,
     MetricMetadata,
     MetricType,
@@ -68,6 +71,7 @@ class _Rows:
     index: list[int] = field(default_factory=list)
     ts_ms: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
+    histograms: list[HistogramSample] = field(default_factory=list)
     exemplars: list[Exemplar] = field(default_factory=list)
     metadata: dict[str, MetricMetadata] = field(default_factory=dict)
 
@@ -75,6 +79,13 @@ class _Rows:
         self.index.append(self.place.setdefault(series, len(self.place)))
         self.ts_ms.append(ts_ms)
         self.values.append(value)
+
+    def add_histogram(self, series: Labels, ts_ms: int, histogram: NativeHistogram) -> None:
+        place = self.place.setdefault(series, len(self.place))
+        self.histograms.append(HistogramSample(place, ts_ms, histogram))
+
+    def __len__(self) -> int:
+        return len(self.index) + len(self.histograms)
 
     def batch(self) -> SampleBatch:
         return SampleBatch(
@@ -84,6 +95,7 @@ class _Rows:
             values=np.asarray(self.values, dtype=np.float64),
             metadata=tuple(self.metadata.values()),
             exemplars=tuple(self.exemplars),
+            histograms=tuple(self.histograms),
         )
 
 
@@ -102,6 +114,7 @@ class MetricDecoder:
 
     def __init__(self, deltas: DeltaState | None = None) -> None:
         self._deltas = deltas or DeltaState()
+        self._histogram_deltas = HistogramDeltaState()
 
     def decode(self, body: bytes, now_ms: int) -> Decoded[SampleBatch]:
         """An `ExportMetricsServiceRequest` as columns; bad points are refused one by one.
@@ -120,11 +133,11 @@ class MetricDecoder:
             except DecodeError:
                 rejections.add(source_of("unknown_service"), "malformed_or_not_utf8", len(leaves))
                 continue
-            before = len(rows.index)
+            before = len(rows)
             for leaf in leaves:
                 self._metric(leaf, target, rows, rejections, now_ms)
             _add_target_info(target, rows)
-            by_source[target.source] += len(rows.index) - before
+            by_source[target.source] += len(rows) - before
         return Decoded(rows.batch(), dict(by_source), rejections)
 
     def _metric(
@@ -170,7 +183,7 @@ class MetricDecoder:
         elif kind == "histogram":
             self._histogram(point, ts_ms, labels, family, rows)
         else:
-            _exponential(point, ts_ms, labels, family.name, rows)
+            self._exponential(point, ts_ms, labels, family, rows)
 
     def _total(self, series: Labels, value: float, ts_ms: int, family: _Family) -> float:
         if not family.delta or np.isnan(value):
@@ -200,6 +213,23 @@ class MetricDecoder:
             rows.add(series, ts_ms, value)
         rows.exemplars.extend(_bucket_exemplars(point.exemplars, bounds, labels, family.name))
 
+    def _exponential(
+        self, point: Any, ts_ms: int, labels: dict[str, str], family: _Family, rows: _Rows
+    ) -> None:
+        series = _series(family.name, labels)
+        if point.flags & _NO_VALUE:
+            rows.add(series, ts_ms, STALE)
+            return
+        histogram = native_histogram(point)
+        if histogram is None:
+            raise _Refused("bad_exponential_buckets")
+        if family.delta:
+            histogram = self._histogram_deltas.add(series, histogram, ts_ms)
+            if histogram is None:
+                raise _Refused("delta_out_of_order")
+        rows.add_histogram(series, ts_ms, histogram)
+        rows.exemplars.extend(_exemplars(series, point.exemplars))
+
 
 def _target(encoded: bytes) -> _Target:
     attributes = plain_dict(Resource.FromString(encoded).attributes)
@@ -224,7 +254,8 @@ def _add_target_info(target: _Target, rows: _Rows) -> None:
 def _family(metric: Any, kind: str, data: Any, target: _Target) -> _Family:
     counter = kind == "sum" and data.is_monotonic
     name = metric_name(metric.name, metric.unit, counter=counter, gauge=kind == "gauge")
-    delta = kind in ("sum", "histogram") and data.aggregation_temporality == _DELTA
+    counted = kind in ("sum", "histogram", "exponential_histogram")
+    delta = counted and data.aggregation_temporality == _DELTA
     return _Family(name, target, delta, counter)
 
 
@@ -236,9 +267,6 @@ def _refusal(family: _Family, kind: str, data: Any) -> str:
     temporality = data.aggregation_temporality
     if temporality not in (_DELTA, _CUMULATIVE):
         return "unspecified_temporality"
-    # Its buckets move from point to point, so its deltas do not add up bucket by bucket.
-    if kind == "exponential_histogram" and temporality == _DELTA:
-        return "delta_exponential_histogram"
     return ""
 
 
@@ -292,20 +320,6 @@ def _histogram_cells(
     if point.HasField("sum"):
         found.append((_series(f"{name}_sum", labels), point.sum))
     return found
-
-
-def _exponential(point: Any, ts_ms: int, labels: dict[str, str], name: str, rows: _Rows) -> None:
-    buckets = classic_buckets(point)
-    if buckets is None:
-        raise _Refused("bad_exponential_buckets")
-    stale = bool(point.flags & _NO_VALUE)
-    cells = [
-        (_bound_text(bound), float(count))
-        for bound, count in zip(buckets.bounds, buckets.counts, strict=True)
-    ]
-    for series, value in _histogram_cells(cells, point, labels, name):
-        rows.add(series, ts_ms, STALE if stale else value)
-    rows.exemplars.extend(_bucket_exemplars(point.exemplars, buckets.bounds, labels, name))
 
 
 def _summary(point: Any, ts_ms: int, labels: dict[str, str], name: str, rows: _Rows) -> None:

@@ -1,123 +1,89 @@
 """OTLP spans to `SPAN_SCHEMA` columns, old and stable semantic conventions alike.
 
-Spans of a busy service repeat themselves. Each distinct set of attributes, name, status and
-resource is decoded once a body and repeated by Arrow; only ids and times are read for every span.
+Spans of a busy service repeat themselves. A compiled scan finds where their parts lie; each
+distinct name, status and set of attributes is decoded once and repeated by Arrow. Only what few
+spans have (events, links) is read span by span.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 import orjson
 import pyarrow as pa
 from google.protobuf.message import DecodeError
-from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from collector.otlp.attributes import (
-    MAX_ATTRIBUTES,
-    MAX_KEY_LENGTH,
-    json_object,
-    plain,
-    plain_dict,
-)
+from collector.otlp import span_scanner as scanner
+from collector.otlp.attributes import json_object, plain_dict
 from collector.otlp.outcome import Decoded, Rejections, source_of
-from collector.otlp.wire import parse_trace_envelope
-from store.model import SPAN_SCHEMA, Int64Array, SpanBatch
+from collector.otlp.span_shared import MAX_NAME_LENGTH, PROMOTED, Shared, SharedDecoder
+from collector.otlp.wire import span_fields, unreadable
+from collector.wire import fields, hashes
+from store.model import SPAN_SCHEMA, BoolArray, Int64Array, SpanBatch
 
 MAX_EVENTS = 128
-MAX_NAME_LENGTH = 1024
 # A span from before 2000 or more than a day ahead has a broken clock; it would never be found.
 EARLIEST_NS = 946_684_800_000_000_000
 MAX_AHEAD_NS = 86_400_000_000_000
 UNKNOWN_SERVICE = "unknown_service"
-MAX_KIND = 5
-MAX_STATUS = 2
 TRACE_ID_BYTES = 16
 SPAN_ID_BYTES = 8
-_NO_TRACE = bytes(TRACE_ID_BYTES)
-_NO_SPAN = bytes(SPAN_ID_BYTES)
-
-_TEXT_COLUMNS = (
-    "http_method",
-    "http_route",
-    "url",
-    "server_address",
-    "db_system",
-    "statement",
-    "code_file",
-    "code_function",
-)
-_NUMBER_COLUMNS = ("http_status", "code_line")
-_COLUMNS = _TEXT_COLUMNS + _NUMBER_COLUMNS
-_NUMBER_BOUND = {"http_status": 2**15 - 1, "code_line": 2**31 - 1}
-
-# Attribute → column, best source first. A loser stays in `attributes`.
-_SOURCES: dict[str, tuple[str, ...]] = {
-    "http_method": ("http.request.method", "http.method"),
-    "http_route": ("http.route",),
-    "http_status": ("http.response.status_code", "http.status_code"),
-    "url": ("url.full", "http.url", "url.path", "http.target"),
-    "server_address": ("server.address", "net.peer.name", "http.host", "net.peer.ip"),
-    "db_system": ("db.system.name", "db.system"),
-    "statement": ("db.query.text", "db.statement"),
-    "code_file": ("code.file.path", "code.filepath"),
-    "code_line": ("code.line.number", "code.lineno"),
-    "code_function": ("code.function.name", "code.function"),
-}
-_PROMOTED: dict[str, tuple[int, int]] = {
-    key: (_COLUMNS.index(column), rank)
-    for column, keys in _SOURCES.items()
-    for rank, key in enumerate(keys)
-}
-
-Key = TypeVar("Key", bytes, tuple[bytes, ...])
-Value = TypeVar("Value")
-# One attribute: its key, its value, and its promoted column and rank, if any.
-Attribute = tuple[str, Any, tuple[int, int] | None]
-
 MALFORMED = "malformed_or_not_utf8"
+_GOOD = 0
 
 
 @dataclass(frozen=True, slots=True)
-class _AttributeSet:
-    row: tuple[Any, ...]  # one cell for each of _COLUMNS
-    rest: str | None
+class _Service:
+    """Who sent a group of spans, as it is stored; `source` is its name among the sources."""
+
+    name: str
+    resource: str | None
+    source: str
+    readable: bool = True
 
 
-class _Distinct(Generic[Key, Value]):
-    """Each distinct value of a body once, and for each span the place of its own."""
+@dataclass(frozen=True, slots=True)
+class _Scanned:
+    """A body and where its parts lie: rows of `collector.otlp.span_scanner`."""
 
-    def __init__(self, decode: Callable[[Key], Value]) -> None:
-        self._decode: Callable[[Key], Value] = decode
-        self._places: dict[Key, int] = {}
-        self.values: list[Value] = []
-        self.index: list[int] = []
+    body: bytes
+    view: fields.Bytes
+    resources: Int64Array
+    groups: Int64Array
+    spans: Int64Array
+    times: hashes.Words
 
-    def place(self, key: Key) -> int:
-        place = self._places.get(key)
-        if place is None:
-            value = self._decode(key)
-            place = self._places[key] = len(self.values)
-            self.values.append(value)
-        return place
+    def sizes(self, column: int) -> Int64Array:
+        """Lengths of the ranges that begin in this column."""
+        found: Int64Array = self.spans[:, column + 1] - self.spans[:, column]
+        return found
 
-    def repeated(self, kind: pa.DataType, cells: list[Any]) -> pa.Array[Any]:
-        return pa.array(cells, kind).take(pa.array(self.index, pa.int32()))
+    def bytes_of(self, row: int, column: int) -> bytes:
+        start, end = self.spans[row, column : column + 2].tolist()
+        return self.body[start:end]
+
+    def zero(self, column: int) -> BoolArray:
+        """Which ranges hold zero bytes only."""
+        out = np.zeros(len(self.spans), dtype=np.bool_)
+        scanner.all_zero(self.view, self.spans, column, out)
+        return out
 
 
 class TraceDecoder:
-    """Decodes bodies; remembers parsed attributes from one body to the next, within a bound."""
+    """Decodes bodies; remembers what spans share from one body to the next, within a bound."""
 
-    def __init__(self, *, max_known: int = 20_000, max_known_bytes: int = 512) -> None:
-        self._known: dict[bytes, Attribute] = {}
-        self._max_known = max_known
-        self._max_known_bytes = max_known_bytes
+    def __init__(self, *, max_known: int = 20_000) -> None:
+        self.shared = SharedDecoder(max_known=max_known)
+        # Nobody can prepare attributes that crowd one place of the table.
+        self._seeds = (np.uint64(secrets.randbits(64)), np.uint64(secrets.randbits(64)))
 
     def decode(self, body: bytes, now_ms: int) -> Decoded[SpanBatch]:
         """An `ExportTraceServiceRequest` as columns; bad spans are refused one by one.
@@ -125,163 +91,205 @@ class TraceDecoder:
         Raises:
             BadInput: The body as a whole is no OTLP message.
         """
-        request = parse_trace_envelope(body)
-        columns = _Columns(self.attributes)
+        scanned = _scan(body)
+        services = [_service(body[start:end]) for start, end in scanned.resources.tolist()]
+        shared, index = self._distinct(scanned)
+        told = _Told(scanned)
+        refusals = _Refusals(len(scanned.spans))
+        _refuse_ids_and_times(refusals, scanned, now_ms)
+        readable = np.fromiter((service.readable for service in services), np.bool_, len(services))
+        owner = scanned.groups[scanned.spans[:, scanner.GROUP], scanner.RESOURCE]
+        whole = np.fromiter((one is not None for one in shared), np.bool_, len(shared))
+        refusals.first(~readable[owner], MALFORMED)
+        refusals.then(~whole[index] | told.broken, MALFORMED)
+        kept = np.flatnonzero(refusals.codes == _GOOD)
         rejections = Rejections()
-        services: Counter[str] = Counter()
-        latest_ns = now_ms * 1_000_000 + MAX_AHEAD_NS
-        for resource_spans in request.resources:
-            try:
-                service, resource = _resource(resource_spans.resource)
-            except (DecodeError, UnicodeDecodeError):
-                lost = sum(len(scope.spans) for scope in resource_spans.scopes)
-                rejections.add(source_of(UNKNOWN_SERVICE), MALFORMED, lost)
-                continue
-            source = source_of(service)
-            for scope_spans in resource_spans.scopes:
-                before = len(columns.trace_id)
-                for span in scope_spans.spans:
-                    reason = columns.add(span, latest_ns)
-                    if reason:
-                        rejections.add(source, reason)
-                added = len(columns.trace_id) - before
-                services[source] += added
-                columns.groups.append((service, resource, _scope(scope_spans.scope)))
-                columns.group_sizes.append(added)
-        return Decoded(SpanBatch(columns.table(now_ms)), dict(services), rejections)
-
-    def attributes(self, encoded: tuple[bytes, ...]) -> _AttributeSet:
-        rest: dict[str, Any] = {}
-        row: list[Any] = [None] * len(_COLUMNS)
-        held: dict[int, tuple[int, str]] = {}
-        for part in encoded:
-            key, value, promoted = self._known.get(part) or self._parse(part)
-            if promoted is None:
-                if len(rest) < MAX_ATTRIBUTES:
-                    rest[key] = value
-                continue
-            place, rank = promoted
-            holder = held.get(place)
-            if holder is not None and holder[0] <= rank:
-                rest[key] = value
-                continue
-            if holder is not None:
-                rest[holder[1]] = row[place]
-            held[place] = (rank, key)
-            row[place] = value
-        return _AttributeSet(tuple(row), json_object(rest))
-
-    def _parse(self, part: bytes) -> Attribute:
-        message = KeyValue.FromString(part)
-        key, value = message.key, plain(message.value)
-        promoted = _PROMOTED.get(key)
-        if promoted is not None and not _fits(promoted[0], value):
-            promoted = None
-        found = (key[:MAX_KEY_LENGTH], value, promoted)
-        if len(part) <= self._max_known_bytes:
-            # Another thread may be decoding too: replacing the dict is safe, clearing it is not.
-            if len(self._known) >= self._max_known:
-                self._known = {}
-            self._known[part] = found
-        return found
-
-
-class _Columns:
-    """Growing lists, one a column, for the spans of one body."""
-
-    def __init__(self, attributes: Callable[[tuple[bytes, ...]], _AttributeSet]) -> None:
-        self.trace_id: list[bytes] = []
-        self.span_id: list[bytes] = []
-        self.parent: list[bytes | None] = []
-        self.start: list[int] = []
-        self.end: list[int] = []
-        self.kind: list[int] = []
-        self.events: list[str | None] = []
-        self.links: list[str | None] = []
-        self.name: _Distinct[bytes, str] = _Distinct(_name)
-        self.status: _Distinct[bytes, tuple[int, str | None]] = _Distinct(_status)
-        self.attributes: _Distinct[tuple[bytes, ...], _AttributeSet] = _Distinct(attributes)
-        self.groups: list[tuple[str, str | None, str | None]] = []
-        self.group_sizes: list[int] = []
-
-    def add(self, span: Any, latest_ns: int) -> str:
-        """Add a span, or say why not; all its parts are decoded before the first is added."""
-        trace_id, span_id, parent = span.trace_id, span.span_id, span.parent_span_id
-        start, end = span.start_time_unix_nano, span.end_time_unix_nano
-        if len(trace_id) != TRACE_ID_BYTES or len(span_id) != SPAN_ID_BYTES:
-            return "bad_trace_id" if len(trace_id) != TRACE_ID_BYTES else "bad_span_id"
-        if not EARLIEST_NS <= start <= end <= latest_ns:
-            return "end_before_start" if end < start else "absurd_time"
-        reason = _refusal(trace_id, span_id, parent)
-        if reason:
-            return reason
-        try:
-            name = self.name.place(span.name)
-            status = self.status.place(span.status)
-            attributes = self.attributes.place(tuple(span.attributes))
-            events, links = span.events, span.links
-            events_json = _events(events) if events else None
-            links_json = _links(links) if links else None
-        except (DecodeError, UnicodeDecodeError):
-            return MALFORMED
-        self.name.index.append(name)
-        self.status.index.append(status)
-        self.attributes.index.append(attributes)
-        self.events.append(events_json)
-        self.links.append(links_json)
-        self.trace_id.append(trace_id)
-        self.span_id.append(span_id)
-        self.parent.append(parent or None)
-        self.start.append(start)
-        self.end.append(end)
-        kind = span.kind
-        self.kind.append(kind if kind <= MAX_KIND else 0)
-        return ""
-
-    def table(self, now_ms: int) -> pa.Table:
-        group = np.repeat(np.arange(len(self.groups)), self.group_sizes)
-        sets = self.attributes
-        arrays: dict[str, Any] = {
-            "trace_id": self.trace_id,
-            "span_id": self.span_id,
-            "parent_span_id": self.parent,
-            "start_ns": np.asarray(self.start, dtype=np.int64),
-            "end_ns": np.asarray(self.end, dtype=np.int64),
-            "service": _grouped(self.groups, 0, group),
-            "name": self.name.repeated(pa.string(), self.name.values),
-            "kind": np.asarray(self.kind, dtype=np.int8),
-            "status": self.status.repeated(pa.int8(), [code for code, _ in self.status.values]),
-            "status_message": self.status.repeated(
-                pa.string(), [message for _, message in self.status.values]
-            ),
-            "scope": _grouped(self.groups, 2, group),
-            "attributes": sets.repeated(pa.string(), [entry.rest for entry in sets.values]),
-            "resource": _grouped(self.groups, 1, group),
-            "events": self.events,
-            "links": self.links,
-            "received_ms": np.full(len(self.trace_id), now_ms, dtype=np.int64),
-        }
-        for place, column in enumerate(_COLUMNS):
-            cells = [entry.row[place] for entry in sets.values]
-            arrays[column] = sets.repeated(SPAN_SCHEMA.field(column).type, cells)
-        return pa.Table.from_arrays(
-            [_array(arrays[column.name], column.type) for column in SPAN_SCHEMA],
-            schema=SPAN_SCHEMA,
+        for row in np.flatnonzero(refusals.codes != _GOOD).tolist():
+            rejections.add(services[owner[row]].source, refusals.reason(row))
+        counts = np.bincount(owner[kept], minlength=len(services)).tolist()
+        by_source: Counter[str] = Counter()
+        for service, count in zip(services, counts, strict=True):
+            if service.readable:
+                by_source[service.source] += count
+        table = _table(scanned, kept, _columns(shared, index[kept]), told, now_ms)
+        table = _with_groups(table, scanned, services, scanned.spans[kept, scanner.GROUP])
+        return Decoded(
+            SpanBatch(table.select(SPAN_SCHEMA.names).cast(SPAN_SCHEMA)), by_source, rejections
         )
 
+    def _distinct(self, scanned: _Scanned) -> tuple[list[Shared | None], Int64Array]:
+        """What spans share, each once (None: malformed), and for each span its place there."""
+        into = scanner.Distinct.of(len(scanned.spans))
+        found = scanner.number(scanned.view, scanned.spans, *self._seeds, into)
+        keys = into.hashes[:found].tolist()
+        shared = [
+            self.shared.decode(
+                (high, low),
+                scanned.bytes_of(row, scanner.NAME),
+                scanned.bytes_of(row, scanner.STATUS),
+                scanned.bytes_of(row, scanner.ATTRIBUTES),
+            )
+            for (high, low), row in zip(keys, into.firsts[:found].tolist(), strict=True)
+        ]
+        return shared, into.numbers
 
-def _refusal(trace_id: bytes, span_id: bytes, parent: bytes) -> str:
-    if trace_id == _NO_TRACE:
-        return "bad_trace_id"
-    if span_id == _NO_SPAN:
-        return "bad_span_id"
-    return "bad_parent_span_id" if parent and len(parent) != SPAN_ID_BYTES else ""
+
+class _Told:
+    """Events and links, of the few spans that have them."""
+
+    def __init__(self, scanned: _Scanned) -> None:
+        spans = scanned.spans
+        self.events: dict[int, str] = {}
+        self.links: dict[int, str] = {}
+        self.broken = np.zeros(len(spans), dtype=np.bool_)
+        counts = spans[:, scanner.EVENTS] + spans[:, scanner.LINKS]
+        for row in np.flatnonzero(counts).tolist():
+            begin, end = spans[row, scanner.BEGIN : scanner.END + 1].tolist()
+            try:
+                span = span_fields(scanned.body[begin:end])
+                if span.events:
+                    self.events[row] = _events(span.events)
+                if span.links:
+                    self.links[row] = _links(span.links)
+            except (DecodeError, UnicodeDecodeError):
+                self.broken[row] = True
 
 
-def _resource(encoded: bytes) -> tuple[str, str | None]:
-    attributes = plain_dict(Resource.FromString(encoded).attributes)
-    service = str(attributes.get("service.name") or UNKNOWN_SERVICE)[:MAX_NAME_LENGTH]
-    return service, json_object(attributes)
+class _Refusals:
+    """Why each span is refused: the first reason that is found counts."""
+
+    def __init__(self, spans: int) -> None:
+        self.codes = np.zeros(spans, dtype=np.int8)
+        self._reasons = [""]
+
+    def then(self, bad: BoolArray, reason: str) -> None:
+        """Refuse those that nothing was wrong with until here."""
+        self.first(bad & (self.codes == _GOOD), reason)
+
+    def first(self, bad: BoolArray, reason: str) -> None:
+        """Refuse these, whatever was said before."""
+        self._reasons.append(reason)
+        self.codes[bad] = len(self._reasons) - 1
+
+    def reason(self, row: int) -> str:
+        return self._reasons[int(self.codes[row])]
+
+
+def _scan(body: bytes) -> _Scanned:
+    view = np.frombuffer(body, dtype=np.uint8)
+    rows = scanner.Rows.of(0, 0, 0)
+    _check(scanner.scan(view, rows, scanner.COUNT))
+    rows = scanner.Rows.of(*rows.counts.tolist())
+    _check(scanner.scan(view, rows, scanner.FILL))
+    return _Scanned(body, view, rows.resources, rows.groups, rows.spans, rows.times)
+
+
+def _check(code: int) -> None:
+    if code != fields.OK:
+        raise unreadable()
+
+
+def _refuse_ids_and_times(refusals: _Refusals, scanned: _Scanned, now_ms: int) -> None:
+    trace, span = scanned.sizes(scanner.TRACE), scanned.sizes(scanner.ID)
+    start, end = scanned.times[:, scanner.START_NS], scanned.times[:, scanner.END_NS]
+    latest = np.uint64(now_ms * 1_000_000 + MAX_AHEAD_NS)
+    refusals.then(trace != TRACE_ID_BYTES, "bad_trace_id")
+    refusals.then(span != SPAN_ID_BYTES, "bad_span_id")
+    refusals.then(end < start, "end_before_start")
+    refusals.then((start < np.uint64(EARLIEST_NS)) | (end > latest), "absurd_time")
+    refusals.then(scanned.zero(scanner.TRACE), "bad_trace_id")
+    refusals.then(scanned.zero(scanner.ID), "bad_span_id")
+    parent = scanned.sizes(scanner.PARENT)
+    refusals.then((parent != 0) & (parent != SPAN_ID_BYTES), "bad_parent_span_id")
+
+
+def _table(
+    scanned: _Scanned, kept: Int64Array, columns: dict[str, Any], told: _Told, now_ms: int
+) -> pa.Table:
+    rows = kept.tolist() if told.events or told.links else []
+    times = scanned.times[kept].view(np.int64)
+    return pa.table(
+        {
+            **columns,
+            "trace_id": _ids(scanned, kept, scanner.TRACE, TRACE_ID_BYTES),
+            "span_id": _ids(scanned, kept, scanner.ID, SPAN_ID_BYTES),
+            "parent_span_id": _ids(scanned, kept, scanner.PARENT, SPAN_ID_BYTES),
+            "start_ns": times[:, scanner.START_NS],
+            "end_ns": times[:, scanner.END_NS],
+            "kind": scanned.spans[kept, scanner.KIND].astype(np.int8),
+            "events": _few(told.events, rows, len(kept)),
+            "links": _few(told.links, rows, len(kept)),
+            "received_ms": np.full(len(kept), now_ms, dtype=np.int64),
+        }
+    )
+
+
+def _columns(shared: Iterable[Shared | None], index: Int64Array) -> dict[str, Any]:
+    """Columns of what spans share, repeated for each span."""
+    known = [one or _NOTHING for one in shared]
+    cells = zip(*(one.cells for one in known), strict=True) if known else [()] * len(PROMOTED)
+    lists: dict[str, list[Any]] = {
+        "name": [one.name for one in known],
+        "status": [one.status for one in known],
+        "status_message": [one.status_message for one in known],
+        "attributes": [one.rest for one in known],
+        **{name: list(column) for name, column in zip(PROMOTED, cells, strict=True)},
+    }
+    places = pa.array(index, pa.int64())
+    return {
+        name: pa.array(values, SPAN_SCHEMA.field(name).type).take(places)
+        for name, values in lists.items()
+    }
+
+
+_NOTHING = Shared("", 0, None, (None,) * len(PROMOTED), None)
+
+
+def _with_groups(
+    table: pa.Table, scanned: _Scanned, services: list[_Service], group: Int64Array
+) -> pa.Table:
+    rows = scanned.groups.tolist()
+    owners = [services[row[scanner.RESOURCE]] for row in rows]
+    lists: dict[str, list[str | None]] = {
+        "service": [owner.name for owner in owners],
+        "resource": [owner.resource for owner in owners],
+        "scope": [
+            _scope(scanned.body[row[scanner.SCOPE] : row[scanner.SCOPE_END]]) for row in rows
+        ],
+    }
+    places = pa.array(group, pa.int64())
+    for name, values in lists.items():
+        table = table.append_column(name, pa.array(values, pa.string()).take(places))
+    return table
+
+
+def _ids(scanned: _Scanned, kept: Int64Array, column: int, width: int) -> pa.Array[Any]:
+    """Ids of one width; an empty one is null."""
+    present = scanned.spans[kept, column + 1] > scanned.spans[kept, column]
+    rows = kept[present]
+    data = np.empty(len(rows) * width, dtype=np.uint8)
+    scanner.gather(scanned.view, scanned.spans[rows, column : column + 2], data)
+    offsets = np.zeros(len(kept) + 1, dtype=np.int32)
+    np.cumsum(present * width, out=offsets[1:])
+    bits = b"" if present.all() else np.packbits(present, bitorder="little").tobytes()
+    valid = pa.py_buffer(bits) if bits else None
+    buffers = [valid, pa.py_buffer(offsets.tobytes()), pa.py_buffer(data.tobytes())]
+    return pa.Array.from_buffers(pa.binary(), len(kept), buffers)
+
+
+def _few(texts: dict[int, str], rows: list[int], count: int) -> pa.Array[Any]:
+    if not texts:
+        return pa.nulls(count, pa.string())
+    return pa.array([texts.get(row) for row in rows], pa.string())
+
+
+def _service(encoded: bytes) -> _Service:
+    try:
+        attributes = plain_dict(Resource.FromString(encoded).attributes)
+    except (DecodeError, UnicodeDecodeError):
+        return _Service(UNKNOWN_SERVICE, None, source_of(UNKNOWN_SERVICE), readable=False)
+    name = str(attributes.get("service.name") or UNKNOWN_SERVICE)[:MAX_NAME_LENGTH]
+    return _Service(name, json_object(attributes), source_of(name))
 
 
 def _scope(encoded: bytes) -> str | None:
@@ -289,23 +297,6 @@ def _scope(encoded: bytes) -> str | None:
         return InstrumentationScope.FromString(encoded).name[:MAX_NAME_LENGTH] or None
     except DecodeError:
         return None
-
-
-def _name(encoded: bytes) -> str:
-    return encoded.decode()[:MAX_NAME_LENGTH]
-
-
-def _status(encoded: bytes) -> tuple[int, str | None]:
-    status = Status.FromString(encoded)
-    code = status.code
-    return code if 0 <= code <= MAX_STATUS else 0, status.message[:MAX_NAME_LENGTH] or None
-
-
-def _fits(place: int, value: object) -> bool:
-    if place < len(_TEXT_COLUMNS):
-        return isinstance(value, str)
-    bound = _NUMBER_BOUND[_COLUMNS[place]]
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= bound
 
 
 def _events(encoded: Any) -> str:
@@ -334,15 +325,3 @@ def _links(encoded: Any) -> str:
             for link in links
         ]
     ).decode()
-
-
-def _grouped(
-    groups: list[tuple[str, str | None, str | None]], place: int, group: Int64Array
-) -> pa.Array[Any]:
-    return pa.array([entry[place] for entry in groups], pa.string()).take(
-        pa.array(group, pa.int64())
-    )
-
-
-def _array(values: Any, kind: pa.DataType) -> pa.Array[Any]:
-    return values if isinstance(values, pa.Array) else pa.array(values, kind)

@@ -17,19 +17,11 @@ from store.errors import BadInput
 
 _Field = descriptor_pb2.FieldDescriptorProto
 _BYTES = _Field.TYPE_BYTES
-_FIXED64 = _Field.TYPE_FIXED64
-_UINT64 = _Field.TYPE_UINT64
 _PACKAGE = "warroom.otlp"
 
 # Field numbers: opentelemetry-proto 1.x, trace.proto, metrics.proto, logs.proto.
 _SPAN: dict[str, tuple[int, int, bool]] = {
-    "trace_id": (1, _BYTES, False),
-    "span_id": (2, _BYTES, False),
-    "parent_span_id": (4, _BYTES, False),
     "name": (5, _BYTES, False),
-    "kind": (6, _UINT64, False),
-    "start_time_unix_nano": (7, _FIXED64, False),
-    "end_time_unix_nano": (8, _FIXED64, False),
     "attributes": (9, _BYTES, True),
     "events": (11, _BYTES, True),
     "links": (13, _BYTES, True),
@@ -37,9 +29,13 @@ _SPAN: dict[str, tuple[int, int, bool]] = {
 }
 
 
-def parse_trace_envelope(body: bytes) -> Any:
-    """`ExportTraceServiceRequest` whose spans hold attributes, events and links as bytes."""
-    return _parse(_classes()["TraceRequest"], body)
+def span_fields(encoded: bytes) -> Any:
+    """A span, or any run of its fields, with attributes, events, links and status as bytes.
+
+    Raises:
+        DecodeError: It is no such run.
+    """
+    return _classes()["Span"].FromString(encoded)
 
 
 def parse_leaf_envelope(body: bytes) -> Any:
@@ -51,10 +47,15 @@ def _parse(message_class: Any, body: bytes) -> Any:
     try:
         return message_class.FromString(body)
     except DecodeError as error:
-        raise BadInput(
-            "the body is not a valid OTLP protobuf message",
-            hint="it may be truncated, or its Content-Type may be wrong",
-        ) from error
+        raise unreadable() from error
+
+
+def unreadable() -> BadInput:
+    """The refusal of a body that is no OTLP message."""
+    return BadInput(
+        "the body is not a valid OTLP protobuf message",
+        hint="it may be truncated, or its Content-Type may be wrong",
+    )
 
 
 @cache
@@ -63,9 +64,6 @@ def _classes() -> dict[str, Any]:
         name="warroom_otlp.proto", package=_PACKAGE, syntax="proto3"
     )
     _message(file, "Span", _SPAN)
-    _nested(file, "TraceScope", (("scope", 1, ""), ("spans", 2, "Span")))
-    _nested(file, "TraceResource", (("resource", 1, ""), ("scopes", 2, "TraceScope")))
-    _nested(file, "TraceRequest", (("resources", 1, "TraceResource"),))
     _message(file, "LeafScope", {"scope": (1, _BYTES, False), "leaves": (2, _BYTES, True)})
     _nested(file, "LeafResource", (("resource", 1, ""), ("scopes", 2, "LeafScope")))
     _nested(file, "LeafRequest", (("resources", 1, "LeafResource"),))
@@ -73,7 +71,7 @@ def _classes() -> dict[str, Any]:
     pool.Add(file)
     return {
         name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
-        for name in ("TraceRequest", "LeafRequest")
+        for name in ("Span", "LeafRequest")
     }
 
 

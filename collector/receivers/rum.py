@@ -1,13 +1,16 @@
 """POST /rum (web-vitals beacons) and POST /collect (Grafana Faro): browsers report, 204 and 202.
 
 Cross-origin use is off unless origins are listed. `Sec-GPC: 1` and `DNT: 1` are honoured: such a
-beacon is answered like any other and not counted.
+beacon is answered like any other and not counted. A browser keeps no secret, so what protects the
+receiver is a bound on its rate; an app key only tells one shop's beacons from strangers'.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
 import structlog
 from starlette.requests import ClientDisconnect, Request
@@ -16,9 +19,9 @@ from starlette.routing import Route
 
 from collector.body import BodyReader, UnsupportedMedia
 from collector.pipeline import Pipeline
-from collector.refusal import refusal_of
+from collector.refusal import UnknownSender, refusal_of
 from collector.web_vitals import SETTLE_MS, Vital, WebVitals, decode_beacon, decode_faro
-from store.errors import WarroomError
+from store.errors import Overloaded, WarroomError
 
 SOURCE = "rum"
 MAX_BODY_BYTES = 64 * 1024
@@ -32,6 +35,50 @@ log = structlog.get_logger()
 Decoder = Callable[[bytes], tuple[list[Vital], int]]
 
 
+@dataclass(frozen=True, slots=True)
+class RumSettings:
+    """Who may report, and how much.
+
+    Attributes:
+        allowed_origins: Origins of pages that may report from elsewhere, such as
+            `https://shop.example`.
+        app_keys: Public, write-only keys; empty asks for none.
+        max_per_second: Beacons that are taken a second; ten seconds of them may come at once.
+    """
+
+    allowed_origins: frozenset[str] = frozenset()
+    app_keys: frozenset[str] = frozenset()
+    max_per_second: float = 500.0
+
+
+class Bucket:
+    """A token bucket: `rate` a second, `burst` at once. Time is in seconds, of any clock."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = burst
+        self._at_s = 0.0
+
+    def take(self, now_s: float) -> bool:
+        """Whether one more may pass now."""
+        self._tokens = min(self._burst, self._tokens + (now_s - self._at_s) * self._rate)
+        self._at_s = now_s
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+def app_key(path: str, headers: Mapping[str, str]) -> str:
+    """The key that a beacon carries: in its path or, as the Faro SDK sends it, in `x-api-key`.
+
+    >>> app_key("/collect/shop-1", {})
+    'shop-1'
+    """
+    return path.strip("/").partition("/")[2] or headers.get("x-api-key", "")
+
+
 class RumReceiver:
     """Takes beacons and stores what has settled, a few seconds after its first report."""
 
@@ -40,12 +87,13 @@ class RumReceiver:
         pipeline: Pipeline,
         *,
         vitals: WebVitals | None = None,
-        allowed_origins: frozenset[str] = frozenset(),
+        settings: RumSettings = RumSettings(),  # frozen value
         settle_ms: int = SETTLE_MS,
     ) -> None:
         self._pipeline = pipeline
         self._vitals = vitals or WebVitals(settle_ms=settle_ms)
-        self._origins = allowed_origins
+        self._settings = settings
+        self._bucket = Bucket(settings.max_per_second, 10 * settings.max_per_second)
         self._settle_s = settle_ms / 1000
         self._bodies = BodyReader(max_body_bytes=MAX_BODY_BYTES, max_in_flight_bytes=64 << 20)
         self._settling: asyncio.Task[None] | None = None
@@ -54,6 +102,7 @@ class RumReceiver:
         found = []
         for path, decoder, status in (
             ("/rum", decode_beacon, 204),
+            ("/rum/{app_key}", decode_beacon, 204),
             ("/collect", decode_faro, 202),
             ("/collect/{app_key}", decode_faro, 202),
         ):
@@ -77,6 +126,7 @@ class RumReceiver:
         async def post(request: Request) -> Response:
             try:
                 _check_media(request)
+                self._admit(request)
                 encoding = request.headers.get("content-encoding", "")
                 async with self._bodies.read(request.stream(), encoding) as body:
                     vitals, refused = decoder(body)
@@ -92,6 +142,15 @@ class RumReceiver:
             return Response(status_code=status, headers=self._cors(request))
 
         return post
+
+    def _admit(self, request: Request) -> None:
+        keys = self._settings.app_keys
+        if keys and app_key(request.url.path, request.headers) not in keys:
+            self._pipeline.dropped(SOURCE, "unknown_app_key", 1)
+            raise UnknownSender("the app key is not known here", hint="use one of rum.app_keys")
+        if not self._bucket.take(time.monotonic()):
+            self._pipeline.dropped(SOURCE, "rate_limited", 1)
+            raise Overloaded("more beacons a second than are taken", retry_after_s=10)
 
     def _take(self, vitals: list[Vital], refused: int) -> None:
         self._vitals.add(vitals, self._pipeline.now_ms())
@@ -118,14 +177,14 @@ class RumReceiver:
 
     def _cors(self, request: Request) -> dict[str, str]:
         origin = request.headers.get("origin", "")
-        if not origin or origin not in self._origins:
+        if not origin or origin not in self._settings.allowed_origins:
             return {}
         return {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
 
 
-def routes(pipeline: Pipeline, *, allowed_origins: frozenset[str] = frozenset()) -> list[Route]:
-    """`/rum`, `/collect` and `/collect/{app_key}` of a receiver of their own."""
-    return RumReceiver(pipeline, allowed_origins=allowed_origins).routes()
+def routes(pipeline: Pipeline, settings: RumSettings = RumSettings()) -> list[Route]:
+    """`/rum` and `/collect`, each also with an app key, of a receiver of their own."""
+    return RumReceiver(pipeline, settings=settings).routes()
 
 
 def _check_media(request: Request) -> None:

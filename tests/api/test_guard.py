@@ -5,6 +5,7 @@ from api.guard import LOOPBACK_HOSTS, GuardPolicy, Refusal, decide
 from api.tokens.repository import Role
 
 ROLES = {"admin-secret": Role.ADMIN, "view-secret": Role.VIEWER, "send-secret": Role.INGEST}
+KEYS = frozenset({"shop-1"})
 ON_LOOPBACK = GuardPolicy(LOOPBACK_HOSTS, tokens_required=False, role_of=ROLES.get)
 IN_PUBLIC = GuardPolicy(
     frozenset({"warroom.shop.example"}), tokens_required=True, role_of=ROLES.get
@@ -73,6 +74,31 @@ def test_a_role_gives_just_what_it_says(
     token: str, method: str, path: str, refusal: Refusal | None
 ) -> None:
     assert in_public(method, path, token) is refusal
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "refusal"),
+    [
+        ("POST", "/rum/shop-1", None),
+        ("POST", "/collect/shop-1", None),
+        ("OPTIONS", "/collect", None),
+        ("POST", "/rum/other", Refusal.NO_TOKEN),
+        ("POST", "/rum", Refusal.NO_TOKEN),
+        ("POST", "/events/shop-1", Refusal.NO_TOKEN),
+        ("GET", "/api/v1/query", Refusal.NO_TOKEN),
+    ],
+)
+def test_an_app_key_opens_beacons_and_nothing_else(
+    method: str, path: str, refusal: Refusal | None
+) -> None:
+    policy = GuardPolicy(frozenset(), tokens_required=True, role_of=ROLES.get, beacon_keys=KEYS)
+    assert decide(policy, method, path, Headers({"host": "h"})) is refusal
+
+
+def test_an_app_key_may_come_as_a_header() -> None:
+    policy = GuardPolicy(frozenset(), tokens_required=True, role_of=ROLES.get, beacon_keys=KEYS)
+    assert decide(policy, "POST", "/collect", Headers({"x-api-key": "shop-1"})) is None
+    assert decide(policy, "POST", "/v1/traces", Headers({"x-api-key": "shop-1"})) is not None
 
 
 def test_health_is_open_to_load_balancers() -> None:

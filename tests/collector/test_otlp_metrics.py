@@ -19,7 +19,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 
 from collector.otlp.delta import DeltaState
-from collector.otlp.exponential import MAX_BUCKETS, classic_buckets
+from collector.otlp.exponential import MAX_BUCKETS, native_histogram
 from collector.otlp.metrics import MetricDecoder
 from collector.otlp.names import label_name, labels_of, metric_name
 from store.model import STALE_NAN_BITS, Labels, MetricType
@@ -227,26 +227,90 @@ side = st.builds(
 )
 
 
-@given(st.integers(-10, 20), side, side, st.integers(0, 9))
-def test_exponential_buckets_become_ascending_and_lose_no_count(
+@given(st.integers(-4, 20), side, side, st.integers(0, 9))
+def test_exponential_buckets_become_native_ones_and_lose_no_count(
     scale: int, positive: Any, negative: Any, zeros: int
 ) -> None:
     total = sum(positive.bucket_counts) + sum(negative.bucket_counts) + zeros
     point = ExponentialHistogramDataPoint(
         scale=scale, positive=positive, negative=negative, zero_count=zeros, count=total
     )
-    found = classic_buckets(point)
+    found = native_histogram(point)
     assert found is not None
-    assert len(found.bounds) <= MAX_BUCKETS + 1
-    assert list(found.bounds) == sorted(set(found.bounds))
-    assert list(found.counts) == sorted(found.counts)
-    assert all(count <= total for count in found.counts)
+    assert found.schema == min(scale, 8)
+    assert sum(found.positive.counts) == sum(positive.bucket_counts)
+    assert sum(found.negative.counts) == sum(negative.bucket_counts)
+    assert (found.count, found.zero_count) == (total, zeros)
 
 
 def test_an_exponential_bound_is_where_its_values_are() -> None:
     point = ExponentialHistogramDataPoint(
         scale=0, positive=Buckets(offset=0, bucket_counts=[3, 0, 1]), count=4
     )
-    found = classic_buckets(point)
+    found = native_histogram(point)
     assert found is not None
-    assert dict(zip(found.bounds, found.counts, strict=True)) == {2.0: 3, 4.0: 3, 8.0: 4}
+    bounds = [(bucket.lower, bucket.upper, bucket.count) for bucket in found.buckets()]
+    assert bounds == [(1.0, 2.0, 3.0), (4.0, 8.0, 1.0)]
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        ExponentialHistogramDataPoint(scale=21),
+        ExponentialHistogramDataPoint(scale=-5),
+        ExponentialHistogramDataPoint(positive=Buckets(bucket_counts=[1] * (MAX_BUCKETS + 1))),
+        ExponentialHistogramDataPoint(positive=Buckets(offset=(1 << 30) + 1, bucket_counts=[1])),
+        ExponentialHistogramDataPoint(zero_threshold=-1.0),
+    ],
+    ids=["too fine", "too coarse", "too many", "too far", "no width"],
+)
+def test_an_exponential_histogram_that_cannot_be_is_refused(point: Any) -> None:
+    assert native_histogram(point) is None
+
+
+def exponential(ts_ms: int, *counts: int, temporality: Any, flags: int = 0) -> Any:
+    def fill(metric: Metric) -> None:
+        metric.name = "wait"
+        metric.unit = "s"
+        metric.exponential_histogram.aggregation_temporality = temporality
+        metric.exponential_histogram.data_points.add(
+            time_unix_nano=ts_ms * 1_000_000,
+            count=sum(counts),
+            sum=float(sum(counts)),
+            scale=1,
+            positive=Buckets(offset=0, bucket_counts=counts),
+            flags=flags,
+        )
+
+    return fill
+
+
+def test_an_exponential_histogram_is_one_native_sample() -> None:
+    decoded = MetricDecoder().decode(
+        body(exponential(NOW_MS, 3, 1, temporality=CUMULATIVE)), NOW_MS
+    )
+    (sample,) = decoded.batch.histograms
+    assert decoded.batch.series[sample.series_index].metric == "wait_seconds"
+    assert (sample.ts_ms, sample.histogram.count, sample.histogram.sum) == (NOW_MS, 4.0, 4.0)
+    assert list(sample.histogram.positive.items()) == [(1, 3.0), (2, 1.0)]
+    assert len(decoded.batch) == 1
+    assert sum(decoded.by_source.values()) == 1
+
+
+def test_delta_exponential_histograms_add_up() -> None:
+    decoder = MetricDecoder()
+    totals = []
+    for step, counts in enumerate([(1, 0), (2, 5)]):
+        fill = exponential(NOW_MS + step, *counts, temporality=DELTA)
+        (found,) = decoder.decode(body(fill), NOW_MS).batch.histograms
+        totals.append(dict(found.histogram.positive.items()))
+    assert totals == [{1: 1.0}, {1: 3.0, 2: 5.0}]
+    late = decoder.decode(body(exponential(NOW_MS - 9, 1, 1, temporality=DELTA)), NOW_MS)
+    assert late.rejections.sentence() == "rejected: 1 x delta_out_of_order"
+
+
+def test_an_exponential_histogram_without_a_value_ends_its_series() -> None:
+    fill = exponential(NOW_MS, 1, temporality=CUMULATIVE, flags=1)
+    batch = MetricDecoder().decode(body(fill), NOW_MS).batch
+    assert batch.histograms == ()
+    assert batch.values.view(np.uint64).tolist() == [STALE_NAN_BITS]

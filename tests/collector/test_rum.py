@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.receivers.rum import RumReceiver
-from collector.web_vitals import KINDS, WebVitals, decode_beacon, decode_faro, page_template
+from collector.receivers.rum import Bucket, RumReceiver, RumSettings
+from collector.vital_kinds import VITALS
+from collector.web_vitals import WebVitals, decode_beacon, decode_faro, page_template
 from store.errors import BadInput, WarroomError
 from store.model import Labels
 
@@ -21,8 +22,8 @@ NOW_MS = 1_790_000_000_000
 
 @pytest.fixture
 def url(pipeline: Any, serve: Any) -> str:
-    origins = frozenset({"https://shop.example"})
-    return str(serve(RumReceiver(pipeline, settle_ms=20, allowed_origins=origins).routes()))
+    settings = RumSettings(allowed_origins=frozenset({"https://shop.example"}))
+    return str(serve(RumReceiver(pipeline, settle_ms=20, settings=settings).routes()))
 
 
 def vital(value: float = 2400, report: str = "v1", **more: Any) -> dict[str, Any]:
@@ -148,6 +149,73 @@ def test_a_faro_payload_is_understood(url: str, appender: Any, clock: Any) -> No
     assert "ann@" not in str(appender.batches)
 
 
+def test_parts_of_a_page_load_are_counted_each_for_itself(
+    url: str, appender: Any, clock: Any
+) -> None:
+    parts = {"DNS": 20, "CONNECT": 60, "TLS": 40, "REQUEST": 300, "DOWNLOAD": 80, "LOAD": 1700}
+    beacon = [vital(value, f"n-{name}", name=name) for name, value in parts.items()]
+    assert httpx.post(f"{url}/rum", json=beacon).status_code == 204
+    wait_for(appender, clock)
+    sums = {
+        series.metric: rows[-1][1]
+        for series, rows in appender.samples().items()
+        if series.metric.endswith("_sum")
+    }
+    assert sums.pop("browser_page_load_seconds_sum") == pytest.approx(1.7)
+    assert {name.split("_")[3]: value for name, value in sums.items()} == pytest.approx(
+        {"dns": 0.02, "connect": 0.06, "tls": 0.04, "request": 0.3, "download": 0.08}
+    )
+
+
+def test_a_faro_page_load_has_its_figures_as_texts() -> None:
+    event = {
+        "name": "faro.performance.navigation",
+        "attributes": {"requestTime": "120", "pageLoadTime": "900.5", "dnsLookupTime": "soon"},
+    }
+    found, refused = decode_faro(json.dumps({"events": [event, {"name": "click"}]}).encode())
+    assert {(item.name, item.value) for item in found} == {("REQUEST", 0.12), ("LOAD", 0.9005)}
+    assert refused == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/rum/shop-1", {}, 204),
+        ("/collect/shop-1", {}, 202),
+        ("/collect", {"x-api-key": "shop-1"}, 202),
+        ("/rum", {}, 403),
+        ("/collect/other", {}, 403),
+    ],
+)
+def test_with_app_keys_only_those_report(
+    pipeline: Any, serve: Any, sources: Any, path: str, headers: dict[str, str], status: int
+) -> None:
+    settings = RumSettings(app_keys=frozenset({"shop-1"}))
+    base = serve(RumReceiver(pipeline, settings=settings).routes())
+    assert httpx.post(f"{base}{path}", json={}, headers=headers).status_code == status
+    dropped = [source.dropped.get("unknown_app_key", 0) for source in sources.list(NOW_MS)]
+    assert sum(dropped) == (1 if status == 403 else 0)
+
+
+def test_beacons_beyond_the_rate_are_shed_and_counted(
+    pipeline: Any, serve: Any, sources: Any
+) -> None:
+    base = serve(RumReceiver(pipeline, settings=RumSettings(max_per_second=0.2)).routes())
+    answers = [httpx.post(f"{base}/rum", json=vital(report="")) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [204, 204, 429]
+    assert answers[-1].headers["retry-after"] == "10"
+    assert sum(source.dropped.get("rate_limited", 0) for source in sources.list(NOW_MS)) == 1
+
+
+@given(st.lists(st.floats(0, 5), max_size=200))
+def test_a_bucket_never_passes_more_than_its_rate_and_burst(gaps: list[float]) -> None:
+    bucket, now_s, passed = Bucket(2.0, 5.0), 1_000.0, 0
+    for gap in gaps:
+        now_s += gap
+        passed += bucket.take(now_s)
+    assert passed <= 5 + 2 * (now_s - 1_000) + 1e-6
+
+
 def test_only_listed_origins_may_call_from_elsewhere(url: str) -> None:
     ask = {"Access-Control-Request-Method": "POST"}
     allowed = httpx.options(f"{url}/collect", headers={**ask, "Origin": "https://shop.example"})
@@ -181,7 +249,8 @@ def test_the_thresholds_of_good_and_poor_are_bounds() -> None:
         "TTFB": (0.8, 1.8),
     }
     for name, pair in thresholds.items():
-        assert set(pair) <= set(KINDS[name].bounds)
+        assert set(pair) <= set(VITALS[name].bounds)
+    assert set(thresholds) == set(VITALS)
 
 
 values = st.recursive(
@@ -219,7 +288,12 @@ values = st.recursive(
 )
 
 
-@given(values | st.fixed_dictionaries({"measurements": st.lists(values), "meta": values}))
+@given(
+    values
+    | st.fixed_dictionaries(
+        {"measurements": st.lists(values), "meta": values, "events": st.lists(values)}
+    )
+)
 def test_no_beacon_breaks_the_decoders(value: Any) -> None:
     try:
         body = json.dumps(value).encode()

@@ -1,0 +1,154 @@
+"""What spans of a service share: name, status and attributes, decoded once and remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
+
+from collector.otlp.attributes import MAX_ATTRIBUTES, MAX_KEY_LENGTH, json_object, plain
+from collector.otlp.wire import span_fields
+
+MAX_NAME_LENGTH = 1024
+MAX_STATUS = 2
+
+_TEXT_COLUMNS = (
+    "http_method",
+    "http_route",
+    "url",
+    "server_address",
+    "db_system",
+    "statement",
+    "code_file",
+    "code_function",
+)
+_NUMBER_COLUMNS = ("http_status", "code_line")
+PROMOTED = _TEXT_COLUMNS + _NUMBER_COLUMNS
+_NUMBER_BOUND = {"http_status": 2**15 - 1, "code_line": 2**31 - 1}
+
+# Attribute → column, best source first. A loser stays in `attributes`.
+_SOURCES: dict[str, tuple[str, ...]] = {
+    "http_method": ("http.request.method", "http.method"),
+    "http_route": ("http.route",),
+    "http_status": ("http.response.status_code", "http.status_code"),
+    "url": ("url.full", "http.url", "url.path", "http.target"),
+    "server_address": ("server.address", "net.peer.name", "http.host", "net.peer.ip"),
+    "db_system": ("db.system.name", "db.system"),
+    "statement": ("db.query.text", "db.statement"),
+    "code_file": ("code.file.path", "code.filepath"),
+    "code_line": ("code.line.number", "code.lineno"),
+    "code_function": ("code.function.name", "code.function"),
+}
+_PLACES: dict[str, tuple[int, int]] = {
+    key: (PROMOTED.index(column), rank)
+    for column, keys in _SOURCES.items()
+    for rank, key in enumerate(keys)
+}
+
+# One attribute: its key, its value, and its promoted column and rank, if any.
+Attribute = tuple[str, Any, tuple[int, int] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """One distinct combination.
+
+    Attributes:
+        cells: A cell for each of `PROMOTED`.
+        rest: The other attributes, a JSON object.
+    """
+
+    name: str
+    status: int
+    status_message: str | None
+    cells: tuple[Any, ...]
+    rest: str | None
+
+
+class SharedDecoder:
+    """Decodes combinations; remembers them and single attributes between bodies, within bounds."""
+
+    def __init__(self, *, max_known: int = 20_000, max_known_bytes: int = 1_024) -> None:
+        self._known: dict[bytes, Attribute] = {}
+        self._sets: dict[tuple[int, int], Shared] = {}
+        self._max_known = max_known
+        self._max_known_bytes = max_known_bytes
+
+    def __len__(self) -> int:
+        return len(self._sets)
+
+    def decode(
+        self, key: tuple[int, int], name: bytes, status: bytes, attributes: bytes
+    ) -> Shared | None:
+        """The combination of these bytes, whose 128-bit hash is `key`; None when malformed."""
+        found = self._sets.get(key)
+        if found is not None:
+            return found
+        try:
+            found = self._decoded(name, status, attributes)
+        except (DecodeError, UnicodeDecodeError):
+            return None
+        if len(name) + len(status) + len(attributes) <= self._max_known_bytes:
+            # Another thread may be decoding too: replacing the dict is safe, clearing it is not.
+            if len(self._sets) >= self._max_known:
+                self._sets = {}
+            self._sets[key] = found
+        return found
+
+    def _decoded(self, name: bytes, status: bytes, attributes: bytes) -> Shared:
+        told = Status.FromString(status)
+        code = told.code
+        cells, rest = self._attributes(span_fields(attributes).attributes)
+        return Shared(
+            name.decode()[:MAX_NAME_LENGTH],
+            code if 0 <= code <= MAX_STATUS else 0,
+            told.message[:MAX_NAME_LENGTH] or None,
+            cells,
+            rest,
+        )
+
+    def _attributes(self, encoded: Iterable[bytes]) -> tuple[tuple[Any, ...], str | None]:
+        rest: dict[str, Any] = {}
+        row: list[Any] = [None] * len(PROMOTED)
+        held: dict[int, tuple[int, str]] = {}
+        for part in encoded:
+            key, value, promoted = self._known.get(part) or self._parse(part)
+            if promoted is None:
+                if len(rest) < MAX_ATTRIBUTES:
+                    rest[key] = value
+                continue
+            place, rank = promoted
+            holder = held.get(place)
+            if holder is not None and holder[0] <= rank:
+                rest[key] = value
+                continue
+            if holder is not None:
+                rest[holder[1]] = row[place]
+            held[place] = (rank, key)
+            row[place] = value
+        return tuple(row), json_object(rest)
+
+    def _parse(self, part: bytes) -> Attribute:
+        message = KeyValue.FromString(part)
+        key, value = message.key, plain(message.value)
+        promoted = _PLACES.get(key)
+        if promoted is not None and not _fits(promoted[0], value):
+            promoted = None
+        found = (key[:MAX_KEY_LENGTH], value, promoted)
+        if len(part) <= self._max_known_bytes:
+            # Another thread may be decoding too: replacing the dict is safe, clearing it is not.
+            if len(self._known) >= self._max_known:
+                self._known = {}
+            self._known[part] = found
+        return found
+
+
+def _fits(place: int, value: object) -> bool:
+    if place < len(_TEXT_COLUMNS):
+        return isinstance(value, str)
+    bound = _NUMBER_BOUND[PROMOTED[place]]
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= bound

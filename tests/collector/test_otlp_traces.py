@@ -1,0 +1,195 @@
+"""The compiled scan reads what protobuf's own parser reads, and never a byte more."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from collector.otlp import span_scanner
+from collector.otlp.traces import TraceDecoder
+from store.errors import BadInput
+from store.model import SPAN_SCHEMA
+from tests.collector.otlp_bodies import NOW_NS, trace_request
+
+NOW_MS = NOW_NS // 1_000_000
+TEXT = st.text(max_size=12)
+IDS = st.binary(min_size=8, max_size=8).filter(any)
+ATTRIBUTES = st.dictionaries(
+    st.sampled_from(["http.route", "db.query.text", "db.statement", "code.lineno", "x"]),
+    TEXT | st.integers(0, 1000),
+    max_size=4,
+)
+SPANS = st.fixed_dictionaries(
+    {
+        "span_id": IDS,
+        "parent": st.just(b"") | IDS,
+        "name": TEXT,
+        "kind": st.integers(0, 5),
+        "took_ns": st.integers(0, 10**12),
+        "status": st.integers(0, 2),
+        "attributes": ATTRIBUTES,
+        "events": st.lists(TEXT, max_size=2),
+        "links": st.lists(IDS, max_size=2),
+    }
+)
+GROUPS = st.lists(st.lists(st.lists(SPANS, max_size=4), max_size=3), max_size=3)
+
+
+def message_of(resources: list[list[list[dict[str, Any]]]]) -> ExportTraceServiceRequest:
+    request = ExportTraceServiceRequest()
+    for number, scopes in enumerate(resources):
+        resource = request.resource_spans.add()
+        _attribute(resource.resource, "service.name", f"service-{number}")
+        for place, spans in enumerate(scopes):
+            scope = resource.scope_spans.add()
+            scope.scope.name = f"scope-{place}"
+            for fields in spans:
+                _add(scope, fields)
+    return request
+
+
+def _add(scope: Any, fields: dict[str, Any]) -> None:
+    span = scope.spans.add(
+        trace_id=b"t" * 16,
+        span_id=fields["span_id"],
+        parent_span_id=fields["parent"],
+        name=fields["name"],
+        kind=fields["kind"],
+        start_time_unix_nano=NOW_NS,
+        end_time_unix_nano=NOW_NS + fields["took_ns"],
+    )
+    span.status.code = fields["status"]
+    for key, value in fields["attributes"].items():
+        _attribute(span, key, value)
+    for name in fields["events"]:
+        span.events.add(name=name, time_unix_nano=NOW_NS)
+    for span_id in fields["links"]:
+        span.links.add(trace_id=b"l" * 16, span_id=span_id)
+
+
+def _attribute(holder: Any, key: str, value: str | int) -> None:
+    attribute = holder.attributes.add(key=key)
+    if isinstance(value, str):
+        attribute.value.string_value = value
+    else:
+        attribute.value.int_value = value
+
+
+@settings(deadline=None)
+@given(GROUPS)
+def test_every_span_is_read_as_protobuf_reads_it(resources: list[Any]) -> None:
+    request = message_of(resources)
+    decoded = TraceDecoder().decode(request.SerializeToString(), NOW_MS)
+    rows = decoded.batch.table.to_pylist()
+    sent = [
+        (resource, scope, span)
+        for resource in request.resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+    assert decoded.rejections.total == 0
+    assert sum(decoded.by_source.values()) == len(rows) == len(sent)
+    for row, (resource, scope, span) in zip(rows, sent, strict=True):
+        assert row["service"] == resource.resource.attributes[0].value.string_value
+        assert row["scope"] == scope.scope.name
+        assert (row["trace_id"], row["span_id"]) == (span.trace_id, span.span_id)
+        assert (row["parent_span_id"] or b"") == span.parent_span_id
+        assert (row["name"], row["kind"], row["status"]) == (span.name, span.kind, span.status.code)
+        assert (row["start_ns"], row["end_ns"]) == (
+            span.start_time_unix_nano,
+            span.end_time_unix_nano,
+        )
+        assert _all_values(row) == _sent_values(span)
+        assert [event["name"] for event in json.loads(row["events"] or "[]")] == [
+            event.name for event in span.events
+        ]
+        assert [link["span_id"] for link in json.loads(row["links"] or "[]")] == [
+            link.span_id.hex() for link in span.links
+        ]
+
+
+def _all_values(row: dict[str, Any]) -> list[str]:
+    promoted = [row[name] for name in ("http_route", "statement", "code_line")]
+    kept = [value for value in promoted if value is not None]
+    return sorted(str(value) for value in [*kept, *json.loads(row["attributes"] or "{}").values()])
+
+
+def _sent_values(span: Any) -> list[str]:
+    kinds = ((item.value, item.value.WhichOneof("value")) for item in span.attributes)
+    return sorted(str(getattr(value, kind)) for value, kind in kinds)
+
+
+def mutated(body: bytes) -> st.SearchStrategy[bytes]:
+    place = st.integers(0, len(body))
+    return st.builds(
+        lambda a, b, junk: body[: min(a, b)] + junk + body[max(a, b) :],
+        place,
+        place,
+        st.binary(max_size=12),
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.binary(max_size=120) | mutated(trace_request(2).SerializeToString()))
+def test_no_byte_beyond_the_end_is_read(body: bytes) -> None:
+    """The scan as plain Python: an index out of bounds would raise."""
+    interpreted = {
+        name: getattr(span_scanner, name).py_func
+        for name in ("scan", "_resource", "_scope", "_span", "_fixed64")
+    }
+    view = np.frombuffer(body, dtype=np.uint8)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, function in interpreted.items():
+            patch.setattr(span_scanner, name, function)
+        rows = span_scanner.Rows.of(0, 0, 0)
+        counted = interpreted["scan"](view, rows, span_scanner.COUNT)
+        if counted == 0:
+            rows = span_scanner.Rows.of(*rows.counts.tolist())
+            interpreted["scan"](view, rows, span_scanner.FILL)
+            assert (rows.spans >= 0).all()
+            assert (rows.spans[:, : span_scanner.KIND] <= len(body)).all()
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=200) | mutated(trace_request(3).SerializeToString()))
+def test_what_is_left_of_a_damaged_body_is_counted(body: bytes) -> None:
+    with suppress(BadInput):
+        decoded = TraceDecoder().decode(body, NOW_MS)
+        assert decoded.batch.table.schema == SPAN_SCHEMA
+        assert sum(decoded.by_source.values()) == len(decoded.batch)
+
+
+def test_spans_that_share_everything_are_told_apart_by_their_ids() -> None:
+    decoded = TraceDecoder().decode(trace_request(500).SerializeToString(), NOW_MS)
+    table = decoded.batch.table
+    assert len(set(table.column("span_id").to_pylist())) == 500
+    assert set(table.column("name").to_pylist()) == {"GET"}
+
+
+def test_one_malformed_attribute_costs_its_spans_and_no_other() -> None:
+    request = trace_request(3)
+    body = request.SerializeToString()
+    bad = ExportTraceServiceRequest()
+    span = bad.resource_spans.add().scope_spans.add().spans.add()
+    span.CopyFrom(request.resource_spans[0].scope_spans[0].spans[0])
+    span.attributes.add(key="broken").value.string_value = "@@"
+    damaged = bad.SerializeToString().replace(b"@@", b"\xff\xfe")
+    decoded = TraceDecoder().decode(body + damaged, NOW_MS)
+    assert len(decoded.batch) == 3
+    assert sum(decoded.rejections.counts.values()) == 1
+
+
+def test_memory_of_what_was_seen_is_bounded() -> None:
+    decoder = TraceDecoder(max_known=10)
+    for number in range(50):
+        request = trace_request(1, name=f"n{number}")
+        table = decoder.decode(request.SerializeToString(), NOW_MS).batch.table
+        assert table.column("name").to_pylist() == [f"n{number}"]
+    assert len(decoder.shared) <= 10
