@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import anyio.to_thread
@@ -14,72 +14,37 @@ import numpy as np
 import structlog
 
 from collector.pipeline import Pipeline
-from collector.scrape.config import ScrapeConfig, ScrapeLimits
-from collector.scrape.relabel import relabelled
-from collector.scrape.target import DroppedTarget, Target, targets_of
-from collector.scrape.text_format import Page, PageParser
-from store.errors import BadInput, LimitExceeded, WarroomError
-from store.model import (
-    METRIC_NAME,
-    STALE_NAN_BITS,
-    Exemplar,
-    Labels,
-    MetricMetadata,
-    MetricType,
-    SampleBatch,
+from collector.scrape.config import ScrapeConfig
+from collector.scrape.job import Job
+from collector.scrape.page import (
+    Outcome,
+    TargetState,
+    batch_of,
+    farewell,
+    new_state,
+    read_page,
 )
+from collector.scrape.target import Target
+from store.durations import format_duration
+from store.errors import BadInput, LimitExceeded, WarroomError
 
 ACCEPT = (
     "application/openmetrics-text;version=1.0.0;q=0.6,"
     "text/plain;version=0.0.4;q=0.5,text/plain;q=0.4,*/*;q=0.1"
 )
 THREAD_ABOVE_BYTES = 64 * 1024
-STALE = float(np.array([STALE_NAN_BITS], dtype=np.uint64).view(np.float64)[0])
-_REPORT = (
-    ("up", "1 if the last scrape succeeded", ""),
-    ("scrape_duration_seconds", "Duration of the last scrape", "seconds"),
-    ("scrape_samples_scraped", "Samples the target exposed", ""),
-    ("scrape_samples_post_metric_relabeling", "Samples left after metric relabelling", ""),
-    ("scrape_series_added", "Series that the scrape before did not have", ""),
-)
+# Dropped targets are shown, not kept without end.
+MAX_DROPPED_SHOWN = 1_000
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class _Scraped:
-    """One line's series: its final labels, or None when relabelling drops it."""
+class Change:
+    """What a look at the discoveries brought."""
 
-    labels: Labels | None
-
-
-@dataclass(slots=True)
-class _State:
-    """What is remembered of a target between scrapes."""
-
-    target: Target
-    parser: PageParser[_Scraped]
-    report: tuple[Labels, ...]
-    seen: frozenset[Labels] = frozenset()
-    last_ms: int = 0
-    duration_s: float = 0.0
-    health: str = "unknown"
-    error: str = ""
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What one scrape brought."""
-
-    series: tuple[Labels, ...] = ()
-    values: tuple[float, ...] = ()
-    ts_ms: tuple[int, ...] = ()
-    seen: frozenset[Labels] = frozenset()
-    exposed: int = 0
-    metadata: tuple[MetricMetadata, ...] = ()
-    exemplars: tuple[Exemplar, ...] = ()
-    error: str = ""
+    added: tuple[Target, ...] = ()
+    gone: tuple[Target, ...] = ()
 
 
 class Scraper:
@@ -87,29 +52,49 @@ class Scraper:
 
     def __init__(self, configs: Sequence[ScrapeConfig], pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        self._states: dict[str, _State] = {}
-        self._dropped: list[DroppedTarget] = []
+        self._states: dict[str, TargetState] = {}
+        self._jobs = [Job(config) for config in configs]
         self._clients: dict[str, httpx.AsyncClient] = {}
-        for config in configs:
-            kept, dropped = targets_of(config)
-            self._dropped += dropped
-            for target in kept:
-                self._states[target.key] = _new_state(target)
+        for job in self._jobs:
+            for target in job.found():
+                self._states[target.key] = new_state(target)
+
+    @property
+    def discovers(self) -> bool:
+        """Whether `discover` has anything to do."""
+        return any(job.watches for job in self._jobs)
 
     def targets(self) -> tuple[Target, ...]:
         return tuple(state.target for state in self._states.values())
 
+    async def discover(self, now_ms: int) -> Change:
+        """Look for new and vanished targets; everything of the vanished ones goes stale.
+
+        What cannot be read is told among the sources, never raised.
+        """
+        added: list[Target] = []
+        gone: list[Target] = []
+        for job in self._jobs:
+            if not job.watches:
+                continue
+            before = job.groups
+            errors = await job.refresh(now_ms)
+            if job.groups != before:
+                await self._adopt(job, now_ms, added, gone)
+            self._tell_discovery(job, [*errors, *job.errors], now_ms)
+        return Change(tuple(added), tuple(gone))
+
     async def scrape(self, target: Target, now_ms: int) -> None:
         """Scrape once. A failure is stored (`up` 0, the source's error), never raised."""
-        state = self._states[target.key]
-        if state.lock.locked():
-            # The last scrape still runs: a second one would only add to the target's trouble.
+        state = self._states.get(target.key)
+        if state is None or state.lock.locked():
+            # Gone, or the last scrape still runs: a second one would only add to its trouble.
             return
         async with state.lock:
             started = time.perf_counter()
             outcome = await self._fetch(state, now_ms)
             state.duration_s = time.perf_counter() - started
-            batch = _batch(state, outcome, now_ms)
+            batch = batch_of(state, outcome, now_ms)
             self._pipeline.sources.expect(target.source, now_ms, interval_s=target.interval_s)
             try:
                 await self._pipeline.push(batch, target.source)
@@ -123,13 +108,11 @@ class Scraper:
         return {
             "activeTargets": [_status(state) for state in self._states.values()],
             "droppedTargets": [
-                {"discoveredLabels": dict(target.discovered), "scrapePool": target.config.job_name}
-                for target in self._dropped
+                {"discoveredLabels": dict(dropped), "scrapePool": job.config.job_name}
+                for job in self._jobs
+                for dropped in job.dropped[:MAX_DROPPED_SHOWN]
             ],
-            "droppedTargetCounts": {
-                target.config.job_name: sum(d.config is target.config for d in self._dropped)
-                for target in self._dropped
-            },
+            "droppedTargetCounts": {job.config.job_name: len(job.dropped) for job in self._jobs},
         }
 
     async def aclose(self) -> None:
@@ -137,35 +120,77 @@ class Scraper:
         for client in self._clients.values():
             await client.aclose()
         self._clients.clear()
+        for job in self._jobs:
+            await job.aclose()
 
-    async def _fetch(self, state: _State, now_ms: int) -> _Outcome:
+    async def _adopt(self, job: Job, now_ms: int, added: list[Target], gone: list[Target]) -> None:
+        """Begin what a job found and end what it found no longer."""
+        found = {target.key: target for target in job.found()}
+        held = {k: s for k, s in self._states.items() if s.target.config is job.config}
+        for key, state in held.items():
+            if key not in found:
+                await self._retire(state, now_ms)
+                gone.append(state.target)
+        for key, target in found.items():
+            if key not in held:
+                self._states[key] = new_state(target)
+                added.append(target)
+
+    def _tell_discovery(self, job: Job, errors: Sequence[str], now_ms: int) -> None:
+        source = f"discovery:{job.config.job_name}"
+        self._pipeline.sources.expect(source, now_ms, interval_s=job.look_s)
+        if errors:
+            remedy = "Check the files or the server of this job; the targets found before stay."
+            self._pipeline.failed(source, "; ".join(errors[:3]), remedy)
+        elif job.asked:
+            self._pipeline.sources.accepted(source, 0, now_ms)
+
+    async def _retire(self, state: TargetState, now_ms: int) -> None:
+        async with state.lock:
+            del self._states[state.target.key]
+            batch = farewell(state, now_ms)
+            try:
+                if len(batch):
+                    await self._pipeline.push(batch, state.target.source)
+            except WarroomError as error:
+                log.warning("end of target not stored", target=state.target.url, error=str(error))
+            self._pipeline.sources.forget(state.target.source)
+
+    async def _fetch(self, state: TargetState, now_ms: int) -> Outcome:
         target = state.target
+        limit, count = target.config.limits.targets, self._count(target.config)
+        if limit and count > limit:
+            return Outcome(error=f"the job has {count} targets, target_limit is {limit}")
         try:
             async with asyncio.timeout(target.timeout_s):
                 body, content_type = await self._get(target)
             if len(body) > THREAD_ABOVE_BYTES:
-                return await anyio.to_thread.run_sync(_read, state, body, content_type, now_ms)
-            return _read(state, body, content_type, now_ms)
+                return await anyio.to_thread.run_sync(read_page, state, body, content_type, now_ms)
+            return read_page(state, body, content_type, now_ms)
         except TimeoutError:
-            return _Outcome(error=f"no answer within {target.timeout_s:g} s")
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            return _Outcome(error=f"{type(error).__name__}: {error}"[:300])
+            return Outcome(error=f"no answer within {target.timeout_s:g} s")
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            return Outcome(error=f"{type(error).__name__}: {error}"[:300])
         except WarroomError as error:
-            return _Outcome(error=str(error)[:300])
+            return Outcome(error=str(error)[:300])
+
+    def _count(self, config: ScrapeConfig) -> int:
+        return sum(state.target.config is config for state in self._states.values())
 
     async def _get(self, target: Target) -> tuple[bytes, str]:
         config = target.config
         headers = {
+            **config.http.request_headers(),
             "Accept": ACCEPT,
             "User-Agent": "Warroom",
             "X-Prometheus-Scrape-Timeout-Seconds": f"{target.timeout_s:g}",
         }
-        if config.authorization:
-            headers["Authorization"] = config.authorization
+        if not config.enable_compression:
+            headers["Accept-Encoding"] = "identity"
         limit = config.limits.body_bytes
         received = bytearray()
         async with self._client(config).stream(
-            "GET", target.url, headers=headers, auth=config.basic_auth
+            "GET", target.url, headers=headers, extensions=config.http.extensions()
         ) as response:
             if response.status_code != httpx.codes.OK:
                 raise BadInput(f"the target answered HTTP status {response.status_code}")
@@ -182,15 +207,12 @@ class Scraper:
     def _client(self, config: ScrapeConfig) -> httpx.AsyncClient:
         client = self._clients.get(config.job_name)
         if client is None:
-            client = self._clients[config.job_name] = httpx.AsyncClient(
-                verify=config.verify_tls,
-                follow_redirects=config.follow_redirects,
-                timeout=httpx.Timeout(None),  # asyncio.timeout bounds the whole scrape
-                trust_env=False,
+            client = self._clients[config.job_name] = config.http.client(
+                follow_redirects=config.follow_redirects
             )
         return client
 
-    def _remember(self, state: _State, outcome: _Outcome, now_ms: int) -> None:
+    def _remember(self, state: TargetState, outcome: Outcome, now_ms: int) -> None:
         state.seen = outcome.seen
         state.last_ms = now_ms
         state.error = outcome.error
@@ -200,135 +222,7 @@ class Scraper:
             self._pipeline.failed(state.target.source, outcome.error, remedy)
 
 
-def _new_state(target: Target) -> _State:
-    config = target.config
-
-    def make(labels: dict[str, str]) -> _Scraped:
-        _check(labels, config.limits)
-        final = relabelled(
-            _with_target(labels, target, honor=config.honor_labels), config.metric_relabel
-        )
-        return _Scraped(Labels(final.items()) if final and METRIC_NAME in final else None)
-
-    report = tuple(Labels({**target.labels, METRIC_NAME: name}.items()) for name, _, _ in _REPORT)
-    return _State(target, PageParser(make), report)
-
-
-def _with_target(labels: dict[str, str], target: Target, *, honor: bool) -> dict[str, str]:
-    merged = dict(labels)
-    for name, value in target.labels.items():
-        own = labels.get(name)
-        if own and honor:
-            continue
-        if own:
-            exported = f"exported_{name}"
-            while exported in labels:
-                exported = f"exported_{exported}"
-            merged[exported] = own
-        merged[name] = value
-    return merged
-
-
-def _check(labels: dict[str, str], limits: ScrapeLimits) -> None:
-    if limits.labels and len(labels) > limits.labels:
-        raise LimitExceeded(
-            f"{labels[METRIC_NAME]} has {len(labels)} labels, label_limit is {limits.labels}",
-            reason="label_limit",
-        )
-    for name, value in labels.items():
-        if limits.label_name and len(name) > limits.label_name:
-            raise LimitExceeded(
-                f"the label name {name[:60]!r} is longer than label_name_length_limit",
-                reason="label_name_length_limit",
-            )
-        if limits.label_value and len(value) > limits.label_value:
-            raise LimitExceeded(
-                f"the value of {name[:60]!r} is longer than label_value_length_limit",
-                reason="label_value_length_limit",
-            )
-
-
-def _read(state: _State, body: bytes, content_type: str, now_ms: int) -> _Outcome:
-    try:
-        text = body.decode()
-    except UnicodeDecodeError as error:
-        raise BadInput("the page is not UTF-8") from error
-    openmetrics = content_type.startswith("application/openmetrics-text")
-    page = state.parser.parse(text, openmetrics=openmetrics)
-    return _outcome(page, state.target.config, now_ms)
-
-
-def _outcome(page: Page[_Scraped], config: ScrapeConfig, now_ms: int) -> _Outcome:
-    series: list[Labels] = []
-    values: list[float] = []
-    times: list[int] = []
-    seen: list[Labels] = []
-    for scraped, value, own_ms in zip(page.series, page.values, page.ts_ms, strict=True):
-        labels = scraped.labels
-        if labels is None:
-            continue
-        series.append(labels)
-        values.append(value)
-        if own_ms is not None and config.honor_timestamps:
-            times.append(own_ms)
-        else:
-            times.append(now_ms)
-            seen.append(labels)
-    limit = config.limits.samples
-    if limit and len(series) > limit:
-        raise LimitExceeded(
-            f"{len(series)} samples are left after relabelling, sample_limit is {limit}",
-            reason="sample_limit",
-        )
-    return _Outcome(
-        tuple(series),
-        tuple(values),
-        tuple(times),
-        frozenset(seen),
-        exposed=len(page.series),
-        metadata=tuple(page.metadata),
-        exemplars=tuple(
-            Exemplar(
-                item.series.labels,
-                Labels(item.labels.items()),
-                now_ms if item.ts_ms is None else item.ts_ms,
-                item.value,
-            )
-            for item in page.exemplars
-            if item.series.labels is not None
-        ),
-    )
-
-
-def _batch(state: _State, outcome: _Outcome, now_ms: int) -> SampleBatch:
-    gone = tuple(state.seen - outcome.seen)
-    report = (
-        0.0 if outcome.error else 1.0,
-        state.duration_s,
-        float(outcome.exposed),
-        float(len(outcome.series)),
-        float(len(outcome.seen - state.seen)),
-    )
-    all_series = outcome.series + gone + state.report
-    place: dict[Labels, int] = {}
-    index = [place.setdefault(labels, len(place)) for labels in all_series]
-    extra = len(gone) + len(report)
-    metadata = outcome.metadata
-    if not state.last_ms:
-        metadata += tuple(
-            MetricMetadata(name, MetricType.GAUGE, text, unit) for name, text, unit in _REPORT
-        )
-    return SampleBatch(
-        series=tuple(place),
-        series_index=np.asarray(index, dtype=np.int32),
-        ts_ms=np.asarray(outcome.ts_ms + (now_ms,) * extra, dtype=np.int64),
-        values=np.asarray(outcome.values + (STALE,) * len(gone) + report, dtype=np.float64),
-        metadata=metadata,
-        exemplars=outcome.exemplars,
-    )
-
-
-def _status(state: _State) -> dict[str, Any]:
+def _status(state: TargetState) -> dict[str, Any]:
     target = state.target
     at = np.datetime64(state.last_ms, "ms")
     return {
@@ -341,6 +235,6 @@ def _status(state: _State) -> dict[str, Any]:
         "lastScrape": f"{at}Z" if state.last_ms else "0001-01-01T00:00:00Z",
         "lastScrapeDuration": state.duration_s,
         "health": state.health,
-        "scrapeInterval": f"{target.interval_s:g}s",
-        "scrapeTimeout": f"{target.timeout_s:g}s",
+        "scrapeInterval": format_duration(round(target.interval_s * 1000)),
+        "scrapeTimeout": format_duration(round(target.timeout_s * 1000)),
     }

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
+from collector.quantities import duration_s
+from collector.relabel import relabelled
 from collector.scrape.config import ScrapeConfig
-from collector.scrape.quantities import duration_s
-from collector.scrape.relabel import relabelled
-from store.errors import ConfigError
+from collector.scrape.discovery_config import TargetGroup
+from store.durations import format_duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,32 +40,27 @@ class Target:
         return f"scrape:{self.labels['job']}/{self.labels['instance']}"
 
 
-@dataclass(frozen=True, slots=True)
-class DroppedTarget:
-    """A target that relabelling dropped."""
-
-    config: ScrapeConfig
-    discovered: Mapping[str, str]
-
-
-def targets_of(config: ScrapeConfig) -> tuple[list[Target], list[DroppedTarget]]:
-    """Every static target of a job, kept or dropped; equal ones once.
-
-    Raises:
-        ConfigError: Relabelling leaves a target without an address.
-    """
+def targets_of(
+    config: ScrapeConfig, groups: Sequence[TargetGroup]
+) -> tuple[list[Target], list[Mapping[str, str]], list[str]]:
+    """Every target of a job, equal ones once; the labels of those dropped; what cannot be."""
     kept: dict[str, Target] = {}
-    dropped: list[DroppedTarget] = []
-    for group in config.static_targets:
+    dropped: list[Mapping[str, str]] = []
+    errors: list[str] = []
+    for group in groups:
         for address in group.addresses:
             discovered = _discovered(config, address, group.labels)
             labels = relabelled(discovered, config.relabel)
             if labels is None:
-                dropped.append(DroppedTarget(config, discovered))
+                dropped.append(discovered)
                 continue
-            target = _target(config, discovered, labels)
+            try:
+                target = _target(config, discovered, labels)
+            except ValueError as error:
+                errors.append(f"{address[:80]}: {error}")
+                continue
             kept.setdefault(target.key, target)
-    return list(kept.values()), dropped
+    return list(kept.values()), dropped, errors
 
 
 def _discovered(config: ScrapeConfig, address: str, labels: Mapping[str, str]) -> dict[str, str]:
@@ -73,8 +69,8 @@ def _discovered(config: ScrapeConfig, address: str, labels: Mapping[str, str]) -
         "job": config.job_name,
         "__scheme__": config.scheme,
         "__metrics_path__": config.metrics_path,
-        "__scrape_interval__": f"{round(config.interval_s * 1000)}ms",
-        "__scrape_timeout__": f"{round(config.timeout_s * 1000)}ms",
+        "__scrape_interval__": format_duration(round(config.interval_s * 1000)),
+        "__scrape_timeout__": format_duration(round(config.timeout_s * 1000)),
         **params,
         **labels,
         "__address__": address,
@@ -86,10 +82,11 @@ def _target(
 ) -> Target:
     address = labels.get("__address__", "")
     if not address:
-        raise ConfigError(
-            f"relabel_configs of job {config.job_name!r} leave a target without __address__",
-            hint="keep __address__, or drop the target",
-        )
+        raise ValueError("relabel_configs leave the target without __address__")
+    interval_s = duration_s(labels.get("__scrape_interval__", ""))
+    timeout_s = duration_s(labels.get("__scrape_timeout__", ""))
+    if not 0 < timeout_s <= interval_s:
+        raise ValueError("relabel_configs leave a scrape timeout longer than the interval")
     public = {name: value for name, value in labels.items() if not name.startswith("__")}
     public.setdefault("job", config.job_name)
     public.setdefault("instance", address)
@@ -99,9 +96,9 @@ def _target(
         discovered,
         public,
         url,
-        duration_s(labels.get("__scrape_interval__", f"{round(config.interval_s * 1000)}ms")),
-        duration_s(labels.get("__scrape_timeout__", f"{round(config.timeout_s * 1000)}ms")),
-        key=f"{config.job_name} {url} {sorted(public.items())}",
+        interval_s,
+        timeout_s,
+        key=f"{config.job_name} {url} {sorted(public.items())} {interval_s} {timeout_s}",
     )
 
 

@@ -70,13 +70,15 @@ class PageParser(Generic[Series]):
         self._comments: set[str] = set()
         self._metadata: dict[str, MetricMetadata] = {}
 
-    def parse(self, text: str, *, openmetrics: bool = False) -> Page[Series]:
-        """A whole page.
+    def parse(
+        self, text: str, *, openmetrics: bool = False, page: Page[Series] | None = None
+    ) -> Page[Series]:
+        """A whole page. A `page` that was given holds, after an error, what came before it.
 
         Raises:
             BadInput: A line cannot be read; it says which.
         """
-        page: Page[Series] = Page()
+        page = Page() if page is None else page
         cache = self._cache
         add_series, add_value, add_time = page.series.append, page.values.append, page.ts_ms.append
         changed: set[str] = set()

@@ -122,8 +122,9 @@ def test_a_series_that_vanishes_gets_one_staleness_marker(
         ("ok 1\nbad one\n", 200, "", "line 2"),
         ("a 1\nb 2\n", 200, "    sample_limit: 1\n", "sample_limit is 1"),
         ("a{x='1'} 1\n", 200, "", "line 1"),
-        ('a{x="1",y="2"} 1\n', 200, "    label_limit: 2\n", "label_limit is 2"),
-        ('a{x="12345"} 1\n', 200, "    label_value_length_limit: 4\n", "label_value_length"),
+        ('a{x="1",y="2"} 1\n', 200, "    label_limit: 4\n", "label_limit is 4"),
+        (f'a{{x="{"1" * 40}"}} 1\n', 200, "    label_value_length_limit: 30\n", "label_value_le"),
+        ('a{abcdefghij="1"} 1\n', 200, "    label_name_length_limit: 9\n", "label_name_length"),
         ("a 1\n" * 1000, 200, "    body_size_limit: 1KB\n", "larger than 1024 bytes"),
     ],
 )
@@ -183,6 +184,57 @@ def test_relabelling_changes_drops_and_keeps(
     assert "go_x" not in {series.metric for series in found}
     assert values(appender, "scrape_samples_scraped") == [3]
     assert values(appender, "scrape_samples_post_metric_relabeling") == [2]
+
+
+def test_relabelling_that_takes_a_name_away_fails_the_scrape(
+    address: str, pipeline: Any, appender: Any
+) -> None:
+    extra = "    metric_relabel_configs: [{regex: __name__, action: labeldrop}]\n"
+    scraper = Scraper(job(address, extra), pipeline)
+    scrape(scraper, NOW_MS)
+    assert values(appender, "up") == [0]
+    assert "without a name" in scraper.targets_status()["activeTargets"][0]["lastError"]
+
+
+def test_of_several_lines_of_one_series_the_first_counts(
+    address: str, shop: Shop, pipeline: Any, appender: Any
+) -> None:
+    shop.page = "hits 1\nhits 2\nother 3\n"
+    scrape(Scraper(job(address), pipeline), NOW_MS)
+    assert values(appender, "hits") == [1]
+    assert values(appender, "scrape_samples_post_metric_relabeling") == [3]
+    assert values(appender, "scrape_series_added") == [2]
+
+
+@pytest.mark.parametrize(("tracked", "ends"), [("true", [True]), ("false", [])])
+def test_a_series_with_its_own_times_goes_stale_only_when_that_is_tracked(
+    address: str, shop: Shop, pipeline: Any, appender: Any, tracked: str, ends: list[bool]
+) -> None:
+    shop.page = f"late 7 {NOW_MS - 1000}\n"
+    scraper = Scraper(job(address, f"    track_timestamps_staleness: {tracked}\n"), pipeline)
+    scrape(scraper, NOW_MS)
+    shop.page = "other 1\n"
+    scrape(scraper, NOW_MS + 2000)
+    assert [is_stale(value) for value in values(appender, "late")[1:]] == ends
+
+
+@pytest.mark.parametrize(("enabled", "accepts"), [("true", True), ("false", False)])
+def test_compression_is_asked_for_unless_it_is_disabled(
+    address: str, shop: Shop, pipeline: Any, enabled: str, accepts: bool
+) -> None:
+    scrape(Scraper(job(address, f"    enable_compression: {enabled}\n"), pipeline), NOW_MS)
+    assert shop.request is not None
+    assert ("gzip" in shop.request.headers["accept-encoding"]) is accepts
+
+
+def test_what_a_broken_page_held_before_the_break_is_counted(
+    address: str, shop: Shop, pipeline: Any, appender: Any
+) -> None:
+    shop.page = "a 1\nb 2\n<html>\n"
+    scrape(Scraper(job(address), pipeline), NOW_MS)
+    assert values(appender, "up") == [0]
+    assert values(appender, "scrape_samples_scraped") == [2]
+    assert values(appender, "a") == []
 
 
 def test_a_target_can_be_dropped_by_relabelling(address: str, pipeline: Any) -> None:

@@ -1,0 +1,66 @@
+"""One job: its discoveries, and what relabelling makes of the targets they find."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from collector.scrape.config import MAX_TARGETS, ScrapeConfig
+from collector.scrape.discovery import FileWatch, HttpWatch, Watch
+from collector.scrape.discovery_config import TargetGroup
+from collector.scrape.target import Target, targets_of
+from store.errors import WarroomError
+
+LOOK_S = 5.0
+
+
+class Job:
+    """A scrape configuration and the targets that it has now."""
+
+    def __init__(self, config: ScrapeConfig) -> None:
+        self.config = config
+        self.watches: tuple[Watch, ...] = (
+            *(FileWatch(entry) for entry in config.file_sd),
+            *(HttpWatch(entry) for entry in config.http_sd),
+        )
+        self.dropped: list[Mapping[str, str]] = []
+        self.errors: list[str] = []  # targets that cannot be, at the last `found`
+        self.asked = False
+        self._failing: dict[int, str] = {}
+
+    @property
+    def look_s(self) -> float:
+        """How often something new may be heard of it."""
+        return max([LOOK_S, *(entry.refresh_s for entry in self.config.http_sd)])
+
+    @property
+    def groups(self) -> tuple[TargetGroup, ...]:
+        """Every group that is known now."""
+        found = (group for watch in self.watches for group in watch.groups)
+        return (*self.config.static, *found)
+
+    async def refresh(self, now_ms: int) -> list[str]:
+        """Ask whichever is due; what cannot be read is answered, and leaves what was found."""
+        self.asked = False
+        for place, watch in enumerate(self.watches):
+            if not watch.due(now_ms):
+                continue
+            self.asked = True
+            try:
+                await watch.refresh(now_ms)
+                self._failing.pop(place, None)
+            except WarroomError as error:
+                self._failing[place] = f"{watch.what}: {error}"
+        return list(self._failing.values())
+
+    def found(self) -> list[Target]:
+        """The targets of every group, relabelled; those past the bound are left out."""
+        targets, dropped, errors = targets_of(self.config, self.groups)
+        if len(targets) > MAX_TARGETS:
+            errors.append(f"{len(targets)} targets were found, {MAX_TARGETS} are scraped")
+        self.dropped, self.errors = dropped, errors
+        return targets[:MAX_TARGETS]
+
+    async def aclose(self) -> None:
+        """Close every connection of a discovery."""
+        for watch in self.watches:
+            await watch.aclose()

@@ -1,0 +1,309 @@
+"""One configuration for both: Warroom and a real Prometheus scrape the same odd targets."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import math
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from typing_extensions import override
+
+from tests.e2e.service import Warroom, free_port, needs, until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+PAGES = {
+    "/ok": 'a_total{path="/x",instance="own",job="mine"} 1\nb 2\nb_old{le="1"} 3\n',
+    "/duplicates": "a 1\na 2\nb 3\n",
+    "/many": "a 1\nb 2\nc 3\ngo_x 4\n",
+    "/broken": 'a 1\nb 2\n<html lang="en">\n',
+    "/labels": 'a{one="1",two="2",three="3"} 1\n',
+    "/long": f'a{{value="{"x" * 100}"}} 1\n',
+    "/times": "now 1\nown 2 {own_ms}\n",
+    "/empty": "",
+    "/odd": 'a{quote="a\\"b\\\\c\\nd"} +Inf\nb NaN\nc -0\nd 1e-300\n',
+}
+JOBS = """
+  - job_name: plain
+    metrics_path: /ok
+    static_configs: [{targets: ["TARGET"], labels: {zone: a}}]
+  - job_name: honest
+    metrics_path: /ok
+    honor_labels: true
+    static_configs: [{targets: ["TARGET"]}]
+  - job_name: duplicates
+    metrics_path: /duplicates
+    static_configs: [{targets: ["TARGET"]}]
+  - job_name: sample-limit
+    metrics_path: /many
+    sample_limit: 2
+    static_configs: [{targets: ["TARGET"]}]
+  - job_name: sample-limit-kept
+    metrics_path: /many
+    sample_limit: 3
+    metric_relabel_configs:
+      - {source_labels: [__name__], regex: go_.*, action: drop}
+    static_configs: [{targets: ["TARGET"]}]
+  - job_name: label-limit
+    metrics_path: /labels
+    label_limit: 5
+    static_configs: [{targets: ["TARGET"]}]
+  - job_name: label-limit-kept
+    metrics_path: /labels
+    label_limit: 6
+    static_configs: [{targets: ["TARGET"]}]
+  - job_name: value-limit
+    metrics_path: /long
+    label_value_length_limit: 99
+    static_configs: [{targets: ["TARGET"]}]
+  - job_name: name-limit
+    metrics_path: /labels
+    label_name_length_limit: 4
+    static_configs: [{targets: ["TARGET"]}]
+  - job_name: broken
+    metrics_path: /broken
+    static_configs: [{targets: ["TARGET"]}]
+  - job_name: missing
+    metrics_path: /missing
+    static_configs: [{targets: ["TARGET"]}]
+  - job_name: away
+    static_configs: [{targets: ["127.0.0.1:1"]}]
+  - job_name: empty
+    metrics_path: /empty
+    static_configs: [{targets: ["TARGET"]}]
+  - job_name: odd
+    metrics_path: /odd
+    static_configs: [{targets: ["TARGET"]}]
+  - job_name: own-times
+    metrics_path: /times
+    honor_timestamps: false
+    static_configs: [{targets: ["TARGET"]}]
+  - job_name: target-limit
+    metrics_path: /ok
+    target_limit: 1
+    static_configs: [{targets: ["TARGET", "localhost:PORT"]}]
+  - job_name: relabelled
+    metrics_path: /nowhere
+    params: {module: [a, b]}
+    static_configs:
+      - {targets: ["TARGET", "dropped:1"], labels: {team: shop, __meta_path: /many}}
+    relabel_configs:
+      - {source_labels: [__address__], regex: "dropped:.*", action: drop}
+      - {source_labels: [__meta_path], target_label: __metrics_path__}
+      - source_labels: [__address__]
+        regex: "([^:]+):.*"
+        target_label: host
+        replacement: "h-${1}"
+      - {source_labels: [__address__, team], modulus: 7, target_label: shard, action: hashmod}
+      - {regex: "te(.+)", replacement: "own_$1", action: labelmap}
+      - {source_labels: [team], target_label: loud, action: uppercase}
+      - {target_label: instance, replacement: named}
+    metric_relabel_configs:
+      - {source_labels: [__name__], regex: "([abc])", target_label: __name__, replacement: "re_$1"}
+      - {regex: own_am, action: labeldrop}
+      - source_labels: [__name__, host]
+        separator: "/"
+        regex: "re_(.)/h-(.*)"
+        target_label: both
+        replacement: "$1-$2"
+  - job_name: files
+    metrics_path: /ok
+    file_sd_configs: [{files: [targets/*.json, targets/*.yml], refresh_interval: 1s}]
+  - job_name: asked
+    metrics_path: /ok
+    http_sd_configs: [{url: "http://TARGET/sd", refresh_interval: 1s}]
+"""
+CONFIG = "{head}\nscrape_configs:" + JOBS
+SERIES = '{job=~".+",__name__!="scrape_duration_seconds"}'
+
+
+class Target(http.server.BaseHTTPRequestHandler):
+    found: list[dict[str, Any]]
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path == "/sd":
+            self._answer(json.dumps(self.found), "application/json")
+        elif path in PAGES:
+            own_ms = "1700000000000"
+            self._answer(PAGES[path].replace("{own_ms}", own_ms), "text/plain; version=0.0.4")
+        else:
+            self.send_error(404)
+
+    def _answer(self, text: str, content_type: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", content_type)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    @override
+    def log_message(self, *args: object) -> None:
+        return
+
+
+@pytest.fixture
+def target() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Target)
+    address = f"127.0.0.1:{server.server_address[1]}"
+    Target.found = [
+        {"targets": [address], "labels": {"how": "http", "__meta_kind": "x"}},
+        {"targets": ["127.0.0.1:1"], "labels": {}},
+    ]
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield address
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def write_files(directory: Path, target: str) -> None:
+    (directory / "targets").mkdir(parents=True)
+    (directory / "targets" / "a.json").write_text(
+        json.dumps([{"targets": [target], "labels": {"how": "file"}}])
+    )
+    (directory / "targets" / "b.yml").write_text("- targets: ['127.0.0.1:1']\n")
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path, target: str) -> Iterator[str]:
+    directory = tmp_path / "prometheus"
+    write_files(directory, target)
+    port = free_port()
+    head = "global: {scrape_interval: 1s, scrape_timeout: 1s}"
+    text = CONFIG.replace("{head}", head)
+    (directory / "prometheus.yml").write_text(addressed(text, target))
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                needs("prometheus"),
+                f"--config.file={directory / 'prometheus.yml'}",
+                f"--storage.tsdb.path={directory / 'tsdb'}",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            stdout=log,
+            stderr=log,
+        )
+    yield f"http://127.0.0.1:{port}"
+    process.terminate()
+    process.wait(20)
+
+
+def addressed(text: str, target: str) -> str:
+    return text.replace("TARGET", target).replace("PORT", target.partition(":")[2])
+
+
+def ours(target: str) -> str:
+    text = addressed(CONFIG.replace("{head}", "evaluation_interval: 5s"), target)
+    # Warroom has no global section.
+    return text.replace("  - job_name:", "  - scrape_interval: 1s\n    job_name:")
+
+
+def instant(url: str, expr: str) -> dict[str, float]:
+    try:
+        answer = httpx.post(f"{url}/api/v1/query", data={"query": expr}, timeout=10).json()
+    except httpx.HTTPError:
+        return {}
+    assert answer["status"] == "success", (expr, answer)
+    return {
+        str(sorted(s["metric"].items())): float(s["value"][1]) for s in answer["data"]["result"]
+    }
+
+
+def different(one: dict[str, float], other: dict[str, float]) -> dict[str, object]:
+    keys = one.keys() | other.keys()
+    return {
+        key: (one.get(key), other.get(key))
+        for key in sorted(keys)
+        if key not in one
+        or key not in other
+        or not (one[key] == other[key] or (math.isnan(one[key]) and math.isnan(other[key])))
+    }
+
+
+def scraped(url: str, wanted: dict[str, int]) -> bool:
+    found = instant(url, "count by (job) (count_over_time(up[1m]) >= 3)")
+    return all(found.get(str([("job", job)])) == count for job, count in wanted.items())
+
+
+def pool(url: str, job: str) -> list[dict[str, Any]]:
+    data = httpx.get(f"{url}/api/v1/targets", timeout=10).json()["data"]
+    shown = ("discoveredLabels", "labels", "scrapeUrl", "health", "scrapeInterval")
+    found = [
+        {key: target[key] for key in shown}
+        for target in data["activeTargets"]
+        if target["scrapePool"] == job
+    ]
+    for target in found:
+        # Prometheus before 2.45 shows this one as relabelling left it.
+        target["discoveredLabels"].pop("__metrics_path__")
+    return sorted(found, key=lambda target: json.dumps(target, sort_keys=True))
+
+
+def other_pool(url: str, peer: str, job: str) -> object:
+    mine, theirs = pool(url, job), pool(peer, job)
+    return None if mine == theirs else (mine, theirs)
+
+
+def agree(difference: Callable[[], object]) -> None:
+    last: list[object] = []
+
+    def same() -> bool:
+        last[:] = [difference()]
+        return not last[0]
+
+    try:
+        until(same, "both are the same", 60)
+    except AssertionError:
+        pytest.fail(f"they differ: {last[0]}")
+
+
+def test_both_make_the_same_of_the_same_targets(
+    warroom: Warroom, target: str, prometheus: str
+) -> None:
+    write_files(warroom.directory, target)
+    warroom.config = ours(target)
+    warroom.start()
+    wanted = {"plain": 1, "relabelled": 1, "files": 2, "asked": 2, "odd": 1, "broken": 1}
+    for url in (prometheus, warroom.url):
+        until(partial(scraped, url, wanted), f"{url} scraped", 60)
+    # A scrape that a loaded machine lets time out differs for a moment.
+    agree(lambda: different(instant(warroom.url, SERIES), instant(prometheus, SERIES)))
+    assert len(instant(warroom.url, SERIES)) > 80
+    for job in ("plain", "relabelled", "asked"):
+        agree(partial(other_pool, warroom.url, prometheus, job))
+    check_what_discovery_changes(warroom, target)
+
+
+def check_what_discovery_changes(warroom: Warroom, target: str) -> None:
+    """Targets that are no longer found go stale, new ones are scraped, a broken file is told."""
+    files = 'up{job="files",how="file"} == 1'
+    asked = 'up{job="asked",how="http"} == 1'
+    until(lambda: len(instant(warroom.url, f"{files} or {asked}")) == 2, "both are found")
+    found = warroom.directory / "targets" / "a.json"
+    replaced = json.dumps([{"targets": [target], "labels": {"how": "other"}}])
+    found.with_suffix(".new").write_text(replaced)
+    found.with_suffix(".new").rename(found)
+    Target.found = []
+    until(lambda: not instant(warroom.url, f"{files} or {asked}"), "both are stale")
+    # Not by age: everything of them ended with a marker, within the look-back of five minutes.
+    assert instant(warroom.url, 'b{job="asked"}') == {}
+    until(lambda: len(instant(warroom.url, 'b{job="files",how="other"}')) == 1, "the new one")
+    found.write_text("[{")
+    until(
+        lambda: any(
+            s["name"] == "discovery:files" and "a.json" in s["error"]
+            for s in warroom.get("/api/warroom/v1/sources").json()["sources"]
+        ),
+        "the broken file is told",
+    )
+    other = 'up{job="files",how="other"} == 1'
+    until(lambda: len(instant(warroom.url, other)) == 1, "what was found before stays")
