@@ -60,7 +60,8 @@ run: install
 	@$(BIN)/warroom serve $(ARGS)
 
 packages: | $(UV)
-	@sh tools/packages.sh mariadb-server redis-server chromium prometheus prometheus-alertmanager
+	@sh tools/packages.sh mariadb-server redis-server postgresql pgbouncer chromium prometheus prometheus-alertmanager \
+		prometheus-mysqld-exporter prometheus-redis-exporter prometheus-node-exporter
 
 check: install-dev lint types imports web-check
 lint:

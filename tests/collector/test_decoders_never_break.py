@@ -23,7 +23,7 @@ from collector.otlp.traces import TraceDecoder
 from collector.otlp.wire import parse_leaf_envelope
 from collector.processors.limit import Limit
 from collector.processors.redact import Redact, is_card_number, redact_json, redact_text
-from collector.scrape.relabel import Action, RelabelRule, compiled, relabelled
+from collector.relabel import Action, RelabelRule, compiled, relabelled
 from collector.scrape.text_format import PageParser
 from store.errors import BadInput, LimitExceeded
 from store.model import SPAN_SCHEMA

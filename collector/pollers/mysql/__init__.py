@@ -1,0 +1,1 @@
+"""MySQL and MariaDB, by the names of mysqld_exporter."""

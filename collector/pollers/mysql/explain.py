@@ -1,0 +1,122 @@
+"""EXPLAIN of the dearest statements, when somebody asks: read only, bounded, SELECT alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from collector.polling.contract import PollFailed
+from collector.polling.json_shapes import number
+from collector.polling.mysql_client import Connection, Row
+
+MAX_STATEMENTS = 10
+MAX_PLAN = 20_000
+_DEEPEST = 30
+# The statement of a digest as it was last seen: MySQL keeps one beside the digest, MariaDB's is
+# in the history of the threads, where that consumer is on.
+_SAMPLES = (
+    "SELECT SCHEMA_NAME AS `schema`, DIGEST AS digest, QUERY_SAMPLE_TEXT AS statement "
+    "FROM performance_schema.events_statements_summary_by_digest "
+    "WHERE QUERY_SAMPLE_TEXT LIKE 'SELECT%' AND SCHEMA_NAME IS NOT NULL "
+    "ORDER BY SUM_TIMER_WAIT DESC LIMIT {limit}",
+    "SELECT d.SCHEMA_NAME AS `schema`, d.DIGEST AS digest, MAX(h.SQL_TEXT) AS statement "
+    "FROM performance_schema.events_statements_summary_by_digest d "
+    "JOIN performance_schema.events_statements_history h "
+    "ON h.DIGEST = d.DIGEST AND h.CURRENT_SCHEMA = d.SCHEMA_NAME "
+    "WHERE h.SQL_TEXT LIKE 'SELECT%' GROUP BY 1, 2, d.SUM_TIMER_WAIT "
+    "ORDER BY d.SUM_TIMER_WAIT DESC LIMIT {limit}",
+)
+_SELECT = re.compile(r"SELECT\b", re.IGNORECASE)
+_WRITES = re.compile(
+    r";|\bINTO\b|\bFOR\s+(UPDATE|SHARE)\b|\bLOCK\s+IN\b|\bSLEEP\s*\(|\bBENCHMARK\s*\(|"
+    r"\bGET_LOCK\s*\(|\bLOAD_FILE\s*\(|:=",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """The plan of one statement.
+
+    Attributes:
+        schema: Its database.
+        digest: Its digest in performance_schema.
+        tables: For each table: its name, how it is reached (`ALL` is a full scan), rows examined.
+        plan: The server's JSON; empty where it gave none.
+        error: Why there is no plan, or the empty string.
+    """
+
+    schema: str
+    digest: str
+    tables: tuple[tuple[str, str, float], ...] = ()
+    plan: str = ""
+    error: str = ""
+
+
+def may_be_explained(statement: str) -> bool:
+    """Whether a text is one SELECT that neither writes, locks nor waits.
+
+    >>> may_be_explained("SELECT 1"), may_be_explained("SELECT 1 INTO OUTFILE '/x'")
+    (True, False)
+    """
+    return bool(_SELECT.match(statement)) and not _WRITES.search(statement)
+
+
+def explain_worst(connection: Connection, limit: int = 5) -> tuple[Explained, ...]:
+    """Plans of the dearest SELECTs whose text the server still has, the dearest first.
+
+    Raises:
+        PollFailed: The digests cannot be read.
+    """
+    rows = _samples(connection, max(1, min(limit, MAX_STATEMENTS)))
+    return tuple(_explained(connection, row) for row in rows)
+
+
+def _samples(connection: Connection, limit: int) -> list[Row]:
+    try:
+        return connection.query(_SAMPLES[0].format(limit=limit))
+    except PollFailed:
+        return connection.query(_SAMPLES[1].format(limit=limit))
+
+
+def _explained(connection: Connection, row: Row) -> Explained:
+    schema, digest, statement = row["schema"] or "", row["digest"] or "", row["statement"] or ""
+    if not may_be_explained(statement):
+        return Explained(schema, digest, error="it is not a plain SELECT")
+    try:
+        plan = _plan(connection, schema, statement)
+    except PollFailed as error:
+        # A text that was cut off, a table that is gone, a right that lacks.
+        return Explained(schema, digest, error=error.message)
+    if len(plan) > MAX_PLAN:
+        return Explained(schema, digest, error="its plan is too large to be shown")
+    return Explained(schema, digest, tuple(_tables(json.loads(plan))), plan)
+
+
+def _plan(connection: Connection, schema: str, statement: str) -> str:
+    connection.query("START TRANSACTION READ ONLY")
+    try:
+        connection.query(f"USE `{schema.replace('`', '``')}`")
+        rows = connection.query(f"EXPLAIN FORMAT=JSON {statement}")
+        return next(iter(rows[0].values())) or "" if rows else ""
+    finally:
+        # Also forgets the database: a poll must not run inside a schema whose digests it reads.
+        connection.close()
+
+
+def _tables(node: Any, depth: int = 0) -> Iterator[tuple[str, str, float]]:
+    """Every table of a plan, whatever the server's shape of it."""
+    if depth > _DEEPEST:
+        return
+    if isinstance(node, dict):
+        if "table_name" in node and "access_type" in node:
+            rows = number(node.get("rows_examined_per_scan", node.get("rows"))) or 0.0
+            yield str(node["table_name"]), str(node["access_type"]), rows
+        for inner in node.values():
+            yield from _tables(inner, depth + 1)
+    elif isinstance(node, list):
+        for inner in node:
+            yield from _tables(inner, depth + 1)

@@ -1,0 +1,146 @@
+"""The poller of one MySQL or MariaDB server: its parts, of which one may lack without the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import anyio.to_thread
+
+from collector.pollers.mysql.explain import Explained, explain_worst
+from collector.pollers.mysql.indexes import read_indexes
+from collector.pollers.mysql.replication import (
+    quoted_table,
+    read_heartbeat,
+    read_positions,
+    read_replicas,
+)
+from collector.pollers.mysql.statements import read_digests
+from collector.pollers.mysql.status import read_processes, read_status, read_variables
+from collector.polling.contract import Reading, Sample
+from collector.polling.fields import Fields
+from collector.polling.mysql_client import (
+    Absent,
+    Account,
+    Connection,
+    Denied,
+    MysqlClient,
+    read_account,
+)
+from store.model import MetricMetadata
+
+INDEXES_EVERY_MS = 300_000
+_GRANT = "Grant the rights of docs/sources/mysql.md to the account."
+
+Part = Callable[[Connection, Reading], None]
+
+
+@dataclass(frozen=True, slots=True)
+class MysqlSettings:
+    """What is asked of one server.
+
+    Attributes:
+        account: Where and as whom.
+        heartbeat_table: `database.table` quoted, or the empty string.
+        heartbeat_utc: The table is written in UTC.
+        digests: So many digests are read; 0 is none.
+        digest_text_length: Characters of their text.
+        indexes: Unused and redundant indexes are looked for.
+        processes: Connections are counted by state and user.
+    """
+
+    account: Account
+    heartbeat_table: str = ""
+    heartbeat_utc: bool = False
+    digests: int = 100
+    digest_text_length: int = 120
+    indexes: bool = True
+    processes: bool = True
+
+
+def read_mysql(fields: Fields) -> MysqlSettings:
+    """The fields of a `mysql` entry."""
+    return MysqlSettings(
+        account=read_account(fields, port=3306),
+        heartbeat_table=fields.get("heartbeat_table", lambda text: quoted_table(str(text)), ""),
+        heartbeat_utc=fields.flag("heartbeat_utc", default=False),
+        digests=fields.count("digests", 100, most=500),
+        digest_text_length=fields.count("digest_text_length", 120, most=1024),
+        indexes=fields.flag("indexes", default=True),
+        processes=fields.flag("processes", default=True),
+    )
+
+
+class MysqlPoller:
+    """Keeps one connection, so that it still reads a server that takes no new one."""
+
+    def __init__(self, settings: MysqlSettings, timeout_s: float) -> None:
+        self._settings = settings
+        self._timeout_s = timeout_s
+        self._client = MysqlClient(settings.account, timeout_s)
+        self._indexes: tuple[tuple[MetricMetadata, Sample], ...] = ()
+        self._indexes_due_ms = 0
+
+    async def poll(self, now_ms: int) -> Reading:
+        return await self._client.run(partial(self._read, now_ms=now_ms))
+
+    async def explain(self, limit: int = 5) -> tuple[Explained, ...]:
+        """Plans of the dearest SELECTs, over a connection of its own.
+
+        Raises:
+            PollFailed: The digests cannot be read.
+        """
+        connection = Connection(self._settings.account, self._timeout_s)
+        try:
+            return await anyio.to_thread.run_sync(explain_worst, connection, limit)
+        finally:
+            connection.close()
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    def _read(self, connection: Connection, *, now_ms: int) -> Reading:
+        reading = Reading()
+        read_status(connection, reading)
+        read_variables(connection, reading)
+        for name, part in self._parts(now_ms):
+            _try(name, part, connection, reading)
+        return reading
+
+    def _parts(self, now_ms: int) -> list[tuple[str, Part]]:
+        wanted = self._settings
+        parts: list[tuple[str, Part]] = [
+            ("replication", read_replicas),
+            ("GTID positions", read_positions),
+        ]
+        if wanted.heartbeat_table:
+            heartbeat = partial(
+                read_heartbeat, table=wanted.heartbeat_table, utc=wanted.heartbeat_utc
+            )
+            parts.append(("heartbeat", heartbeat))
+        if wanted.digests:
+            digests = partial(read_digests, limit=wanted.digests, length=wanted.digest_text_length)
+            parts.append(("digests", digests))
+        if wanted.processes:
+            parts.append(("connections", read_processes))
+        if wanted.indexes:
+            parts.append(("indexes", partial(self._index_part, now_ms=now_ms)))
+        return parts
+
+    def _index_part(self, connection: Connection, reading: Reading, *, now_ms: int) -> None:
+        """Indexes change seldom and sys views cost most: what was read is told for five minutes."""
+        if now_ms >= self._indexes_due_ms:
+            fresh = Reading()
+            read_indexes(connection, fresh)
+            self._indexes = tuple((fresh.families[item.name], item) for item in fresh.samples)
+            self._indexes_due_ms = now_ms + INDEXES_EVERY_MS
+        for family, sample in self._indexes:
+            reading.add(family, sample)
+
+
+def _try(name: str, part: Part, connection: Connection, reading: Reading) -> None:
+    try:
+        part(connection, reading)
+    except (Denied, Absent) as error:
+        reading.lacks(name, error.message, _GRANT)

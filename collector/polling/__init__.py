@@ -1,0 +1,1 @@
+"""What every poller builds on: the contract, its settings in the configuration, bounded HTTP."""

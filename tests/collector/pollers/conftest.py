@@ -1,0 +1,58 @@
+"""Servers that several modules ask, started once a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.collector.pollers.asking import Asking
+from tests.collector.pollers.servers import (
+    Pair,
+    RedisServer,
+    SilentServer,
+    mariadb_pair,
+    mariadb_template,
+)
+
+Ask = Callable[..., Asking]
+
+
+@pytest.fixture
+def ask() -> Iterator[Ask]:
+    """A poller from the text of its configuration, closed with the test."""
+    made: list[Asking] = []
+
+    def asking(text: str, secrets: Mapping[str, str] | None = None) -> Asking:
+        made.append(Asking(text, secrets or {}))
+        return made[-1]
+
+    yield asking
+    for one in made:
+        one.close()
+
+
+@pytest.fixture(scope="session")
+def mariadb_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return mariadb_template(tmp_path_factory.mktemp("mariadb") / "template")
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory, mariadb_data: Path) -> Iterator[Pair]:
+    with mariadb_pair(tmp_path_factory.mktemp("pair"), mariadb_data) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def silent() -> Iterator[SilentServer]:
+    server = SilentServer()
+    yield server
+    server.close()
