@@ -22,6 +22,8 @@ from alerts.silences import Silence
 from alerts.stages import dedup, inhibit, mute, silence
 from alerts.stages.dedup import DedupReason
 from alerts.state import AlertRecord
+from alerts.storm import Before, collapse
+from store.model import Labels
 
 _UPDATES = frozenset(
     {
@@ -63,13 +65,25 @@ class Members:
     alerts: list[AlertRecord]
 
 
+# Where an alert goes, by its fingerprint: each route with the labels and the id of its group.
+Places = dict[str, tuple[tuple[Route, Labels, str], ...]]
+
+
 def dispatch(
-    snapshot: Snapshot, routing: Routing, now_ms: int, *, external_url: str = ""
+    snapshot: Snapshot,
+    routing: Routing,
+    now_ms: int,
+    *,
+    external_url: str = "",
+    places: Places | None = None,
 ) -> Dispatch:
-    """Decide what every receiver must be told at `now_ms`."""
+    """Decide what every receiver must be told at `now_ms`.
+
+    `places` remembers where alerts went under this routing; it is filled here.
+    """
     result = Dispatch()
     inhibitor = inhibitor_of(snapshot.records, routing)
-    members = members_of(snapshot, routing, now_ms)
+    members = members_of(snapshot, routing, now_ms, places)
     result.ended_groups = set(snapshot.groups) - set(members)
     for member in members.values():
         group = member.group
@@ -83,6 +97,9 @@ def dispatch(
             result.ended_groups.add(group.id)
         elif snapshot.groups.get(group.id) != group:
             result.groups[group.id] = group
+    known = Before(snapshot.entries, snapshot.records, now_ms, external_url)
+    collapsed = collapse(result.notices, result.entries, routing, known)
+    result.notices, result.entries = collapsed.notices, collapsed.entries
     return result
 
 
@@ -92,18 +109,21 @@ def inhibitor_of(records: Mapping[str, AlertRecord], routing: Routing) -> Inhibi
     return Inhibitor(routing.inhibit_rules, firing)
 
 
-def members_of(snapshot: Snapshot, routing: Routing, now_ms: int) -> dict[str, Members]:
+def members_of(
+    snapshot: Snapshot, routing: Routing, now_ms: int, places: Places | None = None
+) -> dict[str, Members]:
     """Every group that has something in it, old and new, by id.
 
     A resolved alert stays in its group until the group has been looked at once more.
     """
     members: dict[str, Members] = {}
+    places = {} if places is None else places
     for record in snapshot.records.values():
         if record.state is AlertState.PENDING:
             continue
-        for route in routing.route.match(record.labels):
-            labels = route.group_labels(record.labels)
-            identity = group_id(route, labels)
+        if record.fingerprint not in places:
+            places[record.fingerprint] = _places(routing, record.labels)
+        for route, labels, identity in places[record.fingerprint]:
             member = members.get(identity)
             group = member.group if member else snapshot.groups.get(identity)
             if record.resolved_ms is not None and _told(group, record.resolved_ms):
@@ -117,6 +137,14 @@ def members_of(snapshot: Snapshot, routing: Routing, now_ms: int) -> dict[str, M
                 member.group = group
                 member.alerts.append(record)
     return members
+
+
+def _places(routing: Routing, labels: Labels) -> tuple[tuple[Route, Labels, str], ...]:
+    found = []
+    for route in routing.route.match(labels):
+        group_labels = route.group_labels(labels)
+        found.append((route, group_labels, group_id(route, group_labels)))
+    return tuple(found)
 
 
 def _told(group: Group | None, resolved_ms: int) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from alerts import incidents as incident_rules
 from alerts.dispatch import Dispatch, Snapshot, dispatch, with_incidents
+from alerts.drill import Drill, plan
+from alerts.incident_messages import IncidentMessage, incident_messages
 from alerts.incidents import IncidentEvent
 from alerts.model import Alert, AlertState
 from alerts.notification import EventAction, Notice
@@ -22,6 +24,7 @@ from alerts.state import (
     fingerprint,
 )
 from alerts.state_series import AlertSeries
+from alerts.working_memory import WorkingMemory, after, to_write
 from store.errors import BadInput, LimitExceeded
 
 MAX_ALERTS = 50_000
@@ -66,6 +69,7 @@ class AlertEngine:
         self._series = series
         self._routing = routing
         self._swap = threading.Lock()
+        self._memory: WorkingMemory | None = None
 
     @property
     def routing(self) -> Routing:
@@ -105,25 +109,55 @@ class AlertEngine:
         routing = self.routing
         with self.repository.begin() as transaction:
             last_ms = transaction.lock()
-            before = transaction.snapshot()
+            memory = self._recalled(transaction, last_ms)
+            before = memory.snapshot
             active = {fingerprint(a.labels): a for a in transaction.posted(now_ms)}
             active |= {fingerprint(alert.labels): alert for alert in alerts}
             outage = 0 < last_ms < now_ms - OUTAGE_TOLERANCE_MS
             records = _advanced(before, active, now_ms, unknown_sources, outage=outage)
-            changes = incident_rules.follow(records, transaction.unresolved_incidents(), now_ms)
+            changes = incident_rules.follow(records, memory.incidents, now_ms)
             records = with_incidents(records, changes.incident_of)
-            after = replace(before, records=records)
-            outcome = dispatch(after, routing, now_ms, external_url=self.external_url)
+            places = memory.places_under(routing)
+            outcome = dispatch(
+                replace(before, records=records),
+                routing,
+                now_ms,
+                external_url=self.external_url,
+                places=places,
+            )
             transaction.save_incidents(
-                list(changes.incidents.values()), [*changes.events, *_page_events(outcome, now_ms)]
+                list(changes.incidents.values()),
+                [*changes.events, *_page_events(outcome, now_ms)],
+                changes.parts,
             )
             records = _retained(records, outcome, now_ms)
-            _save(transaction, before, records, outcome)
-            _sweep(transaction, before, routing, now_ms)
-            transaction.ticked(now_ms)
+            unsaved = _save(transaction, memory, records, outcome)
+            forgotten = _sweep(transaction, before, routing, now_ms)
+            left = after(before, records, outcome)
+            entries = {k: v for k, v in left.entries.items() if k not in forgotten}
+            kept = WorkingMemory(
+                generation=transaction.ticked(now_ms),
+                snapshot=replace(left, entries=entries),
+                incidents=changes.unresolved,
+                unsaved=unsaved,
+                turn=memory.turn + 1,
+                routing=routing,
+                places=places,
+            )
+        self._memory = kept
         if self._series is not None:
             self._series.append(records.values(), now_ms)
         return _result(now_ms, tuple(records.values()), outcome)
+
+    def _recalled(self, transaction: AlertTransaction, generation: int) -> WorkingMemory:
+        """What the last tick left, or what the database holds when another process wrote since."""
+        memory = self._memory
+        if memory is None or memory.generation != generation:
+            return WorkingMemory(
+                generation, transaction.snapshot(), tuple(transaction.unresolved_incidents())
+            )
+        silences = tuple(transaction.silences())
+        return replace(memory, snapshot=replace(memory.snapshot, silences=silences))
 
     def acknowledge(self, incident_id: str, who: str, now_ms: int) -> None:
         """Someone takes an incident; paging services that were told of it are told that too.
@@ -142,9 +176,52 @@ class AlertEngine:
                 return
             event = IncidentEvent(incident_id, now_ms, "ack", f"acknowledged by {who}", who)
             transaction.save_incidents([taken], [event])
+            transaction.ticked(0)
             snapshot = transaction.snapshot()
             members = frozenset(part.fingerprint for part in incident.alerts)
-            transaction.enqueue(self._acknowledgements(snapshot, members, incident_id, who, now_ms))
+            about = IncidentMessage(
+                EventAction.ACKNOWLEDGE, incident_id, who, now_ms, self.external_url
+            )
+            transaction.enqueue(incident_messages(about, snapshot, self.routing, members))
+
+    def resolve(self, incident_id: str, who: str, now_ms: int) -> None:
+        """Someone ends an incident by hand; receivers that were told of it are told that too.
+
+        Its alerts go on as they are: one that still fires is told again after `repeat_interval`.
+
+        Raises:
+            BadInput: There is no such incident.
+        """
+        who = who.strip()[:256] or "someone"
+        with self.repository.begin() as transaction:
+            transaction.lock()
+            incident = transaction.incident(incident_id)
+            if incident is None:
+                raise BadInput(f"there is no incident {incident_id!r}")
+            ended = incident_rules.resolved(incident, now_ms)
+            if ended is incident:
+                return
+            event = IncidentEvent(incident_id, now_ms, "closed", f"resolved by {who}", who)
+            transaction.save_incidents([ended], [event])
+            transaction.ticked(0)
+            members = frozenset(part.fingerprint for part in incident.alerts)
+            snapshot = transaction.snapshot()
+            about = IncidentMessage(
+                EventAction.RESOLVE, incident_id, who, now_ms, self.external_url
+            )
+            transaction.enqueue(incident_messages(about, snapshot, self.routing, members))
+
+    def drill(self, labels: Mapping[str, str], now_ms: int) -> Drill:
+        """Send a marked page through the routes that an alert with these labels would take.
+
+        Raises:
+            BadInput: Nobody is behind the route.
+        """
+        with self.repository.begin() as transaction:
+            silences = transaction.silences()
+            drill = plan(labels, self.routing, silences, now_ms, external_url=self.external_url)
+            transaction.enqueue(drill.notices)
+        return drill
 
     def note(self, incident_id: str, text: str, who: str, now_ms: int) -> None:
         """Add a line to an incident's timeline.
@@ -215,39 +292,7 @@ class AlertEngine:
     def snapshot(self) -> Snapshot:
         """States, groups, notification log and silences as they are now."""
         with self.repository.begin() as transaction:
-            return transaction.snapshot()
-
-    def _acknowledgements(
-        self, snapshot: Snapshot, members: frozenset[str], incident_id: str, who: str, now_ms: int
-    ) -> list[Notice]:
-        notices = []
-        for entry in snapshot.entries.values():
-            receiver = self.routing.receivers.get(entry.receiver)
-            told = entry.firing & members
-            if receiver is None or entry.integration >= len(receiver.integrations) or not told:
-                continue
-            if receiver.integrations[entry.integration].kind != "pagerduty":
-                continue
-            group = snapshot.groups.get(entry.group_id)
-            notices.append(
-                Notice(
-                    id=f"msg_ack_{incident_id}_{entry.group_id[:24]}_{entry.integration}",
-                    lane=entry.lane,
-                    action=EventAction.ACKNOWLEDGE,
-                    receiver=entry.receiver,
-                    integration=entry.integration,
-                    group_key=group.key if group else "",
-                    dedup_key=entry.dedup_key,
-                    group_labels=group.labels if group else snapshot.records[min(told)].labels,
-                    alerts=(),
-                    reason="acknowledged",
-                    created_ms=now_ms,
-                    external_url=self.external_url,
-                    incident_id=incident_id,
-                    who=who,
-                )
-            )
-        return notices
+            return self._recalled(transaction, transaction.generation()).snapshot
 
 
 def _advanced(
@@ -296,27 +341,33 @@ def _retained(
 
 def _save(
     transaction: AlertTransaction,
-    before: Snapshot,
+    memory: WorkingMemory,
     records: dict[str, AlertRecord],
     outcome: Dispatch,
-) -> None:
-    changed = [r for identity, r in records.items() if before.records.get(identity) != r]
-    transaction.save_states(changed, set(before.records) - set(records))
+) -> frozenset[str]:
+    before = memory.snapshot.records
+    changed, unsaved = to_write(before, records, memory)
+    transaction.save_states(changed, set(before) - set(records))
     transaction.save_groups(outcome.groups.values(), outcome.ended_groups)
     transaction.save_entries(outcome.entries.values())
     transaction.enqueue(outcome.notices)
+    return unsaved
 
 
-def _sweep(transaction: AlertTransaction, before: Snapshot, routing: Routing, now_ms: int) -> None:
+def _sweep(
+    transaction: AlertTransaction, before: Snapshot, routing: Routing, now_ms: int
+) -> frozenset[str]:
     longest_ms = max(route.repeat_interval_ms for route in routing.route.walk())
     oldest_ms = now_ms - max(_LOG_RETENTION_MS, 2 * longest_ms)
-    transaction.forget_entries(
+    forgotten = frozenset(
         lane
         for lane, entry in before.entries.items()
         if entry.at_ms < oldest_ms and not entry.firing
     )
+    transaction.forget_entries(forgotten)
     transaction.forget_silences(now_ms - RETENTION_MS)
     transaction.forget_posted(now_ms - RESOLVED_RETENTION_MS)
+    return forgotten
 
 
 def _result(now_ms: int, records: tuple[AlertRecord, ...], outcome: Dispatch) -> TickResult:

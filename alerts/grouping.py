@@ -58,7 +58,12 @@ def new_group(route: Route, labels: Labels, now_ms: int) -> Group:
 
 
 def joined(group: Group, route: Route, starts_ms: int, now_ms: int) -> Group:
-    """The group after an alert joined: one that is older than `group_wait` waits no longer."""
+    """The group after an alert joined: one that is older than `group_wait` waits no longer.
+
+    A route that was given another receiver takes its groups along.
+    """
+    if group.receiver != route.receiver:
+        group = replace(group, receiver=route.receiver)
     overdue = starts_ms + route.group_wait_ms < now_ms
     if group.last_flush_ms is None and overdue and group.next_flush_ms > now_ms:
         return replace(group, next_flush_ms=now_ms)

@@ -67,11 +67,16 @@ class Incident:
 
 @dataclass(slots=True)
 class IncidentChanges:
-    """Incidents to save, events to add, and which incident each firing alert belongs to."""
+    """Incidents to save, events to add, and which incident each firing alert belongs to.
+
+    `parts` are those alerts of the changed incidents that changed; `unresolved` is what still runs.
+    """
 
     incidents: dict[str, Incident] = field(default_factory=dict)
     events: list[IncidentEvent] = field(default_factory=list)
     incident_of: dict[str, str] = field(default_factory=dict)
+    parts: dict[str, tuple[IncidentAlert, ...]] = field(default_factory=dict)
+    unresolved: tuple[Incident, ...] = ()
 
 
 def follow(
@@ -84,27 +89,36 @@ def follow(
         unresolved: Incidents that are not resolved yet.
         now_ms: The tick.
     """
-    before = {incident.id: incident for incident in unresolved}
-    current = dict(before)
+    current = {incident.id: _Running(incident) for incident in unresolved}
     changes = IncidentChanges()
     firing = sorted(
         (r for r in records.values() if r.firing and r.severity != "info"),
         key=lambda r: (r.starts_ms, r.fingerprint),
     )
     for record in firing:
+        if record.incident_id and record.incident_id not in current:
+            continue  # resolved by hand, and nothing new: it must end and begin again first
         home = _home(record, current, now_ms)
         if home is None:
-            home = _opened(record, now_ms)
+            home = _Running(_opened(record, now_ms), changed=True)
+            current[home.incident.id] = home
             changes.events.append(
-                IncidentEvent(home.id, now_ms, "opened", home.title, record.fingerprint)
+                IncidentEvent(
+                    home.incident.id, now_ms, "opened", home.incident.title, record.fingerprint
+                )
             )
-        current[home.id] = _joined(home, record, now_ms, changes)
-        changes.incident_of[record.fingerprint] = home.id
-    for incident in list(current.values()):
-        current[incident.id] = _closed(incident, records, now_ms, changes)
-    changes.incidents = {
-        key: incident for key, incident in current.items() if before.get(key) != incident
-    }
+        home.join(record, now_ms, changes)
+        changes.incident_of[record.fingerprint] = home.incident.id
+    for running in current.values():
+        running.end(records, now_ms, changes)
+        if running.changed:
+            changes.incidents[running.incident.id] = running.result()
+            changes.parts[running.incident.id] = running.changed_parts()
+    changes.unresolved = tuple(
+        changes.incidents.get(key, running.incident)
+        for key, running in current.items()
+        if running.incident.state is not IncidentState.RESOLVED
+    )
     return changes
 
 
@@ -117,20 +131,94 @@ def acknowledged(incident: Incident, who: str, now_ms: int) -> Incident:
     )
 
 
-def _home(record: AlertRecord, current: Mapping[str, Incident], now_ms: int) -> Incident | None:
+class _Running:
+    """An incident while a tick works on it; alerts by fingerprint, so that thousands are quick."""
+
+    def __init__(self, incident: Incident, *, changed: bool = False) -> None:
+        self.incident = incident
+        self.changed = changed
+        self._parts = {part.fingerprint: part for part in incident.alerts}
+        self._touched: dict[str, None] = {}
+        self._latest_ms = max((a.fired_ms for a in incident.alerts), default=incident.detected_ms)
+        self._keys = {key for part in incident.alerts for key in _keys(part.labels)}
+
+    def takes(self, record: AlertRecord, now_ms: int) -> bool:
+        recent = now_ms - self._latest_ms <= JOIN_WINDOW_MS
+        return recent or not self._keys.isdisjoint(_keys(record.labels))
+
+    def join(self, record: AlertRecord, now_ms: int, changes: IncidentChanges) -> None:
+        known = self._parts.get(record.fingerprint)
+        if known is not None and known.resolved_ms is None:
+            if known.annotations != record.annotations:
+                self._put(replace(known, annotations=record.annotations))
+            return
+        part = IncidentAlert(record.fingerprint, record.labels, record.annotations, now_ms)
+        self._parts.pop(record.fingerprint, None)
+        self._put(part)
+        self._latest_ms = max(self._latest_ms, now_ms)
+        self._keys |= _keys(record.labels)
+        incident = self.incident
+        summary = record.annotations.get("summary") or record.name
+        changes.events.append(
+            IncidentEvent(incident.id, now_ms, "alert", summary, record.fingerprint)
+        )
+        worse = _RANK.get(record.severity, 0) < _RANK.get(incident.severity, 0)
+        if worse or record.starts_ms < incident.started_ms:
+            self.incident = replace(
+                incident,
+                severity=record.severity if worse else incident.severity,
+                started_ms=min(incident.started_ms, record.starts_ms),
+            )
+
+    def end(
+        self, records: Mapping[str, AlertRecord], now_ms: int, changes: IncidentChanges
+    ) -> None:
+        """Close the parts whose alert ended, and the incident with the last of them."""
+        identity = self.incident.id
+        for part in list(self._parts.values()):
+            record = records.get(part.fingerprint)
+            if part.resolved_ms is None and (record is None or not record.firing):
+                self._put(replace(part, resolved_ms=now_ms))
+                title = part.labels.get("alertname")
+                changes.events.append(
+                    IncidentEvent(identity, now_ms, "resolved", title, part.fingerprint)
+                )
+        if self._parts and all(part.resolved_ms is not None for part in self._parts.values()):
+            self.changed = True
+            changes.events.append(IncidentEvent(identity, now_ms, "closed", self.incident.title))
+            self.incident = replace(self.incident, state=IncidentState.RESOLVED, resolved_ms=now_ms)
+
+    def result(self) -> Incident:
+        return replace(self.incident, alerts=tuple(self._parts.values()))
+
+    def changed_parts(self) -> tuple[IncidentAlert, ...]:
+        return tuple(self._parts[fingerprint] for fingerprint in self._touched)
+
+    def _put(self, part: IncidentAlert) -> None:
+        self._parts[part.fingerprint] = part
+        self._touched[part.fingerprint] = None
+        self.changed = True
+
+
+def resolved(incident: Incident, now_ms: int) -> Incident:
+    """The incident ended by hand; alerts of it that still fire open no other one."""
+    if incident.state is IncidentState.RESOLVED:
+        return incident
+    parts = tuple(
+        replace(part, resolved_ms=now_ms) if part.resolved_ms is None else part
+        for part in incident.alerts
+    )
+    return replace(incident, state=IncidentState.RESOLVED, resolved_ms=now_ms, alerts=parts)
+
+
+def _home(record: AlertRecord, current: Mapping[str, _Running], now_ms: int) -> _Running | None:
     if record.incident_id in current:
         return current[record.incident_id]
-    for incident in current.values():
-        latest_ms = max((a.fired_ms for a in incident.alerts), default=incident.detected_ms)
-        if now_ms - latest_ms <= JOIN_WINDOW_MS:
-            return incident
-        if any(_touches(record.labels, alert.labels) for alert in incident.alerts):
-            return incident
-    return None
+    return next((one for one in current.values() if one.takes(record, now_ms)), None)
 
 
-def _touches(one: Labels, other: Labels) -> bool:
-    return any(one.get(name) and one.get(name) == other.get(name) for name in _SHARED)
+def _keys(labels: Labels) -> frozenset[tuple[str, str]]:
+    return frozenset((name, value) for name, value in labels if name in _SHARED)
 
 
 def _opened(record: AlertRecord, now_ms: int) -> Incident:
@@ -143,51 +231,3 @@ def _opened(record: AlertRecord, now_ms: int) -> Incident:
         started_ms=record.starts_ms,
         detected_ms=now_ms,
     )
-
-
-def _joined(
-    incident: Incident, record: AlertRecord, now_ms: int, changes: IncidentChanges
-) -> Incident:
-    known = next((a for a in incident.alerts if a.fingerprint == record.fingerprint), None)
-    if known is not None and known.resolved_ms is None:
-        if known.annotations == record.annotations:
-            return incident
-        kept = tuple(
-            replace(a, annotations=record.annotations) if a is known else a for a in incident.alerts
-        )
-        return replace(incident, alerts=kept)
-    part = IncidentAlert(record.fingerprint, record.labels, record.annotations, now_ms)
-    others = tuple(a for a in incident.alerts if a.fingerprint != record.fingerprint)
-    summary = record.annotations.get("summary") or record.name
-    changes.events.append(IncidentEvent(incident.id, now_ms, "alert", summary, record.fingerprint))
-    worse = _RANK.get(record.severity, 0) < _RANK.get(incident.severity, 0)
-    return replace(
-        incident,
-        alerts=(*others, part),
-        severity=record.severity if worse else incident.severity,
-        started_ms=min(incident.started_ms, record.starts_ms),
-    )
-
-
-def _closed(
-    incident: Incident,
-    records: Mapping[str, AlertRecord],
-    now_ms: int,
-    changes: IncidentChanges,
-) -> Incident:
-    parts = []
-    for part in incident.alerts:
-        record = records.get(part.fingerprint)
-        if part.resolved_ms is None and (record is None or not record.firing):
-            parts.append(replace(part, resolved_ms=now_ms))
-            title = part.labels.get("alertname")
-            changes.events.append(
-                IncidentEvent(incident.id, now_ms, "resolved", title, part.fingerprint)
-            )
-        else:
-            parts.append(part)
-    current = replace(incident, alerts=tuple(parts))
-    if parts and all(part.resolved_ms is not None for part in parts):
-        changes.events.append(IncidentEvent(incident.id, now_ms, "closed", incident.title))
-        return replace(current, state=IncidentState.RESOLVED, resolved_ms=now_ms)
-    return current

@@ -69,6 +69,7 @@ class Notice:
         lane: One group at one integration; its notices go out in order.
         dedup_key: Stays the same from trigger to resolve.
         reason: The named decision behind it.
+        earlier: The receipt's detail of what the lane was told last, while it is not resolved.
     """
 
     id: str
@@ -85,6 +86,7 @@ class Notice:
     external_url: str = ""
     incident_id: str = ""
     who: str = ""
+    earlier: str = ""
 
     @property
     def firing(self) -> tuple[NoticeAlert, ...]:

@@ -81,12 +81,6 @@ def page_of(notice: Notice) -> Page:
     )
 
 
-def common_labels(notice: Notice) -> dict[str, str]:
-    """The labels that all of a notice's alerts share."""
-    shared = [set(alert.labels) for alert in notice.alerts]
-    return dict(sorted(set.intersection(*shared))) if shared else {}
-
-
 def _summary(notice: Notice, lead: NoticeAlert, since: str, others: int) -> str:
     line = _line(lead)
     clock = _clock(since)

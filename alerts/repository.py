@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from alerts.dispatch import Snapshot
 from alerts.grouping import Group
 from alerts.incident_log import repository as incident_log
-from alerts.incidents import Incident, IncidentEvent
+from alerts.incidents import Incident, IncidentAlert, IncidentEvent
 from alerts.ledger import repository as ledger
 from alerts.model import Alert, AlertState
 from alerts.notification import Notice, NotificationEntry
@@ -117,9 +117,20 @@ class AlertTransaction:
             return 0
         return int(found)
 
-    def ticked(self, now_ms: int) -> None:
-        """Note the instant of this tick."""
-        self._session.execute(sa.update(ENGINE).where(ENGINE.c.id == 1).values(last_tick_ms=now_ms))
+    def generation(self) -> int:
+        """What `lock` answers, without taking the lock; 0 before the first tick."""
+        row = sa.select(ENGINE.c.last_tick_ms).where(ENGINE.c.id == 1)
+        return int(self._session.execute(row).scalar_one_or_none() or 0)
+
+    def ticked(self, now_ms: int) -> int:
+        """Note the instant of this tick, or of another change; answers with what was noted.
+
+        It always grows, be it by a millisecond: whoever finds the number that he noted himself
+        knows that nobody changed anything since.
+        """
+        noted = sa.case((ENGINE.c.last_tick_ms < now_ms, now_ms), else_=ENGINE.c.last_tick_ms + 1)
+        self._session.execute(sa.update(ENGINE).where(ENGINE.c.id == 1).values(last_tick_ms=noted))
+        return self.generation()
 
     def snapshot(self) -> Snapshot:
         """All that a decision needs."""
@@ -254,9 +265,12 @@ class AlertTransaction:
         return found[0] if found else None
 
     def save_incidents(
-        self, incidents: Sequence[Incident], events: Sequence[IncidentEvent]
+        self,
+        incidents: Sequence[Incident],
+        events: Sequence[IncidentEvent],
+        parts: Mapping[str, Sequence[IncidentAlert]] | None = None,
     ) -> None:
-        incident_log.save(self._session, incidents, events)
+        incident_log.save(self._session, incidents, events, parts)
 
     def _delete(self, column: Any, keys: Iterable[str]) -> None:
         ordered = sorted(keys)

@@ -122,6 +122,14 @@ class InhibitRule:
 
 
 @dataclass(frozen=True, slots=True)
+class StormLimit:
+    """After `max_pages` first pages within the window, one page counts the rest."""
+
+    max_pages: int = 10
+    window_ms: int = 60_000
+
+
+@dataclass(frozen=True, slots=True)
 class Routing:
     """A whole Alertmanager configuration. `text` is what it was read from, secrets left out."""
 
@@ -131,3 +139,4 @@ class Routing:
     time_intervals: dict[str, tuple[TimeInterval, ...]] = field(default_factory=dict)
     resolve_timeout_ms: int = 300_000
     text: str = ""
+    storm: StormLimit = StormLimit()

@@ -10,7 +10,8 @@ import yaml
 
 from alerts.fields import Fields
 from alerts.matchers import check, parse_matchers
-from alerts.receiver_files import SecretReader, parse_receiver
+from alerts.receiver_fields import Globals, SecretReader, secret
+from alerts.receiver_files import parse_receiver
 from alerts.route_tree import InhibitRule, Integration, Receiver, Route, Routing, route_key
 from alerts.time_intervals import (
     TimeInterval,
@@ -28,13 +29,15 @@ __all__ = ["Route", "Routing", "default_routing", "parse_alertmanager", "receive
 
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _FOREIGN_GLOBALS = (
-    *("http_config", "slack_api_url", "slack_api_url_file", "opsgenie_api_url"),
-    *("opsgenie_api_key", "opsgenie_api_key_file", "victorops_api_url", "victorops_api_key"),
+    *("http_config", "victorops_api_url", "victorops_api_key", "victorops_api_key_file"),
     *("wechat_api_url", "wechat_api_secret", "wechat_api_corp_id", "telegram_api_url"),
-    *("webex_api_url", "smtp_from", "smtp_smarthost", "smtp_hello", "smtp_auth_username"),
-    *("smtp_auth_password", "smtp_auth_password_file", "smtp_auth_identity", "smtp_auth_secret"),
-    *("smtp_require_tls", "smtp_tls_config", "victorops_api_key_file"),
+    *("webex_api_url", "smtp_auth_identity", "smtp_auth_secret", "smtp_tls_config"),
 )
+_GLOBAL_TEXTS = (
+    *("pagerduty_url", "slack_app_url", "opsgenie_api_url", "smtp_from", "smtp_smarthost"),
+    *("smtp_hello", "smtp_auth_username"),
+)
+_GLOBAL_SECRETS = ("slack_api_url", "slack_app_token", "opsgenie_api_key", "smtp_auth_password")
 _MAX_DEPTH = 32
 
 
@@ -73,8 +76,8 @@ def parse_alertmanager(text: str, file: str, *, read_secret: SecretReader = _no_
     document = parse_document(text, file)
     top = Fields(document, (), "the Alertmanager configuration")
     top.ignore("templates")
-    resolve_timeout_ms, global_texts = _globals(top.child("global", "global"))
-    receivers = _receivers(top, global_texts, read_secret)
+    resolve_timeout_ms, shared = _globals(top.child("global", "global"), read_secret)
+    receivers = _receivers(top, shared, read_secret)
     intervals = _intervals(top)
     root = top.child("route", "the route")
     if root is None:
@@ -134,20 +137,25 @@ def default_routing(integrations: tuple[Integration, ...] = ()) -> Routing:
     )
 
 
-def _globals(fields: Fields | None) -> tuple[int, dict[str, str]]:
+def _globals(fields: Fields | None, read: SecretReader) -> tuple[int, Globals]:
     if fields is None:
-        return 300_000, {}
+        return 300_000, Globals()
     timeout_ms = fields.duration_ms("resolve_timeout", 300_000)
-    url = fields.string("pagerduty_url", "")
+    secrets = {name: secret(fields, name, read) for name in _GLOBAL_SECRETS}
+    shared = Globals(
+        texts={name: fields.string(name, "") for name in _GLOBAL_TEXTS},
+        secrets={name: value for name, value in secrets.items() if value is not None},
+        smtp_require_tls=fields.boolean("smtp_require_tls", default=True),
+    )
     fields.ignore(*_FOREIGN_GLOBALS)
     fields.done()
-    return timeout_ms, {"pagerduty_url": url}
+    return timeout_ms, shared
 
 
-def _receivers(top: Fields, texts: dict[str, str], read: SecretReader) -> dict[str, Receiver]:
+def _receivers(top: Fields, shared: Globals, read: SecretReader) -> dict[str, Receiver]:
     receivers: dict[str, Receiver] = {}
     for child in top.children("receivers", "a receiver"):
-        receiver = parse_receiver(child, texts, read)
+        receiver = parse_receiver(child, shared, read)
         if receiver.name in receivers:
             raise child.error("name", f"the receiver {receiver.name!r} stands twice")
         receivers[receiver.name] = receiver

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -15,14 +16,19 @@ from alerts.rule_files import AlertingRule, RecordingRule, Rule, RuleFile, RuleG
 from alerts.template_functions import TemplateContext
 from alerts.templates import render_or_explain
 from store.errors import QueryError
+from store.histograms import NativeHistogram
 from store.model import METRIC_NAME, STALE_NAN_BITS, Labels, SampleBatch, UnitHealth
 from store.ports import Appender, Querier
 
 STALE_NAN = float(np.array([STALE_NAN_BITS], dtype=np.uint64).view(np.float64)[0])
 _WORD = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+# Functions whose answer depends on more than the series and its value.
+_CHANGING = re.compile(r"\b(query|now)\b")
 _APPEND_TIMEOUT_S = 30.0
+# With more rules than this, groups that have an interval take turns within it, as in Prometheus.
+MAX_RULES_AT_ONCE = 1_000
 
-Row = tuple[Labels, int, float]
+Row = tuple[Labels, int, float | NativeHistogram]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +51,18 @@ class _Slot:
     health: UnitHealth | None = None
     series: frozenset[Labels] = frozenset()
     alerts: tuple[Alert, ...] = ()
+    # What was rendered last, by series: with the same value it comes out the same.
+    rendered: dict[Labels, Alert] = field(default_factory=dict)
+    phase_ms: int = 0
 
     def due(self, now_ms: int) -> bool:
         """The group's interval has turned since the last evaluation."""
         interval_ms = self.group.interval_ms
         if self.last_ms is None or interval_ms <= 0:
             return True
-        return now_ms // interval_ms != self.last_ms // interval_ms
+        return (now_ms - self.phase_ms) // interval_ms != (
+            self.last_ms - self.phase_ms
+        ) // interval_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +85,34 @@ class RuleEvaluator:
         files: Sequence[RuleFile],
         options: RuleOptions = RuleOptions(),
     ) -> None:
-        self.files = tuple(files)
         self._querier = querier
         self._appender = appender
         self._options = options
-        self._slots = [
-            _Slot(group, rule, _unit(group, rule, place), frozenset(_WORD.findall(rule.expr)))
-            for file in files
-            for group in file.groups
-            for place, rule in enumerate(group.rules)
-        ]
+        self._slots: list[_Slot] = []
+        self._ended: list[Labels] = []
+        self.reload(files)
+
+    def reload(self, files: Sequence[RuleFile]) -> None:
+        """Use other rules from the next tick on.
+
+        A rule that stands in the same group of the same file goes on where it was: its health,
+        its interval, its series. Series of rules that are gone end at the next tick.
+        """
+        before: dict[object, list[_Slot]] = {}
+        for slot in reversed(self._slots):
+            before.setdefault(_identity(slot.group, slot.rule), []).append(slot)
+        self.files = tuple(files)
+        self._slots = []
+        for file in files:
+            for group in file.groups:
+                for place, rule in enumerate(group.rules):
+                    kept = before.get(_identity(group, rule))
+                    self._slots.append(_slot(group, rule, place, kept.pop() if kept else None))
+        gone = frozenset(s for slots in before.values() for slot in slots for s in slot.series)
+        self._ended += gone - {s for slot in self._slots for s in slot.series}
+        if len(self._slots) > MAX_RULES_AT_ONCE:
+            for slot in self._slots:
+                slot.phase_ms = _phase_ms(slot.group)
 
     def record(self, now_ms: int) -> tuple[UnitHealth, ...]:
         """Evaluate the recording rules that are due, and append what they give.
@@ -91,7 +120,8 @@ class RuleEvaluator:
         A rule that reads what an earlier one records sees it at the same instant. The samples are
         visible to readers when this returns.
         """
-        pending: list[Row] = []
+        pending: list[Row] = [(labels, now_ms, STALE_NAN) for labels in self._ended]
+        self._ended = []
         names: set[str] = set()
         due = [s for s in self._slots if isinstance(s.rule, RecordingRule) and s.due(now_ms)]
         for slot in due:
@@ -143,8 +173,8 @@ class RuleEvaluator:
 
     def _record(self, slot: _Slot, now_ms: int, pending: list[Row]) -> None:
         at_ms = now_ms - slot.group.query_offset_ms
-        rows: dict[Labels, float] = {}
-        for labels, value in self._querier.instant(slot.rule.expr, at_ms).items():
+        rows: dict[Labels, float | NativeHistogram] = {}
+        for labels, value in self._querier.instant(slot.rule.expr, at_ms).samples():
             named = labels.replace(**{**slot.rule.labels, METRIC_NAME: slot.rule.name})
             if named in rows:
                 raise QueryError(
@@ -163,14 +193,19 @@ class RuleEvaluator:
         assert isinstance(rule, AlertingRule)  # `alerts` picks these only
         at_ms = now_ms - slot.group.query_offset_ms
         context = TemplateContext(
-            now_ms=at_ms,
-            query=lambda expr: self._querier.instant(expr, at_ms),
+            now_ms=now_ms,
+            query=lambda expr: self._querier.instant(expr, now_ms),
             external_url=self._options.external_url,
             external_labels=self._options.external_labels,
         )
         found: dict[Labels, Alert] = {}
+        before, slot.rendered = slot.rendered, {}
+        lasting = not _CHANGING.search(rule.texts)
         for labels, value in self._querier.instant(rule.expr, at_ms).items():
-            alert = _alert_of(slot, rule, labels, value, context)
+            known = before.get(labels) if lasting else None
+            if known is None or known.value != value:
+                known = _alert_of(slot, rule, labels, value, context)
+            alert = slot.rendered[labels] = known
             if alert.labels in found:
                 raise QueryError(
                     "vector contains metrics with the same labelset after applying alert labels"
@@ -193,7 +228,7 @@ def _alert_of(
     slot: _Slot, rule: AlertingRule, labels: Labels, value: float, context: TemplateContext
 ) -> Alert:
     seen = labels.drop((METRIC_NAME,))
-    data = seen.to_dict()
+    data = labels.to_dict()
     added = {
         name: render_or_explain(rule.alert, text, data, value, context)
         for name, text in rule.labels.items()
@@ -211,6 +246,29 @@ def _alert_of(
         source="rule",
         unit=slot.unit,
     )
+
+
+def _identity(group: RuleGroup, rule: Rule) -> object:
+    labels = tuple(sorted(rule.labels.items()))
+    hold = (rule.hold_s, rule.keep_firing_s) if isinstance(rule, AlertingRule) else ()
+    return group.file, group.name, type(rule), rule.name, rule.expr, labels, hold
+
+
+def _phase_ms(group: RuleGroup) -> int:
+    if group.interval_ms <= 0:
+        return 0
+    digest = hashlib.sha256(f"{group.file};{group.name}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") % group.interval_ms
+
+
+def _slot(group: RuleGroup, rule: Rule, place: int, kept: _Slot | None) -> _Slot:
+    unit = _unit(group, rule, place)
+    slot = _Slot(group, rule, unit, frozenset(_WORD.findall(rule.expr)))
+    if kept is not None:
+        slot.last_ms, slot.series = kept.last_ms, kept.series
+        slot.health = replace(kept.health, unit=unit) if kept.health else None
+        slot.alerts = tuple(replace(alert, unit=unit) for alert in kept.alerts)
+    return slot
 
 
 def _unit(group: RuleGroup, rule: Rule, place: int) -> str:

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass, field
 
 from alerts.fields import Fields
-from alerts.template_functions import TemplateError
-from alerts.template_syntax import parse_template
+from alerts.template_syntax import checked_template
+from alerts.template_text import TemplateError
 from store.documents import parse_document
 from store.errors import QueryError
 from store.promql.parse import parse
@@ -44,6 +44,11 @@ class AlertingRule:
     @property
     def name(self) -> str:
         return self.alert
+
+    @property
+    def texts(self) -> str:
+        """Every template of the rule, one a line."""
+        return "\n".join((*self.labels.values(), *self.annotations.values()))
 
 
 Rule = RecordingRule | AlertingRule
@@ -159,7 +164,7 @@ def _alerting(fields: Fields, alert: str, expr: str, labels: dict[str, str]) -> 
             if not _LABEL.fullmatch(name):
                 raise fields.error(section, f"{name!r} is no label name")
             try:
-                parse_template(text)
+                checked_template(text)
             except TemplateError as exc:
                 raise fields.document.error(
                     (*fields.path, section, name), f"the template of {name!r} is not valid: {exc}"

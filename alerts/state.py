@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -71,6 +72,7 @@ class AlertRecord:
         return self.state is AlertState.FIRING
 
 
+@functools.lru_cache(maxsize=100_000)
 def fingerprint(labels: Labels) -> str:
     """Sixteen hex digits that name a label set."""
     digest = hashlib.sha256()
@@ -133,8 +135,21 @@ def _began(previous: AlertRecord | None, alert: Alert, now_ms: int) -> AlertReco
 
 
 def _holds(previous: AlertRecord, alert: Alert, now_ms: int, *, outage: bool) -> AlertRecord:
-    current = replace(
+    state, active_ms, starts_ms = previous.state, previous.active_ms, previous.starts_ms
+    if state is AlertState.FIRING:
+        reason = Step.CONDITION_HOLDS
+    elif outage:
+        active_ms, reason = now_ms, Step.CONDITION_BEGAN
+    elif now_ms - active_ms >= alert.hold_s * 1000:
+        state, starts_ms, reason = AlertState.FIRING, now_ms, Step.HOLD_ELAPSED
+    else:
+        reason = Step.HOLD_RUNNING
+    return replace(
         previous,
+        state=state,
+        active_ms=active_ms,
+        starts_ms=starts_ms,
+        reason=reason,
         ended_ms=None,
         keep_firing_s=alert.keep_firing_s,
         annotations=_keeping_since(previous.annotations, alert.annotations),
@@ -142,13 +157,6 @@ def _holds(previous: AlertRecord, alert: Alert, now_ms: int, *, outage: bool) ->
         unit=alert.unit,
         generator_url=alert.generator_url,
     )
-    if previous.state is AlertState.FIRING:
-        return replace(current, reason=Step.CONDITION_HOLDS)
-    if outage:
-        return replace(current, active_ms=now_ms, reason=Step.CONDITION_BEGAN)
-    if now_ms - previous.active_ms >= alert.hold_s * 1000:
-        return replace(current, state=AlertState.FIRING, starts_ms=now_ms, reason=Step.HOLD_ELAPSED)
-    return replace(current, reason=Step.HOLD_RUNNING)
 
 
 def _keeping_since(before: dict[str, str], now: dict[str, str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import structlog
 
 from alerts.model import AlertState
@@ -16,33 +17,55 @@ from store.ports import Appender
 _log = structlog.get_logger()
 
 
+_Series = tuple[AlertState, Labels, Labels]
+
+
 class AlertSeries:
     """Appends the two series at each tick, and ends those whose alert is gone."""
 
     def __init__(self, appender: Appender) -> None:
         self._appender = appender
-        self._last: frozenset[Labels] = frozenset()
+        self._last: dict[str, _Series] = {}
 
     def append(self, records: Iterable[AlertRecord], now_ms: int) -> None:
         """Queue this tick's samples. A full queue is logged: the states themselves are safe."""
-        values = dict(_samples(records))
-        rows = [(labels, now_ms, value) for labels, value in values.items()]
-        rows += [(labels, now_ms, STALE_NAN) for labels in self._last - values.keys()]
-        self._last = frozenset(values)
-        if not rows:
-            return
+        held: dict[str, _Series] = {}
+        series: list[Labels] = []
+        values: list[float] = []
+        for record in records:
+            if record.state is AlertState.RESOLVED:
+                continue
+            known = self._last.get(record.fingerprint)
+            if known is None or known[0] is not record.state:
+                known = _series(record)
+            held[record.fingerprint] = known
+            series += known[1:]
+            values += (1.0, float(record.active_ms // 1000))
+        for identity, (state, alerts, for_state) in self._last.items():
+            now = held.get(identity)
+            ended = [] if now and now[0] is state else [alerts]
+            series += ended if now else [*ended, for_state]
+            values += [STALE_NAN] * (len(ended) + (now is None))
+        self._last = held
+        if series:
+            self._append(series, values, now_ms)
+
+    def _append(self, series: list[Labels], values: list[float], now_ms: int) -> None:
+        count = len(series)
+        batch = SampleBatch(
+            series=tuple(series),
+            series_index=np.arange(count, dtype=np.int32),
+            ts_ms=np.full(count, now_ms, dtype=np.int64),
+            values=np.asarray(values, dtype=np.float64),
+        )
         try:
-            self._appender.append(SampleBatch.of_rows(rows))
+            self._appender.append(batch)
         except WarroomError as exc:
             _log.warning("alert_series_not_kept", error=str(exc))
 
 
-def _samples(records: Iterable[AlertRecord]) -> Iterable[tuple[Labels, float]]:
-    for record in records:
-        if record.state is AlertState.RESOLVED:
-            continue
-        labels = record.labels.to_dict()
-        state = {**labels, METRIC_NAME: "ALERTS", "alertstate": str(record.state)}
-        yield Labels.of(state), 1.0
-        held = {**labels, METRIC_NAME: "ALERTS_FOR_STATE"}
-        yield Labels.of(held), float(record.active_ms // 1000)
+def _series(record: AlertRecord) -> _Series:
+    labels = record.labels.to_dict()
+    state = {**labels, METRIC_NAME: "ALERTS", "alertstate": str(record.state)}
+    held = {**labels, METRIC_NAME: "ALERTS_FOR_STATE"}
+    return record.state, Labels.of(state), Labels.of(held)

@@ -9,13 +9,21 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from html import escape
 from typing import Any
 from urllib.parse import quote_plus, urlsplit
 
 import re2
 
+from alerts.template_text import (
+    TemplateError,
+    go_float,
+    number_of,
+    printf,
+    text_of,
+    time_of,
+    time_text,
+)
 from store.durations import parse_duration_ms
 from store.model import InstantVector
 
@@ -23,12 +31,6 @@ Function = Callable[..., Any]
 _UP = ("k", "M", "G", "T", "P", "E", "Z", "Y")
 _UP_1024 = tuple(f"{p}i" for p in _UP)
 _DOWN = ("m", "u", "n", "p", "f", "a", "z", "y")
-_VERB = re.compile(r"%([-+# 0]*)(\d{0,3})(?:\.(\d{1,2}))?([a-zA-Z%])")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class TemplateError(ValueError):
-    """A template cannot be parsed or rendered; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,53 +46,6 @@ class TemplateContext:
     query: Callable[[str], InstantVector] | None = None
     external_url: str = ""
     external_labels: Mapping[str, str] = field(default_factory=dict)
-
-
-def go_float(value: float) -> str:
-    """A float as Go's `%v` prints it.
-
-    >>> go_float(5.0), go_float(1e21), go_float(0.00001)
-    ('5', '1e+21', '1e-05')
-    """
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
-    power = len(digits) + int(exponent) - 1
-    if value == 0 or -4 <= power < 21:
-        return f"{Decimal(repr(value)).normalize():f}"
-    point = ".".join("".join(map(str, part)) for part in (digits[:1], digits[1:]) if part)
-    return f"{'-' if sign else ''}{point}e{'-' if power < 0 else '+'}{abs(power):02d}"
-
-
-def text_of(value: Any) -> str:
-    """Any template value as text."""
-    match value:
-        case None:
-            text = "<no value>"
-        case bool():
-            text = "true" if value else "false"
-        case float():
-            text = go_float(value)
-        case datetime():
-            text = _time_text(value)
-        case Mapping():
-            inner = " ".join(f"{key}:{text_of(item)}" for key, item in sorted(value.items()))
-            text = f"map[{inner}]"
-        case list() | tuple():
-            text = "[" + " ".join(text_of(item) for item in value) + "]"
-        case _:
-            text = str(value)
-    return text
-
-
-def number_of(value: Any) -> float:
-    """A number, or a text that is one."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise TemplateError(f"can't convert {text_of(value)!r} to a number") from None
 
 
 def _four(value: float) -> str:
@@ -176,52 +131,7 @@ def humanize_percentage(value: Any) -> str:
 def humanize_timestamp(value: Any) -> str:
     """Unix seconds as a date."""
     number = number_of(value)
-    return _time_text(_time(number)) if math.isfinite(number) else _four(number)
-
-
-def _time(seconds: float) -> datetime:
-    try:
-        return _EPOCH + timedelta(seconds=seconds)
-    except OverflowError:
-        raise TemplateError(f"{go_float(seconds)} is no time that can be shown") from None
-
-
-def _time_text(at: datetime) -> str:
-    fraction = f"{at.microsecond:06d}".rstrip("0")
-    return f"{at:%Y-%m-%d %H:%M:%S}{'.' + fraction if fraction else ''} +0000 UTC"
-
-
-def printf(pattern: Any, *values: Any) -> str:
-    """Go's Sprintf for the verbs that rule files use."""
-    left = list(values)
-
-    def one(match: re.Match[str]) -> str:
-        flags, width, precision, verb = match.groups()
-        if verb == "%":
-            return "%"
-        if not left:
-            return f"%!{verb}(MISSING)"
-        return _formatted(left.pop(0), flags, width, precision, verb)
-
-    return _VERB.sub(one, text_of(pattern))
-
-
-def _formatted(value: Any, flags: str, width: str, precision: str | None, verb: str) -> str:
-    if verb in "feEgG" and isinstance(value, int | float) and not isinstance(value, bool):
-        if (verb == "g" and precision is None) or not math.isfinite(value):
-            text = go_float(float(value))
-        else:
-            return f"%{flags}{width}.{precision or 6}{verb}" % float(value)
-    elif verb in "dxXob" and isinstance(value, int) and not isinstance(value, bool):
-        return f"%{flags}{width}{verb}" % value if verb != "b" else f"{value:b}"
-    elif verb in "svtq":
-        text = text_of(value)
-        text = text[: int(precision)] if precision else text
-        text = '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' if verb == "q" else text
-    else:
-        return f"%!{verb}({type(value).__name__}={text_of(value)})"
-    size = int(width or 0)
-    return text.ljust(size) if "-" in flags else text.rjust(size)
+    return time_text(time_of(number)) if math.isfinite(number) else _four(number)
 
 
 def _pattern(pattern: Any) -> re2._Regexp:
@@ -240,7 +150,7 @@ def re_replace_all(pattern: Any, replacement: Any, text: Any) -> str:
 
     def one(match: Any) -> str:
         return re.sub(
-            r"\$(?:(\d+|\w+)|\{(\w+)\}|(\$))",
+            r"\$(?:(\w+)|\{(\w+)\}|(\$))",
             lambda r: "$" if r[3] else _group_text(match, r[1] or r[2]),
             template,
         )
@@ -256,7 +166,7 @@ def _group_text(match: Any, name: str) -> str:
 
 
 def _title(text: Any) -> str:
-    return re.sub(r"(^|[^\w'])(\w)", lambda m: m[1] + m[2].upper(), text_of(text))
+    return re.sub(r"(^|[^\w])(\w)", lambda m: m[1] + m[2].upper(), text_of(text))
 
 
 def _strip_port(text: Any) -> str:
@@ -274,7 +184,8 @@ def _strip_domain(text: Any) -> str:
 
 def _length(value: Any) -> int:
     try:
-        return len(value)
+        # Go counts bytes.
+        return len(value.encode() if isinstance(value, str) else value)
     except TypeError:
         raise TemplateError("len of something that has no length") from None
 
@@ -288,6 +199,24 @@ def _index(value: Any, *keys: Any) -> Any:
         else:
             raise TemplateError(f"index out of range: {text_of(key)}")
     return value
+
+
+def _slice(value: Any, *bounds: Any) -> Any:
+    if not isinstance(value, str | list | tuple):
+        raise TemplateError("slice of something that is no text and no list")
+    low, high = [*bounds, *([0] if not bounds else []), len(value)][:2]
+    if not all(isinstance(bound, int) for bound in bounds) or not 0 <= low <= high <= len(value):
+        raise TemplateError("slice out of range")
+    return value[low:high]
+
+
+def _printed(*values: Any) -> str:
+    """Go's Sprint: a space stands between two values when neither is a text."""
+    text = ""
+    for place, value in enumerate(values):
+        apart = place and not isinstance(value, str) and not isinstance(values[place - 1], str)
+        text += f"{' ' if apart else ''}{text_of(value)}"
+    return text
 
 
 def truth(value: Any) -> bool:
@@ -356,7 +285,7 @@ _PURE: dict[str, Function] = {
     "humanizeDuration": humanize_duration,
     "humanizePercentage": humanize_percentage,
     "humanizeTimestamp": humanize_timestamp,
-    "toTime": lambda value: _time(number_of(value)),
+    "toTime": lambda value: time_of(number_of(value)),
     "title": _title,
     "toUpper": lambda text: text_of(text).upper(),
     "toLower": lambda text: text_of(text).lower(),
@@ -375,7 +304,13 @@ _PURE: dict[str, Function] = {
     "args": lambda *values: {f"arg{i}": value for i, value in enumerate(values)},
     "safeHtml": text_of,
     "printf": printf,
-    "print": lambda *values: "".join(text_of(value) for value in values),
+    "print": _printed,
+    "html": lambda value: (
+        escape(text_of(value)).replace("&quot;", "&#34;").replace("&#x27;", "&#39;")
+    ),
+    "slice": _slice,
+    "join": lambda separator, values: text_of(separator).join(text_of(value) for value in values),
+    "stringSlice": lambda *values: list(values),
     "println": lambda *values: " ".join(text_of(value) for value in values) + "\n",
     "len": _length,
     "index": _index,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from alerts.template_functions import TemplateError
+from alerts.template_text import TemplateError
 
 MAX_TEMPLATE = 65_536
 _MAX_DEPTH = 32
@@ -67,8 +68,44 @@ class Block:
     otherwise: list[Any] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """`template "name" pipeline`: another template over the pipeline's value."""
+
+    name: str
+    pipeline: Pipeline | None
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """`break` or `continue`."""
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A template's nodes, and the templates that it defines."""
+
+    nodes: tuple[Any, ...]
+    definitions: Mapping[str, tuple[Any, ...]]
+    invoked: frozenset[str]
+
+
+def checked_template(text: str) -> Template:
+    """The template's tree; it must define every template that it names.
+
+    Raises:
+        TemplateError: As `parse_template`, or a template is not defined.
+    """
+    found = parse_template(text)
+    for name in sorted(found.invoked - set(found.definitions)):
+        raise TemplateError(f"template {name!r} is not defined")
+    return found
+
+
 @functools.lru_cache(maxsize=4096)
-def parse_template(text: str) -> tuple[Any, ...]:
+def parse_template(text: str) -> Template:
     """The template's tree.
 
     Raises:
@@ -86,8 +123,10 @@ class _Parser:
         self._bodies: list[list[Any]] = [self._root]
         # For each open body: its block, and how many `else if` blocks an `end` closes at once.
         self._open: list[tuple[Block, int]] = []
+        self._definitions: dict[str, tuple[Any, ...]] = {}
+        self._invoked: set[str] = set()
 
-    def run(self) -> tuple[Any, ...]:
+    def run(self) -> Template:
         position, trim = 0, False
         for match in _ACTION.finditer(self._text):
             literal = self._text[position : match.start()]
@@ -103,7 +142,7 @@ class _Parser:
         self._literal(rest.lstrip() if trim else rest)
         if self._open:
             raise TemplateError(f"{self._open[-1][0].kind} without end")
-        return tuple(self._root)
+        return Template(tuple(self._root), self._definitions, frozenset(self._invoked))
 
     def _literal(self, text: str) -> None:
         if text:
@@ -117,8 +156,12 @@ class _Parser:
             self._otherwise(rest.strip())
         elif word == "end":
             self._end()
-        elif word in {"define", "template", "block", "break", "continue"}:
-            raise TemplateError(f"{word} is not supported in templates here")
+        elif word in {"define", "block"}:
+            self._define(word, rest)
+        elif word == "template":
+            self._invoke(*_named(rest))
+        elif word in {"break", "continue"}:
+            self._jump(word)
         else:
             self._bodies[-1].append(_Expression(source).pipeline())
 
@@ -130,8 +173,29 @@ class _Parser:
         self._open.append((block, depth))
         self._bodies.append(block.body)
 
+    def _define(self, word: str, rest: str) -> None:
+        name, argument = _named(rest)
+        if word == "define" and (self._open or argument):
+            raise TemplateError("define stands at the top level, and takes a name alone")
+        if word == "block":
+            self._invoke(name, argument)
+        block = Block("define", Pipeline((Literal(name),)))
+        self._open.append((block, 1))
+        self._bodies.append(block.body)
+
+    def _invoke(self, name: str, argument: str) -> None:
+        self._invoked.add(name)
+        pipeline = _Expression(argument).pipeline() if argument else None
+        self._bodies[-1].append(Invocation(name, pipeline))
+
+    def _jump(self, word: str) -> None:
+        if all(block.kind != "range" for block, _ in self._open):
+            raise TemplateError(f"{word} outside of range")
+        self._bodies[-1].append(Jump(word))
+
     def _otherwise(self, rest: str) -> None:
-        if not self._open or self._bodies[-1] is self._open[-1][0].otherwise:
+        inside = self._open[-1][0] if self._open else None
+        if inside is None or inside.kind == "define" or self._bodies[-1] is inside.otherwise:
             raise TemplateError("unexpected else")
         block, depth = self._open[-1]
         self._bodies[-1] = block.otherwise
@@ -145,8 +209,10 @@ class _Parser:
         if not self._open:
             raise TemplateError("unexpected end")
         for _ in range(self._open[-1][1]):
-            self._open.pop()
+            block, _depth = self._open.pop()
             self._bodies.pop()
+            if block.kind == "define":
+                self._definitions[block.pipeline.commands[0].value] = tuple(block.body)
 
 
 class _Expression:
@@ -259,6 +325,14 @@ class _Expression:
             names.append(text[1:])
             self._at += 1
         return tuple(names)
+
+
+def _named(rest: str) -> tuple[str, str]:
+    """The name behind `define`, `template` or `block`, and what follows it."""
+    match = re.match(r"""("(?:[^"\\]|\\.)*"|`[^`]*`)\s*""", rest)
+    if match is None:
+        raise TemplateError(f"a quoted name is expected in {rest!r}")
+    return _unquoted(match[1]), rest[match.end() :]
 
 
 def _unquoted(text: str) -> str:

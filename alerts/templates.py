@@ -1,7 +1,7 @@
 """Go templates, as far as Prometheus rule files use them: parsed once, rendered within bounds.
 
-Known: text, pipelines, variables, if/else, with, range, comments, trim marks and the functions
-of `alerts.template_functions`. Not known: define, template, block; they are errors.
+Known: text, pipelines, variables, if/else, with, range (break, continue), define, template, block,
+comments, trim marks and the functions of `alerts.template_functions`.
 """
 
 from __future__ import annotations
@@ -9,18 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from alerts.template_functions import (
-    Function,
-    TemplateContext,
-    TemplateError,
-    functions,
-    text_of,
-    truth,
+from alerts.template_functions import Function, TemplateContext, functions, truth
+from alerts.template_syntax import (
+    Block,
+    Call,
+    Invocation,
+    Jump,
+    Literal,
+    Pipeline,
+    Template,
+    parse_template,
 )
-from alerts.template_syntax import Block, Call, Literal, Pipeline, parse_template
+from alerts.template_text import FieldList, TemplateError, text_of
 
 MAX_OUTPUT = 65_536
 _MAX_STEPS = 100_000
+_MAX_DEPTH = 32
 
 
 def render(text: str, labels: Mapping[str, str], value: float, context: TemplateContext) -> str:
@@ -47,9 +51,15 @@ def render(text: str, labels: Mapping[str, str], value: float, context: Template
     return _Renderer(functions(context)).render(parse_template(text), data, names)
 
 
-def render_data(text: str, data: Mapping[str, Any]) -> str:
-    """The text over any plain data, without queries."""
-    renderer = _Renderer(functions(TemplateContext()))
+def render_data(
+    text: str, data: Mapping[str, Any], library: Mapping[str, tuple[Any, ...]] | None = None
+) -> str:
+    """The text over any plain data, without queries. `library` holds templates of other files.
+
+    Raises:
+        TemplateError: With the reason.
+    """
+    renderer = _Renderer(functions(TemplateContext()), library)
     return renderer.render(parse_template(text), data, {"$": data})
 
 
@@ -60,18 +70,32 @@ def render_or_explain(
     try:
         return render(text, labels, value, context)
     except TemplateError as exc:
-        return f"<error expanding template {name}: {exc}>"
+        return f"<error expanding template: error executing template __alert_{name}: {exc}>"
+
+
+class _Left(Exception):
+    """A `break` or `continue` on its way to its range."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
 
 
 class _Renderer:
-    def __init__(self, table: Mapping[str, Function]) -> None:
+    def __init__(
+        self,
+        table: Mapping[str, Function],
+        library: Mapping[str, tuple[Any, ...]] | None = None,
+    ) -> None:
         self._table = table
+        self._definitions: Mapping[str, tuple[Any, ...]] = library or {}
+        self._depth = 0
         self._steps = 0
         self._out: list[str] = []
         self._size = 0
 
-    def render(self, nodes: tuple[Any, ...], dot: Any, names: dict[str, Any]) -> str:
-        self._nodes(nodes, dot, dict(names))
+    def render(self, template: Template, dot: Any, names: dict[str, Any]) -> str:
+        self._definitions = {**self._definitions, **template.definitions}
+        self._nodes(template.nodes, dot, dict(names))
         return "".join(self._out)
 
     def _nodes(self, nodes: Any, dot: Any, names: dict[str, Any]) -> None:
@@ -83,12 +107,27 @@ class _Renderer:
                 self._write(node)
             elif isinstance(node, Block):
                 self._block(node, dot, names)
+            elif isinstance(node, Invocation):
+                self._invoke(node, dot, names)
+            elif isinstance(node, Jump):
+                raise _Left(node.kind)
             else:
                 value = self._pipeline(node, dot, names)
                 if node.variables:
                     names[node.variables[0]] = value
                 else:
                     self._write(text_of(value))
+
+    def _invoke(self, node: Invocation, dot: Any, names: dict[str, Any]) -> None:
+        body = self._definitions.get(node.name)
+        if body is None:
+            raise TemplateError(f"template {node.name!r} is not defined")
+        if self._depth >= _MAX_DEPTH:
+            raise TemplateError(f"templates call each other deeper than {_MAX_DEPTH}")
+        data = self._pipeline(node.pipeline, dot, names) if node.pipeline else None
+        self._depth += 1
+        self._nodes(body, data, {"$": data})
+        self._depth -= 1
 
     def _write(self, text: str) -> None:
         self._size += len(text)
@@ -123,7 +162,11 @@ class _Renderer:
                 names[variables[-1]] = item
             if len(variables) > 1:
                 names[variables[0]] = key
-            self._nodes(block.body, item, names)
+            try:
+                self._nodes(block.body, item, names)
+            except _Left as left:
+                if left.kind == "break":
+                    break
 
     def _pipeline(self, pipeline: Pipeline, dot: Any, names: dict[str, Any]) -> Any:
         value: Any = None
@@ -152,7 +195,7 @@ class _Renderer:
         else:
             raise TemplateError(f"undefined variable {node.base!r}")
         for name in node.fields:
-            if not isinstance(value, Mapping):
+            if not isinstance(value, Mapping | FieldList):
                 raise TemplateError(f"can't evaluate field {name} in {text_of(value)!r}")
             value = value.get(name, "")
         return value

@@ -47,7 +47,7 @@ class MaintenanceReader(Protocol):
 
 
 class SloEvaluator:
-    """Evaluates a fixed list of SLOs. Not thread-safe: one tick at a time."""
+    """Evaluates a list of SLOs. Not thread-safe: one tick at a time."""
 
     def __init__(
         self,
@@ -56,9 +56,22 @@ class SloEvaluator:
         slos: Sequence[Slo],
         maintenance: MaintenanceReader | None = None,
     ) -> None:
-        self.slos = tuple(slos)
+        self._querier = querier
         self._appender = appender
-        self._runs = tuple(SloRun(slo, querier, maintenance) for slo in self.slos)
+        self._maintenance = maintenance
+        self._runs: tuple[SloRun, ...] = ()
+        self.reload(slos)
+
+    def reload(self, slos: Sequence[Slo]) -> None:
+        """Judge other SLOs from the next tick on; those that did not change go on as they were."""
+        before = {run.slo.id: run for run in self._runs}
+        self.slos = tuple(slos)
+        self._runs = tuple(
+            kept
+            if (kept := before.get(slo.id)) is not None and kept.slo == slo
+            else SloRun(slo, self._querier, self._maintenance)
+            for slo in self.slos
+        )
 
     def tick(self, now_ms: int) -> SloTick:
         """Judge every SLO at one instant and record its series."""

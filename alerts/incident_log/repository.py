@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -46,6 +46,8 @@ INCIDENT_EVENTS = sa.Table(
     sa.Column("ref", sa.String(256), nullable=False),
 )
 
+_BATCH = 500
+
 
 def load(session: Session, *where: Any, limit: int = 500) -> list[Incident]:
     """Incidents with their alerts, newest first."""
@@ -79,13 +81,22 @@ def unresolved(session: Session) -> list[Incident]:
     return load(session, INCIDENTS.c.state != str(IncidentState.RESOLVED), limit=10_000)
 
 
-def save(session: Session, incidents: Sequence[Incident], events: Sequence[IncidentEvent]) -> None:
-    """Write incidents whole, and add lines to their timelines."""
+def save(
+    session: Session,
+    incidents: Sequence[Incident],
+    events: Sequence[IncidentEvent],
+    parts: Mapping[str, Sequence[IncidentAlert]] | None = None,
+) -> None:
+    """Write incidents, and add lines to their timelines.
+
+    Args:
+        session: The transaction.
+        incidents: Those that changed.
+        events: New lines.
+        parts: Of an incident's alerts only these changed; without them all are written.
+    """
     for incident in incidents:
         session.execute(sa.delete(INCIDENTS).where(INCIDENTS.c.id == incident.id))
-        session.execute(
-            sa.delete(INCIDENT_ALERTS).where(INCIDENT_ALERTS.c.incident_id == incident.id)
-        )
         session.execute(
             sa.insert(INCIDENTS).values(
                 id=incident.id,
@@ -99,27 +110,43 @@ def save(session: Session, incidents: Sequence[Incident], events: Sequence[Incid
                 resolved_ms=incident.resolved_ms,
             )
         )
-        for part in incident.alerts:
-            session.execute(
-                sa.insert(INCIDENT_ALERTS).values(
-                    incident_id=incident.id,
-                    fingerprint=part.fingerprint,
-                    labels=part.labels.to_dict(),
-                    annotations=part.annotations,
-                    fired_ms=part.fired_ms,
-                    resolved_ms=part.resolved_ms,
-                )
-            )
-    for event in events:
+        changed = (parts or {}).get(incident.id, incident.alerts)
+        _save_parts(session, incident.id, changed)
+    rows = [
+        {
+            "incident_id": event.incident_id,
+            "at_ms": event.at_ms,
+            "kind": event.kind,
+            "title": event.title,
+            "ref": event.ref,
+        }
+        for event in events
+    ]
+    if rows:
+        session.execute(sa.insert(INCIDENT_EVENTS), rows)
+
+
+def _save_parts(session: Session, incident_id: str, parts: Sequence[IncidentAlert]) -> None:
+    for start in range(0, len(parts), _BATCH):
+        some = parts[start : start + _BATCH]
         session.execute(
-            sa.insert(INCIDENT_EVENTS).values(
-                incident_id=event.incident_id,
-                at_ms=event.at_ms,
-                kind=event.kind,
-                title=event.title,
-                ref=event.ref,
+            sa.delete(INCIDENT_ALERTS).where(
+                INCIDENT_ALERTS.c.incident_id == incident_id,
+                INCIDENT_ALERTS.c.fingerprint.in_([part.fingerprint for part in some]),
             )
         )
+        rows = [
+            {
+                "incident_id": incident_id,
+                "fingerprint": part.fingerprint,
+                "labels": part.labels.to_dict(),
+                "annotations": part.annotations,
+                "fired_ms": part.fired_ms,
+                "resolved_ms": part.resolved_ms,
+            }
+            for part in some
+        ]
+        session.execute(sa.insert(INCIDENT_ALERTS), rows)
 
 
 class IncidentRepository:

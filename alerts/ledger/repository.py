@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -161,7 +161,10 @@ class OutboxRepository:
                     )
                 )
                 if _count(taken) == 1:
-                    claimed.append(_row(row, attempts=row.attempts + 1))
+                    found = _row(row, attempts=row.attempts + 1)
+                    earlier = _earlier(session, row.lane)
+                    notice = replace(found.notice, earlier=earlier)
+                    claimed.append(replace(found, notice=notice))
         return claimed
 
     def finish(self, worker: str, delivery: Delivery, *, state: str, retry_ms: int) -> bool:
@@ -203,10 +206,27 @@ class OutboxRepository:
         if incident_id:
             query = query.where(DELIVERIES.c.incident_id == incident_id)
         with self._sessions() as session:
+            return [_delivery(row) for row in session.execute(query)]
+
+    def receipts(self, lanes: str) -> list[tuple[OutboxRow, Delivery | None]]:
+        """Rows whose lane begins so, oldest first, each with its last attempt."""
+        query = (
+            sa.select(OUTBOX)
+            .where(OUTBOX.c.lane.startswith(lanes, autoescape=True))
+            .order_by(OUTBOX.c.seq)
+            .limit(200)
+        )
+        with self._sessions() as session:
             return [
-                Delivery(**{name: getattr(row, name) for name in Delivery.__dataclass_fields__})
-                for row in session.execute(query)
+                (_row(row), _last_attempt(session, row.id)) for row in session.execute(query).all()
             ]
+
+    def oldest_open_ms(self) -> int | None:
+        """When the oldest message was made that is not done with; None when all are."""
+        query = sa.select(sa.func.min(OUTBOX.c.created_ms)).where(OUTBOX.c.state.in_(OPEN))
+        with self._sessions() as session:
+            found = session.execute(query).scalar_one()
+        return None if found is None else int(found)
 
     def counts(self) -> dict[str, int]:
         """How many rows are in each state."""
@@ -219,6 +239,28 @@ class OutboxRepository:
         with self._sessions.begin() as session:
             session.execute(sa.delete(OUTBOX).where(OUTBOX.c.finished_ms < before_ms))
             session.execute(sa.delete(DELIVERIES).where(DELIVERIES.c.at_ms < before_ms))
+
+
+def _delivery(row: Any) -> Delivery:
+    return Delivery(**{name: getattr(row, name) for name in Delivery.__dataclass_fields__})
+
+
+def _last_attempt(session: Session, notice_id: str) -> Delivery | None:
+    query = sa.select(DELIVERIES).where(DELIVERIES.c.notice_id == notice_id)
+    row = session.execute(query.order_by(DELIVERIES.c.seq.desc()).limit(1)).first()
+    return None if row is None else _delivery(row)
+
+
+def _earlier(session: Session, lane: str) -> str:
+    """What the receiver said of the lane's last notice; empty when that resolved it."""
+    last = session.execute(
+        sa.select(DELIVERIES.c.action, DELIVERIES.c.detail)
+        .join(OUTBOX, OUTBOX.c.id == DELIVERIES.c.notice_id)
+        .where(OUTBOX.c.lane == lane, DELIVERIES.c.ok)
+        .order_by(DELIVERIES.c.seq.desc())
+        .limit(1)
+    ).first()
+    return "" if last is None or last.action == "resolve" else str(last.detail)
 
 
 def _count(result: Any) -> int:

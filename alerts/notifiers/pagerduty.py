@@ -9,17 +9,13 @@ from typing import Any
 
 import httpx
 import orjson
-import structlog
 
 from alerts.http_delivery import failure, post
+from alerts.notice_template import rendered
 from alerts.notification import EventAction, Notice, Receipt
-from alerts.page import MAX_SUMMARY, Page, common_labels, page_of
+from alerts.page import MAX_SUMMARY, Page, page_of
 from alerts.route_tree import Integration
-from alerts.template_functions import TemplateError
-from alerts.templates import render_data
 from store.timestamps import rfc3339
-
-_log = structlog.get_logger()
 
 MAX_EVENT_BYTES = 512_000
 _SEVERITIES = {
@@ -47,7 +43,7 @@ async def deliver(
 
 def event(notice: Notice, integration: Integration) -> dict[str, Any]:
     """The event's JSON."""
-    options = _rendered(integration.options, notice)
+    options = rendered(integration.options, notice, plain=("details", "url"))
     result: dict[str, Any] = {
         "routing_key": integration.secrets["routing_key"].value,
         "event_action": str(notice.action),
@@ -83,30 +79,6 @@ def _payload(notice: Notice, page: Page, options: dict[str, str]) -> dict[str, A
         **{name: text for name, text in optional.items() if text},
         "custom_details": _details(notice, page, options),
     }
-
-
-def _rendered(options: dict[str, str], notice: Notice) -> dict[str, str]:
-    """The options with Alertmanager's template data filled in.
-
-    What cannot be rendered is left out: the page then goes out with Warroom's own text.
-    """
-    if not any("{{" in text for text in options.values()):
-        return options
-    common = common_labels(notice)
-    data = {
-        "Status": "firing" if notice.firing else "resolved",
-        "Receiver": notice.receiver,
-        "GroupLabels": notice.group_labels.to_dict(),
-        "CommonLabels": common,
-        "ExternalURL": notice.external_url,
-    }
-    result = {}
-    for name, text in options.items():
-        try:
-            result[name] = render_data(text, data) if name != "details" and "{{" in text else text
-        except TemplateError as exc:
-            _log.warning("template_not_rendered", field=name, error=str(exc))
-    return result
 
 
 def _details(notice: Notice, page: Page, options: dict[str, str]) -> dict[str, Any]:

@@ -10,13 +10,13 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Sequence
 from typing import Any
 
 import httpx
 import orjson
 
 from alerts.http_delivery import failure, post
+from alerts.notice_template import shared
 from alerts.notification import Notice, NoticeAlert, Receipt
 from alerts.page import page_of
 from alerts.route_tree import Integration
@@ -32,6 +32,8 @@ async def deliver(
     body = orjson.dumps(message(notice, max_alerts=int(integration.options.get("max_alerts", "0"))))
     headers = {"Content-Type": "application/json", "User-Agent": "Warroom"}
     headers |= {"webhook-id": notice.id, "webhook-timestamp": str(now_ms // 1000)}
+    if "authorization" in integration.secrets:
+        headers["Authorization"] = integration.secrets["authorization"].value
     signing = integration.secrets.get("signing")
     if signing is not None:
         headers["webhook-signature"] = signature(signing.value, notice.id, now_ms // 1000, body)
@@ -70,8 +72,8 @@ def message(notice: Notice, *, max_alerts: int = 0) -> dict[str, Any]:
         "status": "firing" if notice.firing else "resolved",
         "receiver": notice.receiver,
         "groupLabels": notice.group_labels.to_dict(),
-        "commonLabels": _common([dict(alert.labels) for alert in notice.alerts]),
-        "commonAnnotations": _common([alert.annotations for alert in notice.alerts]),
+        "commonLabels": shared([dict(alert.labels) for alert in notice.alerts]),
+        "commonAnnotations": shared([alert.annotations for alert in notice.alerts]),
         "externalURL": notice.external_url,
         "notification_reason": notice.reason,
         "alerts": [_alert(alert) for alert in alerts],
@@ -97,10 +99,3 @@ def _alert(alert: NoticeAlert) -> dict[str, Any]:
         "generatorURL": alert.generator_url,
         "fingerprint": alert.fingerprint,
     }
-
-
-def _common(mappings: Sequence[dict[str, str]]) -> dict[str, str]:
-    if not mappings:
-        return {}
-    first, *rest = mappings
-    return {k: v for k, v in first.items() if all(other.get(k) == v for other in rest)}

@@ -86,7 +86,11 @@ def test_children_inherit_and_the_three_dots_mean_every_label() -> None:
         ("receivers: [{name: a}]\n", 1, "a route is needed"),
         ("route:\n  receiver: a\n  group_wiat: 1s\nreceivers: [{name: a}]", 3, "group_wait"),
         ("route:\n  receiver: a\n  group_wait: 1 sec\nreceivers: [{name: a}]", 3, "duration"),
-        ("route: {receiver: a}\nreceivers:\n- name: a\n  slack_configs: []", 4, "pagerduty_conf"),
+        (
+            "route: {receiver: a}\nreceivers:\n- name: a\n  telegram_configs: []",
+            4,
+            "pagerduty_conf",
+        ),
         ("route: {receiver: a}\nreceivers:\n- name: a\n- name: a", 4, "twice"),
         (
             "route:\n  receiver: a\n  routes:\n  - matchers: ['a=~\"(\"']\nreceivers: [{name: a}]",

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alerts import rule_evaluation
 from alerts.model import Alert, AlertState
 from alerts.rules import (
     RuleEvaluator,
@@ -259,3 +260,76 @@ def advanced(
     active = {fingerprint(alert.labels): alert for alert in alerts}
     moved = {k: advance(records.get(k), active.get(k), now_ms) for k in {*records, *active}}
     return {k: record for k, record in moved.items() if record is not None}
+
+
+def test_a_query_offset_looks_back_and_the_alert_begins_now() -> None:
+    text = """
+groups:
+  - name: late
+    query_offset: 30s
+    labels: {team: shop}
+    rules:
+      - {record: seen, expr: v}
+      - alert: High
+        expr: v > 1
+        annotations: {now: '{{ query "v" | first | value }} at {{ humanizeTimestamp now }}'}
+"""
+    with open_store() as store:
+        rows = [(Labels.of(__name__="v"), t, float(t // 30_000)) for t in (30_000, 60_000, 90_000)]
+        store.append(SampleBatch.of_rows(rows)).result(timeout=10)
+        engine = Engine(store)
+        evaluator = RuleEvaluator(engine, store, [parse_rule_file(text, "r.yml")])
+        assert all(unit.ok for unit in evaluator.record(90_000))
+        (alert,), _ = evaluator.alerts(90_000)
+        recorded = list(engine.query("seen[5m]", 90_000).result.ts_ms)  # type: ignore[union-attr]
+    assert alert.value == 2.0
+    assert alert.labels.get("team") == "shop"
+    assert alert.annotations == {"now": "3 at 1970-01-01 00:01:30 +0000 UTC"}
+    assert recorded == [60_000]
+
+
+def test_many_groups_take_turns_within_their_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = "".join(
+        f"  - {{name: g{n}, interval: 60s, rules: [{{record: r{n}, expr: up}}]}}\n"
+        for n in range(60)
+    )
+    file = parse_rule_file(f"groups:\n{groups}", "r.yml")
+    spread: dict[int, list[int]] = {}
+    for limit in (1_000, 10):
+        monkeypatch.setattr(rule_evaluation, "MAX_RULES_AT_ONCE", limit)
+        answers = Answers()
+        answers.vectors["up"] = [(Labels.of(__name__="up"), 1.0)]
+        evaluator = RuleEvaluator(answers, answers, [file])
+        evaluator.record(0)
+        counts = []
+        for now_ms in range(5_000, 65_000, 5_000):
+            before = len(answers.rows)
+            evaluator.record(now_ms)
+            counts.append(len(answers.rows) - before)
+        spread[limit] = counts
+    assert spread[1_000] == [0] * 11 + [60]
+    assert sum(spread[10]) == 60
+    assert max(spread[10]) < 20
+
+
+def test_texts_are_rendered_anew_when_the_value_changes_or_they_ask_something() -> None:
+    text = """
+groups:
+  - name: g
+    rules:
+      - {alert: Plain, expr: up, annotations: {s: 'is {{ $value }}'}}
+      - {alert: Asks, expr: up, annotations: {s: '{{ query "other" | first | value }}'}}
+"""
+    answers = Answers()
+    answers.vectors |= {
+        "up": [(Labels.of(__name__="up"), 1.0)],
+        "other": [(Labels.of(__name__="other"), 1.0)],
+    }
+    evaluator = RuleEvaluator(answers, answers, [parse_rule_file(text, "r.yml")])
+    texts: list[list[str]] = []
+    for value, other in ((1.0, 1.0), (1.0, 2.0), (3.0, 2.0)):
+        answers.vectors["up"] = [(Labels.of(__name__="up"), value)]
+        answers.vectors["other"] = [(Labels.of(__name__="other"), other)]
+        alerts, _ = evaluator.alerts(len(texts) * 5_000)
+        texts.append([alert.annotations["s"] for alert in alerts])
+    assert texts == [["is 1", "1"], ["is 1", "2"], ["is 3", "2"]]

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts.template_functions import TemplateContext, TemplateError, go_float
-from alerts.template_syntax import parse_template
+from alerts.template_functions import TemplateContext
+from alerts.template_syntax import checked_template
+from alerts.template_text import TemplateError, go_float
 from alerts.templates import render, render_or_explain
 
 LABELS = {"instance": "db1:9100", "job": "mysql"}
@@ -54,12 +55,13 @@ def test_a_template_renders_as_in_prometheus(template: str, text: str) -> None:
 )
 def test_a_template_that_is_not_well_formed_is_refused_at_load(template: str) -> None:
     with pytest.raises(TemplateError):
-        parse_template(template)
+        checked_template(template)
 
 
 def test_an_error_while_rendering_is_in_the_text_so_that_the_page_goes_out() -> None:
     text = render_or_explain("Lag", "{{ nope }}", LABELS, 1.0, CONTEXT)
-    assert text == "<error expanding template Lag: function 'nope' not defined>"
+    assert text.startswith("<error expanding template: error executing template __alert_Lag: ")
+    assert text.endswith("function 'nope' not defined>")
 
 
 def test_a_template_cannot_reach_out_of_its_data() -> None:

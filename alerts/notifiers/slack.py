@@ -1,0 +1,146 @@
+"""Slack: an incoming webhook, or a bot whose first message is kept up to date, with a thread below.
+
+Contracts: https://api.slack.com/messaging/webhooks and
+https://api.slack.com/methods/chat.postMessage, chat.update
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import orjson
+
+from alerts.http_delivery import Answer, failure, post
+from alerts.notice_template import rendered
+from alerts.notification import DeliveryError, EventAction, Notice, Receipt
+from alerts.page import page_of
+from alerts.route_tree import Integration
+
+MAX_TEXT = 3_000
+_MAX_TITLE = 250
+# What Slack says of itself, not of the message: it may pass.
+_TRANSIENT = frozenset(
+    {
+        *("ratelimited", "rate_limited", "internal_error", "fatal_error", "service_unavailable"),
+        *("request_timeout", "team_added_to_org", "timeout"),
+    }
+)
+
+
+async def deliver(
+    notice: Notice, integration: Integration, client: httpx.AsyncClient, now_ms: int
+) -> Receipt:
+    """Post a message; with a bot token, refresh the first one and answer in its thread.
+
+    The receipt's detail is `channel ts` of the first message: the next notice of the group gets it
+    as `notice.earlier`.
+    """
+    body = message(notice, integration)
+    token = integration.secrets.get("app_token")
+    if token is None:
+        address = integration.secrets["api_url"].value
+        answer = await post(client, address, orjson.dumps(body), _headers(""), now_ms)
+        if answer.status != 200:
+            raise failure(answer, "Slack")
+        return Receipt(answer.status, answer.text[:200])
+    bot = _Bot(integration.options["app_url"], token.value, client, now_ms)
+    channel, _, root = notice.earlier.partition(" ")
+    if not root:
+        told = await bot.ask(bot.url, body)
+        return Receipt(200, f"{told.get('channel', '')} {told.get('ts', '')}")
+    if integration.options.get("update_message"):
+        # The update first: done twice it does no harm, an answer in the thread would stand twice.
+        update = bot.url.replace("chat.postMessage", "chat.update")
+        await bot.ask(update, {**body, "channel": channel, "ts": root})
+    await bot.ask(bot.url, {**body, "channel": channel, "thread_ts": root})
+    return Receipt(200, notice.earlier)
+
+
+class _Bot:
+    def __init__(self, url: str, token: str, client: httpx.AsyncClient, now_ms: int) -> None:
+        self.url = url
+        self._token = token
+        self._client = client
+        self._now_ms = now_ms
+
+    async def ask(self, url: str, body: dict[str, Any]) -> dict[str, Any]:
+        headers = _headers(self._token)
+        answer = await post(self._client, url, orjson.dumps(body), headers, self._now_ms)
+        if answer.status != 200:
+            raise failure(answer, "Slack")
+        told = _parsed(answer)
+        if told.get("ok") is not True:
+            # Slack says no with 200.
+            error = str(told.get("error", "no reason"))[:100]
+            raise DeliveryError(
+                f"Slack refused the message: {error}",
+                permanent=error not in _TRANSIENT,
+                status=200,
+                retry_after_s=answer.retry_after_s,
+            )
+        return told
+
+
+def _headers(token: str) -> dict[str, str]:
+    headers = {"Content-Type": "application/json; charset=utf-8"}
+    return {**headers, "Authorization": f"Bearer {token}"} if token else headers
+
+
+def _parsed(answer: Answer) -> dict[str, Any]:
+    try:
+        told = orjson.loads(answer.text)
+    except orjson.JSONDecodeError:
+        told = None
+    if not isinstance(told, dict):
+        raise DeliveryError("Slack answered something that is no JSON object", permanent=False)
+    return told
+
+
+def message(notice: Notice, integration: Integration) -> dict[str, Any]:
+    """The message's JSON: one attachment, so that its colour tells the state."""
+    options = rendered(integration.options, notice, plain=("app_url", "fields"))
+    page = page_of(notice)
+    resolved = notice.action is EventAction.RESOLVE
+    colour = "good" if resolved else "danger" if page.severity != "ticket" else "warning"
+    title = (options.get("title") or page.summary or "Warroom alert")[:_MAX_TITLE]
+    text = options.get("text") or _own_text(notice)
+    attachment: dict[str, Any] = {
+        "color": options.get("color") or colour,
+        "fallback": escaped(options.get("fallback") or title)[:MAX_TEXT],
+        "title": escaped(title),
+        "title_link": options.get("title_link") or next((url for _, url in page.links), ""),
+        "text": text[:MAX_TEXT],
+        "footer": options.get("footer", "Warroom"),
+        "mrkdwn_in": ["text", "pretext"],
+        "pretext": options.get("pretext", "")[:MAX_TEXT],
+    }
+    if "fields" in options:
+        attachment["fields"] = [
+            {**field, **rendered({"title": field["title"], "value": field["value"]}, notice)}
+            for field in orjson.loads(options["fields"])
+        ]
+    body: dict[str, Any] = {
+        name: options[name] for name in ("channel", "username", "icon_emoji", "icon_url")
+        if options.get(name)
+    }  # fmt: skip
+    body["text"] = options.get("message_text", "")[:MAX_TEXT]
+    body["attachments"] = [{name: value for name, value in attachment.items() if value}]
+    if options.get("link_names"):
+        body["link_names"] = True
+    return {name: value for name, value in body.items() if value}
+
+
+def _own_text(notice: Notice) -> str:
+    page = page_of(notice)
+    parts = (("Cause", page.cause), ("Since", page.since), ("Impact", page.impact))
+    lines = [f"*{name}:* {escaped(text)}" for name, text in (*parts, ("Try", page.fix)) if text]
+    if page.others:
+        lines.append(f"*Also:* {escaped('; '.join(page.others))}"[:1_000])
+    lines += [f"<{url}|{escaped(text)}>" for text, url in page.links]
+    return "\n".join(lines)
+
+
+def escaped(text: str) -> str:
+    """Slack's three control characters, made harmless: nobody is mentioned by an alert's label."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,128 @@
+"""The configuration in force, and its change while the service runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from alerts.deadman import Deadman
+from alerts.route_tree import Routing
+from alerts.rules import RuleFile, parse_rule_file
+from api.boards import Board
+from slos.definition import Slo
+from slos.spec import parse_slo_files
+from store.errors import WarroomError
+from warroom.alerting_section import read_deadman
+from warroom.boards import read_boards
+from warroom.clock import Clock
+from warroom.config import FileConfig, Settings, load
+from warroom.paging import Paging, read_routing
+from warroom.telemetry import SelfMetrics
+from warroom.watch import Sight, shipped_rules
+
+log = structlog.get_logger()
+
+# What a reload changes; anything else needs a restart.
+RELOADED = frozenset({"rule_files", "slo_files", "alertmanager_file", "alerting", "boards_dir"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    """Everything that a reload may change, read and found to be right."""
+
+    settings: Settings
+    rules: tuple[RuleFile, ...]
+    slos: tuple[Slo, ...]
+    routing: Routing
+    boards: Mapping[str, Board]
+    deadman: Deadman | None
+
+
+class Configuration:
+    """What is in force. A reload takes all of the new files or nothing of them.
+
+    Attributes:
+        lock: Held by each tick: a tick sees one configuration from its beginning to its end.
+        reload_ok: The last reload succeeded; true before the first.
+        changed_ms: When the configuration in force was read.
+    """
+
+    def __init__(
+        self, settings: Settings, sight: Sight, paging: Paging, metrics: SelfMetrics, now: Clock
+    ) -> None:
+        self.settings = settings
+        self._started = settings.file
+        self.boards: Mapping[str, Board] = read_boards(settings)
+        self.deadman = read_deadman(settings)
+        self.lock = asyncio.Lock()
+        self.reload_ok = True
+        self.changed_ms = now()
+        self._sight = sight
+        self._paging = paging
+        self._metrics = metrics
+        self._now = now
+        self._note()
+
+    async def reload(self) -> str:
+        """Read every file again; answers with a line for the person who asked.
+
+        Rules, SLOs, routes, receivers and boards change; alerts, groups, silences and the clocks of
+        unchanged rules stay as they are.
+
+        Raises:
+            WarroomError: A mistake, with file and line. What was in force stays in force.
+        """
+        try:
+            parsed = await asyncio.to_thread(self._read)
+            async with self.lock:
+                self._apply(parsed)
+        except WarroomError as exc:
+            self.reload_ok = False
+            self._metrics.config_ok.set(0)
+            log.error("reload failed, the configuration stays as it was", error=str(exc))  # noqa: TRY400
+            raise
+        self.reload_ok = True
+        self._note()
+        rules = sum(len(group.rules) for file in parsed.rules for group in file.groups)
+        told = f"{rules} rules, {len(parsed.slos)} SLOs, {len(parsed.boards)} boards"
+        needs = _needs_restart(self._started, parsed.settings.file)
+        if needs:
+            told += f"; a change of {', '.join(needs)} waits for a restart"
+        log.info("configuration reloaded", told=told)
+        return told
+
+    def _read(self) -> _Parsed:
+        settings = load(self.settings.options, self.settings.environment)
+        files = (shipped_rules(), *settings.rule_files)
+        return _Parsed(
+            settings=settings,
+            rules=tuple(parse_rule_file(file.text, file.name) for file in files),
+            slos=tuple(parse_slo_files({file.name: file.text for file in settings.slo_files})),
+            routing=read_routing(settings),
+            boards=read_boards(settings),
+            deadman=read_deadman(settings),
+        )
+
+    def _apply(self, parsed: _Parsed) -> None:
+        self._sight.rules.reload(parsed.rules)
+        self._sight.slos.reload(parsed.slos)
+        self._paging.engine.reload(parsed.routing)
+        self.boards = parsed.boards
+        self.deadman = parsed.deadman
+        self.settings = parsed.settings
+
+    def _note(self) -> None:
+        self.changed_ms = self._now()
+        self._metrics.config_ok.set(1)
+        self._metrics.config_changed.set(self.changed_ms / 1000)
+
+
+def _needs_restart(running: FileConfig, read: FileConfig) -> list[str]:
+    return [
+        name
+        for name in FileConfig.model_fields
+        if name not in RELOADED and getattr(running, name) != getattr(read, name)
+    ]
