@@ -1,24 +1,38 @@
-"""Incidents, and what people do to them: acknowledge, note."""
+"""Incidents, and what people do to them: acknowledge, note, resolve, write up."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
 from alerts.engine import AlertEngine
 from alerts.incident_log.repository import IncidentRepository
+from alerts.ledger.repository import OutboxRepository
 from api.alert_shapes import incident_json
 from api.errors import NotFound
+from api.postmortem import LOOK_BACK_MS, postmortem
 from api.shapes import Json
 from store.errors import BadInput
+
+# Kinds of the timeline that incidents write themselves: the incident's own events are exact.
+_OWN_KINDS = frozenset({"opened", "alert", "resolved", "page", "ack", "note", "closed"})
 
 
 class Acknowledgement(BaseModel):
     """Body of `POST /incidents/{id}/ack`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    by: str = Field(default="someone", max_length=256)
+
+
+class Resolution(BaseModel):
+    """Body of `POST /incidents/{id}/resolve`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -34,7 +48,17 @@ class Note(BaseModel):
     by: str = Field(default="someone", max_length=256)
 
 
-def router(incidents: IncidentRepository, engine: AlertEngine, now: Callable[[], int]) -> APIRouter:
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a post-mortem draws from beside the incident: other events, and the deliveries."""
+
+    timeline: Callable[[int, int], list[Json]]
+    deliveries: OutboxRepository
+
+
+def router(
+    incidents: IncidentRepository, engine: AlertEngine, now: Callable[[], int], record: Record
+) -> APIRouter:
     """`/incidents…`."""
     routes = APIRouter(prefix="/api/warroom/v1", tags=["incidents"])
 
@@ -55,6 +79,17 @@ def router(incidents: IncidentRepository, engine: AlertEngine, now: Callable[[],
         await _known(engine.acknowledge, incident_id, body.by, now())
         return await run_in_threadpool(_incident, incidents, incident_id)
 
+    @routes.post("/incidents/{incident_id}/resolve")
+    async def resolve(incident_id: str, body: Resolution) -> Json:
+        await _known(engine.resolve, incident_id, body.by, now())
+        return await run_in_threadpool(_incident, incidents, incident_id)
+
+    @routes.get("/incidents/{incident_id}/postmortem.md")
+    async def write_up(incident_id: str) -> Response:
+        text = await run_in_threadpool(_postmortem, incidents, record, incident_id, now())
+        headers = {"Content-Disposition": 'inline; filename="postmortem.md"'}
+        return Response(text, headers=headers, media_type="text/markdown")
+
     @routes.post("/incidents/{incident_id}/notes", status_code=201)
     async def note(incident_id: str, body: Note) -> Json:
         await _known(engine.note, incident_id, body.text, body.by, now())
@@ -70,6 +105,19 @@ async def _known(act: Callable[..., None], incident_id: str, *arguments: object)
         if exc.message.startswith("there is no incident"):
             raise NotFound(exc.message) from exc
         raise
+
+
+def _postmortem(
+    incidents: IncidentRepository, record: Record, incident_id: str, now_ms: int
+) -> str:
+    incident = incidents.incident(incident_id)
+    if incident is None:
+        raise NotFound(f"there is no incident {incident_id!r}")
+    end_ms = incident.resolved_ms or now_ms
+    around = record.timeline(incident.started_ms - LOOK_BACK_MS, end_ms)
+    changes = [event for event in around if event["kind"] not in _OWN_KINDS]
+    deliveries = record.deliveries.deliveries(incident_id=incident_id)
+    return postmortem(incident, incidents.events(incident_id), changes, deliveries)
 
 
 def _incident(incidents: IncidentRepository, incident_id: str) -> Json:

@@ -6,8 +6,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import anyio
-import anyio.to_thread
 import structlog
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -17,6 +15,7 @@ from api.routers import prometheus_catalog as catalog_routes
 from api.routers import prometheus_status as status_routes
 from api.routers.prometheus_json import encode, query_answer, success
 from api.routers.prometheus_parameters import Parameters, bad_parameter
+from api.routers.prometheus_queue import QueryQueue, Turn
 from store.errors import LimitExceeded, QueryError, StoreUnavailable, WarroomError
 from store.ports import ExemplarReader, MetadataReader, SeriesAdmin, SeriesCatalog
 from store.promql.engine import Engine
@@ -68,17 +67,22 @@ class Source:
 
 Handler = Callable[[Request, Parameters], Awaitable[Response]]
 Make = Callable[[Parameters], bytes]
+Work = Callable[[Turn], bytes]
 
 
 class _Routes:
     """Handlers under `/api/v1/`, their work done in threads, so many at once."""
 
-    def __init__(self, concurrency: int) -> None:
+    def __init__(self, source: Source) -> None:
         self.router = APIRouter()
-        self._limiter = anyio.CapacityLimiter(concurrency)
+        self._queue = QueryQueue(source.concurrency)
+        self._timeout_s = source.engine.options.timeout_s
 
-    async def threaded(self, work: Callable[[], bytes]) -> Response:
-        body = await anyio.to_thread.run_sync(work, limiter=self._limiter)
+    async def threaded(
+        self, request: Request, work: Work, timeout_s: float | None = None
+    ) -> Response:
+        most_s = self._timeout_s
+        body = await self._queue.run(request, work, min(timeout_s or most_s, most_s))
         return _json(body) if body else Response(status_code=204)
 
     def on(self, path: str, handler: Handler, *methods: str) -> None:
@@ -90,15 +94,15 @@ class _Routes:
     def plain(self, path: str, make: Make, *methods: str) -> None:
         """A handler that needs the parameters only."""
 
-        async def handler(_request: Request, given: Parameters) -> Response:
-            return await self.threaded(lambda: make(given))
+        async def handler(request: Request, given: Parameters) -> Response:
+            return await self.threaded(request, lambda _turn: make(given))
 
         self.on(path, handler, *methods)
 
 
 def router(source: Source) -> APIRouter:
     """`/api/v1/…`. Unknown paths are left to the application's plain-text 404."""
-    routes = _Routes(source.concurrency)
+    routes = _Routes(source)
     _add_queries(routes, source)
     _add_catalog(routes, source)
     _add_status(routes, source)
@@ -106,11 +110,13 @@ def router(source: Source) -> APIRouter:
 
 
 def _add_queries(routes: _Routes, source: Source) -> None:
-    async def query(_request: Request, given: Parameters) -> Response:
-        return await routes.threaded(_instant(source, given))
+    async def query(request: Request, given: Parameters) -> Response:
+        work = _instant(source, given)
+        return await routes.threaded(request, work, _timeout_s(given))
 
-    async def query_range(_request: Request, given: Parameters) -> Response:
-        return await routes.threaded(_range(source, given))
+    async def query_range(request: Request, given: Parameters) -> Response:
+        work = _range(source, given)
+        return await routes.threaded(request, work, _timeout_s(given))
 
     routes.on("query", query)
     routes.on("query_range", query_range)
@@ -127,12 +133,20 @@ def _add_catalog(routes: _Routes, source: Source) -> None:
 
     async def label_values(request: Request, given: Parameters) -> Response:
         name = request.path_params["name"]
-        return await routes.threaded(lambda: catalog_routes.label_values(catalog, name, given))
+        return await routes.threaded(
+            request, lambda _turn: catalog_routes.label_values(catalog, name, given)
+        )
 
     routes.on("label/{name}/values", label_values, "GET")
     routes.plain(
         "admin/tsdb/delete_series",
         lambda given: catalog_routes.delete(source.admin, given),
+        "POST",
+        "PUT",
+    )
+    routes.plain(
+        "admin/tsdb/clean_tombstones",
+        lambda _given: status_routes.clean_tombstones(source.admin),
         "POST",
         "PUT",
     )
@@ -149,9 +163,15 @@ def _add_status(routes: _Routes, source: Source) -> None:
     def listing(path: str, make: Callable[[], Json] | None, empty: Json) -> None:
         routes.plain(path, lambda _given: success(encode(make() if make else empty)), "GET")
 
-    listing("rules", source.rules, {"groups": []})
+    def all_rules() -> Json:
+        return source.rules() if source.rules else {"groups": []}
+
+    def all_targets() -> Json:
+        return source.targets() if source.targets else {"activeTargets": [], "droppedTargets": []}
+
+    routes.plain("rules", lambda given: catalog_routes.rules(all_rules(), given), "GET")
+    routes.plain("targets", lambda given: catalog_routes.targets(all_targets(), given), "GET")
     listing("alerts", source.alerts, {"alerts": []})
-    listing("targets", source.targets, {"activeTargets": [], "droppedTargets": []})
     listing("status/runtimeinfo", source.runtime, {})
     listing("status/config", lambda: {"yaml": source.config_text()}, {})
     listing("status/flags", lambda: dict(source.flags), {})
@@ -196,24 +216,30 @@ def _parsed(given: Parameters) -> Any:
         raise bad_parameter("query", error.message) from error
 
 
-def _options(given: Parameters) -> dict[str, Any]:
-    timeout_ms = given.duration_ms("timeout", 0)
-    lookback_ms = given.duration_ms("lookback_delta", 0)
-    return {"timeout_s": timeout_ms / 1000 or None, "lookback_ms": lookback_ms or None}
+def _timeout_s(given: Parameters) -> float | None:
+    """What a request asks for; a timeout of nothing is over at once."""
+    timeout_ms = given.duration_ms("timeout", -1)
+    return None if not given.text("timeout") else max(timeout_ms / 1000, 1e-9)
 
 
-def _instant(source: Source, given: Parameters) -> Callable[[], bytes]:
+def _instant(source: Source, given: Parameters) -> Work:
     limit = given.limit()
     ts_ms = given.time_ms("time", source.now_ms())
-    options = _options(given)
+    _timeout_s(given)
+    lookback_ms = given.duration_ms("lookback_delta", 0) or None
     _parsed(given)
     text, stats = given.text("query"), bool(given.text("stats"))
-    return lambda: query_answer(
-        source.engine.query(text, ts_ms, **options), limit=limit, stats=stats
-    )
+
+    def work(turn: Turn) -> bytes:
+        answer = source.engine.query(
+            text, ts_ms, timeout_s=turn.left_s, lookback_ms=lookback_ms, stopped=turn.stopped
+        )
+        return query_answer(answer, limit=limit, stats=stats, waited_s=turn.waited_s)
+
+    return work
 
 
-def _range(source: Source, given: Parameters) -> Callable[[], bytes]:
+def _range(source: Source, given: Parameters) -> Work:
     limit = given.limit()
     start_ms, end_ms = given.time_ms("start"), given.time_ms("end")
     if end_ms < start_ms:
@@ -225,11 +251,24 @@ def _range(source: Source, given: Parameters) -> Callable[[], bytes]:
             "zero or negative query resolution step widths are not accepted. "
             "Try a positive integer",
         )
-    options = _options(given)
+    _timeout_s(given)
+    lookback_ms = given.duration_ms("lookback_delta", 0) or None
+    source.engine.check_points(start_ms, end_ms, step_ms)
     _parsed(given)
     text, stats = given.text("query"), bool(given.text("stats"))
-    return lambda: query_answer(
-        source.engine.query_range(text, start_ms, end_ms, step_ms, **options),
-        limit=limit,
-        stats=stats,
-    )
+    remembered = given.text("nocache") in ("", "0")
+
+    def work(turn: Turn) -> bytes:
+        answer = source.engine.query_range(
+            text,
+            start_ms,
+            end_ms,
+            step_ms,
+            timeout_s=turn.left_s,
+            lookback_ms=lookback_ms,
+            stopped=turn.stopped,
+            remembered=remembered,
+        )
+        return query_answer(answer, limit=limit, stats=stats, waited_s=turn.waited_s)
+
+    return work

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from api.routers.prometheus_json import LIMIT_WARNING, encode, success
 from api.routers.prometheus_parameters import (
@@ -19,23 +20,27 @@ from store.promql.numbers import format_float, quoted, valid_label_name
 from store.promql.parse import parse, parse_matchers, selector_matchers
 from store.promql.syntax import Expr, VectorSelector, children
 
+_MAX_SELECTORS = 1000
 Matchers = tuple[Matcher, ...]
 
 
 def _range(given: Parameters) -> tuple[int, int]:
-    start_ms = given.time_ms("start", MIN_TIME_MS)
-    end_ms = given.time_ms("end", MAX_TIME_MS)
-    if end_ms < start_ms:
-        raise bad_parameter("end", "end timestamp must not be before start time")
-    return start_ms, end_ms
+    """Start and end; a range that ends before it starts holds nothing."""
+    return given.time_ms("start", MIN_TIME_MS), given.time_ms("end", MAX_TIME_MS)
 
 
-def _selectors(given: Parameters) -> list[Matchers]:
+def _selectors(given: Parameters, *, named: bool = True) -> list[Matchers]:
+    """The selectors of `match[]`; `named` errors name the parameter, as most of Prometheus's do."""
     selectors = []
-    for text in given.all("match[]", "match"):
+    texts = given.all("match[]", "match")
+    if len(texts) > _MAX_SELECTORS:
+        raise bad_parameter("match[]", f"more than {_MAX_SELECTORS} selectors")
+    for text in texts:
         try:
             selectors.append(parse_matchers(text))
         except QueryError as error:
+            if not named:
+                raise
             raise bad_parameter("match[]", error.message) from error
     return selectors
 
@@ -55,7 +60,7 @@ def series(catalog: SeriesCatalog, given: Parameters) -> bytes:
     limit = given.limit()
     ask = limit + 1 if limit else 0
     found: dict[Labels, None] = {}
-    for matchers in selectors:
+    for matchers in selectors if start_ms <= end_ms else ():
         found.update(dict.fromkeys(catalog.series(matchers, start_ms, end_ms, limit=ask)))
     ordered = sorted(found)
     warnings = (LIMIT_WARNING,) if limit and len(ordered) > limit else ()
@@ -81,11 +86,11 @@ def label_values(catalog: SeriesCatalog, name: str, given: Parameters) -> bytes:
 
 
 def _names(given: Parameters, ask: Callable[[Matchers, int, int, int], list[str]]) -> bytes:
-    selectors = _selectors(given) or [()]
+    selectors = _selectors(given, named=False) or [()]
     start_ms, end_ms = _range(given)
     limit = given.limit()
     found: set[str] = set()
-    for matchers in selectors:
+    for matchers in selectors if start_ms <= end_ms else ():
         found.update(ask(matchers, start_ms, end_ms, limit + 1 if limit else 0))
     kept, warnings = _cut(sorted(found), limit)
     return success(encode(kept), warnings=warnings)
@@ -107,26 +112,34 @@ def unescape(name: str) -> str:
 
 def metadata(reader: MetadataReader, given: Parameters) -> bytes:
     """/metadata: by family, a list of type, help and unit."""
-    limit = given.limit() if given.text("limit") not in ("", "-1") else 0
+    limit, per_metric = given.at_most("limit"), given.at_most("limit_per_metric")
     families: dict[str, list[dict[str, str]]] = {}
     for item in reader.metadata(given.text("metric") or None):
-        if limit and item.family not in families and len(families) >= limit:
+        if 0 <= limit <= len(families) and item.family not in families:
             break
-        families.setdefault(item.family, []).append(
-            {"type": item.type.value, "help": item.help, "unit": item.unit}
-        )
+        known = families.setdefault(item.family, [])
+        if per_metric <= 0 or len(known) < per_metric:
+            known.append({"type": item.type.value, "help": item.help, "unit": item.unit})
     return success(encode(families))
 
 
 def exemplars(reader: ExemplarReader, given: Parameters) -> bytes:
-    """/query_exemplars: exemplars of every selector in an expression, by series."""
+    """/query_exemplars: exemplars of every selector in an expression, by series.
+
+    An expression without a selector has no answer at all.
+    """
     start_ms, end_ms = _range(given)
+    if end_ms < start_ms:
+        raise QueryError("end timestamp must not be before start timestamp", kind="bad_data")
     try:
         tree = parse(given.text("query"))
     except QueryError as error:
-        raise bad_parameter("query", error.message) from error
+        raise QueryError(error.message, kind="bad_data") from error
+    selectors = list(_selectors_in(tree))
+    if not selectors:
+        return b""
     found: dict[Labels, list[Exemplar]] = {}
-    for selector in _selectors_in(tree):
+    for selector in selectors:
         for exemplar in reader.exemplars(selector_matchers(selector), start_ms, end_ms):
             mine = found.setdefault(exemplar.series, [])
             if exemplar not in mine:
@@ -161,6 +174,49 @@ def delete(admin: SeriesAdmin, given: Parameters) -> bytes:
     if not selectors:
         raise QueryError("no match[] parameter provided", kind="bad_data")
     start_ms, end_ms = _range(given)
-    for matchers in selectors:
+    for matchers in selectors if start_ms <= end_ms else ():
         admin.delete_series(matchers, start_ms, end_ms)
     return b""
+
+
+def rules(groups: dict[str, Any], given: Parameters) -> bytes:
+    """/rules: groups and rules by `type`, `rule_name[]`, `rule_group[]` and `file[]`.
+
+    Args:
+        groups: The whole answer; it is not changed.
+        given: `exclude_alerts` leaves out the alerts of each rule.
+    """
+    kind = given.text("type").lower()
+    if kind not in _RULE_TYPES:
+        raise bad_parameter("type", f"not supported value {quoted(kind)}")
+    without_alerts = given.flag("exclude_alerts")
+    names, chosen, files = (
+        frozenset(given.all(name)) for name in ("rule_name[]", "rule_group[]", "file[]")
+    )
+    narrowed = bool(names)
+    kept = []
+    for group in groups["groups"]:
+        if (chosen and group["name"] not in chosen) or (files and group["file"] not in files):
+            continue
+        mine = [
+            {key: value for key, value in rule.items() if key != "alerts" or not without_alerts}
+            for rule in group["rules"]
+            if _RULE_TYPES[kind] in ("", rule["type"]) and (not names or rule["name"] in names)
+        ]
+        if mine or not narrowed:
+            kept.append({**group, "rules": mine})
+    return success(encode({**groups, "groups": kept}))
+
+
+def targets(found: dict[str, Any], given: Parameters) -> bytes:
+    """/targets: active ones, dropped ones, or (`state` left out) both; of one `scrapePool`."""
+    state, pool = given.text("state").lower(), given.text("scrapePool")
+    active = found["activeTargets"] if state in ("", "any", "active") else []
+    dropped = found["droppedTargets"] if state in ("", "any", "dropped") else []
+    if pool:
+        active = [target for target in active if target.get("scrapePool") == pool]
+        dropped = [target for target in dropped if target.get("scrapePool") == pool]
+    return success(encode({**found, "activeTargets": active, "droppedTargets": dropped}))
+
+
+_RULE_TYPES = {"": "", "alert": "alerting", "record": "recording"}

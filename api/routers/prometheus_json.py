@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as compute
 
-from store.model import Float64Array, InstantVector, Int64Array, Labels, RangeMatrix
+from api.routers.histogram_json import mixed_grid, mixed_raw, mixed_vector
+from store.errors import QueryError
+from store.model import Float64Array, InstantVector, Int32Array, Int64Array, Labels, RangeMatrix
 from store.promql.engine import (
     QueryResult,
     RawSeries,
@@ -20,10 +23,13 @@ from store.promql.engine import (
     StringResult,
 )
 from store.promql.numbers import format_float
+from store.promql.points_text import Bytes, write_points
 
 # The stubs of Arrow's compute functions do not know what they take.
 pc: Any = compute
 Column = Any
+# An answer is text of some 25 bytes a point, all in memory at once.
+MAX_POINTS = 5_000_000
 LIMIT_WARNING = "results truncated due to limit"
 
 
@@ -46,17 +52,19 @@ def success(data: bytes, *, warnings: Sequence[str] = (), infos: Sequence[str] =
     return b'{"status":"success","data":' + data + notes + b"}"
 
 
-def query_answer(answer: QueryResult, *, limit: int = 0, stats: bool = False) -> bytes:
+def query_answer(
+    answer: QueryResult, *, limit: int = 0, stats: bool = False, waited_s: float = 0.0
+) -> bytes:
     """A whole answer of /query or /query_range; `limit` counts series, 0 is none."""
     kind, result, cut = _result(answer.result, answer.ts_ms, limit)
     data = b'{"resultType":"' + kind.encode() + b'","result":' + result
     if stats:
-        data += b',"stats":' + encode(_stats(answer))
+        data += b',"stats":' + encode(_stats(answer, waited_s))
     warnings = (*answer.warnings, LIMIT_WARNING) if cut else answer.warnings
     return success(data + b"}", warnings=warnings, infos=answer.infos)
 
 
-def _stats(answer: QueryResult) -> dict[str, object]:
+def _stats(answer: QueryResult, waited_s: float) -> dict[str, object]:
     seconds = answer.duration_s
     return {
         "timings": {
@@ -64,8 +72,8 @@ def _stats(answer: QueryResult) -> dict[str, object]:
             "resultSortTime": 0,
             "queryPreparationTime": 0,
             "innerEvalTime": seconds,
-            "execQueueTime": 0,
-            "execTotalTime": seconds,
+            "execQueueTime": waited_s,
+            "execTotalTime": waited_s + seconds,
         },
         "samples": {
             "totalQueryableSamples": answer.stats.samples_read,
@@ -95,6 +103,14 @@ def _kept(count: int, limit: int) -> int:
     return min(count, limit) if limit else count
 
 
+def _check_points(points: int) -> None:
+    if points > MAX_POINTS:
+        raise QueryError(
+            f"the answer has {points:,} points, more than {MAX_POINTS:,}",
+            hint="ask for fewer series, a shorter range or a larger step; or aggregate",
+        )
+
+
 def seconds(ts_ms: int) -> str:
     """Milliseconds as seconds with three decimals at most."""
     sign, rest = ("-", -ts_ms) if ts_ms < 0 else ("", ts_ms)
@@ -120,6 +136,8 @@ def _wide(value: float) -> str:
 
 
 def _vector(result: InstantVector, ts_ms: int, count: int) -> bytes:
+    if result.histograms is not None:
+        return mixed_vector(result, ts_ms, count)
     numbers = number_column(result.values[:count]).to_pylist()
     at = f',"value":[{seconds(ts_ms)},"'
     parts = [
@@ -130,33 +148,62 @@ def _vector(result: InstantVector, ts_ms: int, count: int) -> bytes:
 
 
 def _grid(result: RangeMatrix, count: int) -> bytes:
+    if result.histograms is not None:
+        return mixed_grid(result, count)
     present = result.present[:count]
+    _check_points(int(np.count_nonzero(present)))
     values = result.values[:count][present]
     steps = np.nonzero(present)[1]
-    stamps: Column = pa.array([seconds(ts) for ts in result.steps_ms.tolist()], type=pa.string())
+    stamps = [seconds(ts) for ts in result.steps_ms.tolist()]
     offsets = np.concatenate(
         (np.zeros(1, dtype=np.int64), np.cumsum(present.sum(axis=1, dtype=np.int64)))
     )
-    return _matrix(result.series[:count], offsets, stamps.take(pa.array(steps)), values)
+    return _matrix(result.series[:count], offsets, (stamps, steps.astype(np.int64)), values)
 
 
 def _raw(result: RawSeries, count: int) -> bytes:
+    if result.histograms is not None:
+        return mixed_raw(result, count)
     end = int(result.offsets[count])
-    stamps: Column = pa.array([seconds(ts) for ts in result.ts_ms[:end].tolist()], type=pa.string())
-    return _matrix(result.series[:count], result.offsets[: count + 1], stamps, result.values[:end])
+    _check_points(end)
+    distinct, stamp_of = np.unique(result.ts_ms[:end], return_inverse=True)
+    stamps = [seconds(ts) for ts in distinct.tolist()]
+    return _matrix(
+        result.series[:count],
+        result.offsets[: count + 1],
+        (stamps, stamp_of.reshape(-1).astype(np.int64)),
+        result.values[:end],
+    )
 
 
 def _matrix(
-    series: Iterable[Labels], offsets: Int64Array, stamps: Column, values: Float64Array
+    series: Iterable[Labels],
+    offsets: Int64Array,
+    times: tuple[list[str], Int64Array],
+    values: Float64Array,
 ) -> bytes:
-    points = pc.binary_join_element_wise("[", stamps, ',"', number_column(values), '"]', "")
-    lists = pa.ListArray.from_arrays(pa.array(offsets, type=pa.int32()), points)
-    joined: list[str] = pc.binary_join(lists, ",").to_pylist()
+    """Series with their points; `times` are texts, and for each point which of them is its own."""
+    stamps, stamp_of = times
+    text, begins = write_points(
+        *_texts(pa.array(stamps, type=pa.string())),
+        stamp_of,
+        *_texts(number_column(values)),
+        np.ascontiguousarray(offsets),
+    )
+    whole, edges = text.tobytes(), begins.tolist()
     parts = [
-        b'{"metric":' + _labels(labels) + b',"values":[' + text.encode() + b"]}"
-        for labels, text in zip(series, joined, strict=True)
+        b'{"metric":' + _labels(labels) + b',"values":[' + whole[begin:end] + b"]}"
+        for labels, (begin, end) in zip(series, pairwise(edges), strict=True)
     ]
     return b"[" + b",".join(parts) + b"]"
+
+
+def _texts(column: Column) -> tuple[Bytes, Int32Array]:
+    """The bytes of a column of strings, and where each begins and the last one ends."""
+    _, ends, data = column.buffers()
+    text = np.frombuffer(data or b"", dtype=np.uint8)
+    places = np.frombuffer(ends, dtype=np.int32)[column.offset :][: len(column) + 1]
+    return text, places if len(places) else np.zeros(1, dtype=np.int32)
 
 
 def _labels(labels: Labels) -> bytes:
