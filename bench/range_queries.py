@@ -31,12 +31,16 @@ _LOADED_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A named expression; an instant one has no steps, one with ties may answer other series."""
+    """A named expression; an instant one has no steps, one with ties may answer other series.
+
+    A refreshed one is asked as a dashboard does: each time a step later, remembered steps allowed.
+    """
 
     what: str
     expr: str
     instant: bool = False
     may_differ: bool = False
+    refreshed: bool = False
 
 
 QUERIES = (
@@ -52,6 +56,7 @@ QUERIES = (
     ),
     Query("topk", f"topk(5, rate({COUNTER}[5m]))", may_differ=True),
     Query("regex", f'sum by (status) (rate({COUNTER}{{route=~"/shop/section-[0-9]/"}}[5m]))'),
+    Query("refreshed dashboard", f"sum by (route) (rate({COUNTER}[5m]))", refreshed=True),
     Query("instant, sum by (rate)", f"sum by (route) (rate({COUNTER}[5m]))", instant=True),
     Query("instant, count", f"count({COUNTER})", instant=True),
     Query("instant, one instance", f'{COUNTER}{{instance="web-0001:8000"}}', instant=True),
@@ -90,8 +95,9 @@ def run(setup: Setup) -> list[Table]:
         f" {sizes.query_samples} samples each; range queries have {sizes.query_steps} steps"
         f" of {SCRAPE_MS // 1000} s.",
         "Cold is the first time after a restart, the files still in the page cache. Warm is the"
-        f" median of {sizes.query_repeats}; VictoriaMetrics is asked not to use its cache of"
-        " answers.",
+        f" median of {sizes.query_repeats}; Warroom and VictoriaMetrics are asked not to use their"
+        " caches of answers.",
+        "Refreshed dashboard: the same expression a step later each time, caches in use.",
         "Servers that answer different numbers of series fail the run (topk with ties may). CPU is"
         " counted in steps of 10 ms.",
     ]
@@ -130,8 +136,9 @@ def _wait_loaded(server: Server, end_ms: int, count: int) -> None:
 
 
 def _time(setup: Setup, server: Server, query: Query, end_ms: int) -> _Time:
-    cold_s, _, series = _ask(setup, server, query, end_ms)
-    warm = [_ask(setup, server, query, end_ms) for _ in range(setup.sizes.query_repeats)]
+    repeats = setup.sizes.query_repeats
+    ends = [end_ms - (repeats - at) * SCRAPE_MS * query.refreshed for at in range(repeats + 1)]
+    (cold_s, _, series), *warm = [_ask(setup, server, query, end) for end in ends]
     return _Time(
         cold_s=cold_s,
         warm_s=median(wall_s for wall_s, _, _ in warm),
@@ -141,7 +148,9 @@ def _time(setup: Setup, server: Server, query: Query, end_ms: int) -> _Time:
 
 
 def _ask(setup: Setup, server: Server, query: Query, end_ms: int) -> tuple[float, float, int]:
-    parameters = {"query": query.expr, **dict(server.target.no_cache)}
+    parameters = {"query": query.expr}
+    if not query.refreshed:
+        parameters |= dict(server.target.no_cache)
     end_s = end_ms / 1000
     if query.instant:
         path = "/api/v1/query"

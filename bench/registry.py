@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from bench import footprint, live_stream, range_queries, remote_write, traces
+from bench import footprint, live_stream, month, range_queries, recovery, remote_write, traces
 from bench.setup import Setup
 from bench.table import Table
 
 BENCHMARKS: Mapping[str, Callable[[Setup], list[Table]]] = {
     "remote_write": remote_write.run,
     "range_queries": range_queries.run,
+    "month": month.run,
     "traces": traces.run,
     "live_stream": live_stream.run,
     "footprint": footprint.run,
+    "recovery": recovery.run,
 }

@@ -118,16 +118,20 @@ class Template:
 
 
 def requests(
-    series: Sequence[Labels], values: Floats, first_ms: int, connections: int
+    series: Sequence[Labels],
+    values: Floats,
+    first_ms: int,
+    connections: int,
+    interval_ms: int = SCRAPE_MS,
 ) -> list[list[bytes]]:
     """Requests by connection. A connection owns its series, so their samples stay in order."""
     bounds = np.linspace(0, len(series), connections + 1).astype(int).tolist()
     runs = pairwise(bounds)
-    return [list(_of_connection(series[a:b], a, values, first_ms)) for a, b in runs]
+    return [list(_of_connection(series[a:b], a, values, first_ms, interval_ms)) for a, b in runs]
 
 
 def _of_connection(
-    series: Sequence[Labels], first: int, values: Floats, first_ms: int
+    series: Sequence[Labels], first: int, values: Floats, first_ms: int, interval_ms: int
 ) -> Iterator[bytes]:
     templates = [
         Template.of(series[at : at + REQUEST_SAMPLES], first + at)
@@ -138,7 +142,7 @@ def _of_connection(
         together = range(start, min(start + scrapes, len(values)))
         for template in templates:
             body = b"".join(
-                template.filled(values[at], first_ms + at * SCRAPE_MS) for at in together
+                template.filled(values[at], first_ms + at * interval_ms) for at in together
             )
             packed = bytes(cramjam.snappy.compress_raw(body))
             yield post("/api/v1/write", packed, "application/x-protobuf", "snappy")

@@ -109,6 +109,13 @@ class Server:
                 self.process.wait(STOP_S)
         self.process = None
 
+    def kill(self) -> None:
+        """End the process as a power cut would: SIGKILL, no chance to tidy up."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(STOP_S)
+        self.process = None
+
     def cpu_s(self) -> float:
         return proc.cpu_s(self.pid)
 

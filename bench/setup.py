@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import orjson
+
 from bench.series import SCRAPE_MS, Floats, Labels, requests
-from bench.server import Server
+from bench.server import BenchFailed, Server
 from bench.sizes import Sizes
 from bench.table import OURS
 from bench.targets import Target
@@ -33,13 +35,19 @@ class Setup:
         return next(target for target in self.targets if target.name == OURS)
 
 
-def first_scrape_ms(scrapes: int) -> int:
+def first_scrape_ms(scrapes: int, interval_ms: int = SCRAPE_MS) -> int:
     """The oldest of so many scrapes, of which the newest is now."""
-    return int(time.time() * 1000) // SCRAPE_MS * SCRAPE_MS - (scrapes - 1) * SCRAPE_MS
+    return int(time.time() * 1000) // SCRAPE_MS * SCRAPE_MS - (scrapes - 1) * interval_ms
 
 
 def load(
-    server: Server, series: Sequence[Labels], values: Floats, first_ms: int, *, slices: int = 10
+    server: Server,
+    series: Sequence[Labels],
+    values: Floats,
+    first_ms: int,
+    interval_ms: int = SCRAPE_MS,
+    *,
+    slices: int = 10,
 ) -> None:
     """Fill a server by remote write, a part of the time at once to spare memory."""
     connections = 4
@@ -47,9 +55,30 @@ def load(
     try:
         size = max(1, -(-len(values) // slices))
         for start in range(0, len(values), size):
-            begin_ms = first_ms + start * SCRAPE_MS
-            part = requests(series, values[start : start + size], begin_ms, connections)
+            begin_ms = first_ms + start * interval_ms
+            slice_ = values[start : start + size]
+            part = requests(series, slice_, begin_ms, connections, interval_ms)
             send_all(senders, part)
     finally:
         for sender in senders:
             sender.close()
+
+
+def wait_loaded(server: Server, expr: str, end_ms: int, count: int, wait_s: float = 60.0) -> None:
+    """Until the newest sample of every series that `expr` selects can be asked for.
+
+    Raises:
+        BenchFailed: They do not show in time.
+    """
+    deadline = time.monotonic() + wait_s
+    parameters = {"query": f"count({expr})", "time": f"{end_ms / 1000:.3f}"}
+    parameters |= dict(server.target.no_cache)
+    seen = 0
+    while time.monotonic() < deadline:
+        status, body = server.get("/api/v1/query", parameters)
+        result = orjson.loads(body)["data"]["result"] if status == 200 else []
+        seen = int(result[0]["value"][1]) if result else 0
+        if seen == count:
+            return
+        time.sleep(0.1)
+    raise BenchFailed(f"{server.target.name} shows {seen} of {count} series")

@@ -18,6 +18,8 @@ class Sizes:
         query_steps: Steps of a range query.
         query_repeats: Warm runs of each query.
         footprint: Series and scrapes of each measured store.
+        month: Series and days of the long query; a sample a minute.
+        recovery: Series and scrapes that are there when the server is killed.
         spans: Spans of one timed round.
         watch_s: How long the watchers watch.
         settle_s: Wait after a load, so that work put off by the server is charged to it.
@@ -32,6 +34,8 @@ class Sizes:
     query_steps: int
     query_repeats: int
     footprint: tuple[tuple[int, int], ...]
+    month: tuple[int, int]
+    recovery: tuple[int, int]
     spans: int
     watch_s: float
     settle_s: float
@@ -46,7 +50,9 @@ FULL = Sizes(
     query_samples=200,
     query_steps=181,
     query_repeats=5,
-    footprint=((20_000, 120), (100_000, 40)),
+    footprint=((20_000, 120), (100_000, 40), (1_000_000, 4)),
+    month=(100, 30),
+    recovery=(20_000, 120),
     spans=100_000,
     watch_s=30.0,
     settle_s=1.5,
@@ -61,6 +67,8 @@ QUICK = Sizes(
     query_steps=61,
     query_repeats=3,
     footprint=((2_000, 100),),
+    month=(20, 10),
+    recovery=(2_000, 60),
     spans=20_000,
     watch_s=4.0,
     settle_s=0.5,
@@ -75,6 +83,8 @@ TINY = Sizes(
     query_steps=11,
     query_repeats=1,
     footprint=((200, 10),),
+    month=(5, 2),
+    recovery=(200, 10),
     spans=1_024,
     watch_s=2.5,
     settle_s=0.1,

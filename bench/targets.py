@@ -26,6 +26,7 @@ class Target:
         stored: What counts as its data on disk, once it was asked to put it in order.
         config: The configuration file's text.
         no_cache: Parameters of a query that is to be computed, not remembered.
+        loses_unflushed: A kill may take what it has acknowledged in the last seconds.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Target:
     stored: Callable[[Path], list[Path]]
     config: str = ""
     no_cache: tuple[tuple[str, str], ...] = ()
+    loses_unflushed: bool = False
 
 
 def _warroom(directory: Path, config: Path, port: int) -> list[str]:
@@ -51,6 +53,7 @@ def _prometheus(directory: Path, config: Path, port: int) -> list[str]:
         f"--web.listen-address=127.0.0.1:{port}",
         "--web.enable-remote-write-receiver",
         "--web.enable-admin-api",
+        "--storage.tsdb.retention.time=60d",
         "--log.level=error",
     ]
 
@@ -60,7 +63,7 @@ def _victoria(directory: Path, _config: Path, port: int) -> list[str]:
         "victoria-metrics",
         f"-storageDataPath={directory / 'data'}",
         f"-httpListenAddr=127.0.0.1:{port}",
-        "-retentionPeriod=1",
+        "-retentionPeriod=60d",
         "-search.latencyOffset=0s",
         "-loggerLevel=ERROR",
     ]
@@ -74,6 +77,7 @@ TARGETS = (
         ready_path="/-/ready",
         stored=lambda directory: sorted((directory / "data").glob("telemetry.duckdb*")),
         config="{}\n",
+        no_cache=(("nocache", "1"),),
     ),
     Target(
         name=PROMETHEUS,
@@ -90,6 +94,7 @@ TARGETS = (
         ready_path="/health",
         stored=lambda directory: [directory / "data" / "data", directory / "data" / "indexdb"],
         no_cache=(("nocache", "1"),),
+        loses_unflushed=True,
     ),
 )
 

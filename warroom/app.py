@@ -15,25 +15,29 @@ import httpx
 import structlog
 from starlette.applications import Starlette
 
+from alerts.deadman import Pulse
 from alerts.model import Alert
 from alerts.outbox import DeliveryReport
-from api.app import create_app
 from api.guard import Guard
 from business_metrics.model import KpiReading
 from collector.receivers.otlp_grpc import OtlpGrpcServer
+from collector.source_health import SourceRegistry
 from detectors.finding import Finding
 from slos.model import SloStatus
 from store.annotations.repository import AnnotationRepository
 from store.backends.duckdb import DuckDBStore
 from store.errors import ConfigError, WarroomError
 from store.model import UnitHealth
+from store.promql.cache import RangeCache
 from store.promql.engine import Engine
 from store.sql import SessionFactory, open_engine, open_sessions, upgrade
-from warroom.boards import read_boards
 from warroom.clock import Clock
 from warroom.config import Address, Settings
+from warroom.forwarding import Forwarding, build_forwarding
+from warroom.heartbeat import LOOK_EVERY_S, Heartbeat
 from warroom.intake import Intake, build_intake
 from warroom.paging import Paging, PagingInputs, build_paging, unknown_units
+from warroom.reload import Configuration
 from warroom.schedule import Schedule
 from warroom.server import Listener, PortTaken
 from warroom.state import state_url
@@ -63,7 +67,10 @@ class Service:
     sight: Sight
     paging: Paging
     intake: Intake
+    forwarding: Forwarding
     web: Web
+    configuration: Configuration
+    heartbeat: Heartbeat
     ticker: Ticker
     schedule: Schedule
     metrics: SelfMetrics
@@ -84,6 +91,7 @@ class Service:
         Raises:
             PortTaken: An address is in use.
         """
+        await self.forwarding.start(self.closing.push_async_callback)
         await self.main.start()
         self.closing.push_async_callback(self.main.stop)
         if self.otlp_http is not None:
@@ -112,6 +120,7 @@ class Service:
         interval_s = self.settings.file.evaluation_interval
         self.schedule.every("tick", interval_s, self.tick)
         self.schedule.every("outbox", _OUTBOX_S, self._deliver)
+        self.schedule.every("deadman", LOOK_EVERY_S, self.heartbeat.run)
         self.schedule.every("retention", _RETENTION_S, self._retain)
         self.intake.schedule(self.schedule)
         self.schedule.start()
@@ -121,7 +130,8 @@ class Service:
 
     async def tick(self, now_ms: int) -> None:
         """One tick; delivery goes on beside it, so that a slow receiver holds nothing up."""
-        await self.ticker.run(now_ms, self._kick)
+        async with self.configuration.lock:
+            await self.ticker.run(now_ms, self._kick)
         self.metrics.watchers.set(self.web.live.watchers)
         self.metrics.observe_units(self.schedule.health)
 
@@ -146,6 +156,7 @@ class Service:
             int(retention.raw * 1000),
             retention.max_bytes,
             events_ms=int(retention.events * 1000),
+            rollup_ms=int(retention.rollup_5m * 1000),
         )
         await asyncio.to_thread(retain)
         await asyncio.to_thread(self.paging.ledger.forget, now_ms - _LEDGER_MS)
@@ -177,19 +188,29 @@ def _build(settings: Settings, now: Clock, opened: ExitStack) -> Service:
     metrics = SelfMetrics(version)
     sessions = _open_state(settings, opened)
     store = _open_store(settings, opened)
-    engine = Engine(store)
+    cache = _open_cache(settings, store)
+    engine = Engine(store, cache=cache)
     closing = AsyncExitStack()
     client = httpx.AsyncClient(timeout=10.0, follow_redirects=False, trust_env=False)
     closing.push_async_callback(client.aclose)
     annotations = AnnotationRepository(sessions)
     external_url = settings.file.external_url or f"http://{settings.listen}"
-    intake = build_intake(settings, store, metrics.registry, now)
+    sources = SourceRegistry()
+    forwarding = build_forwarding(settings, store, sources, metrics.registry, now)
+    opened.callback(forwarding.close)
+    appender = forwarding.around(store)
+    intake = build_intake(settings, store, metrics.registry, now, sources, forwarding)
     closing.push_async_callback(intake.scraper.aclose)
-    sight = build_sight(settings, Stores(engine, store, store, store, sessions))
+    closing.push_async_callback(intake.pollers.aclose)
+    sight = build_sight(settings, Stores(engine, appender, store, store, sessions))
     paging = build_paging(
-        settings, PagingInputs(sessions, store, client, annotations, external_url, sight.findings)
+        settings,
+        PagingInputs(sessions, appender, client, annotations, external_url, sight.findings),
     )
     metrics.watch_store(store.stats, paging.ledger.counts)
+    if cache is not None:
+        metrics.watch_query_cache(cache.stats)
+    configuration = Configuration(settings, sight, paging, metrics, now)
     service: Service
     web = build_web(
         WebInputs(
@@ -202,7 +223,7 @@ def _build(settings: Settings, now: Clock, opened: ExitStack) -> Service:
             annotations=annotations,
             sessions=sessions,
             registry=metrics.registry,
-            boards=read_boards(settings),
+            configuration=configuration,
             readings=lambda: service.ticker.readings,
             waiting_for=lambda: service.waiting_for,
             now=now,
@@ -210,18 +231,24 @@ def _build(settings: Settings, now: Clock, opened: ExitStack) -> Service:
         )
     )
     ticker = Ticker(_steps(sight, paging), web.live, metrics)
+    heartbeat = Heartbeat(
+        lambda: configuration.deadman, partial(_pulse, settings, ticker, paging), client, metrics
+    )
     auth = settings.file.auth
     tls = (auth.tls_cert_file, auth.tls_key_file) if auth.tls_cert_file else None
     service = Service(
         settings=settings,
-        main=Listener(create_app(web.parts), settings.listen, purpose="--listen", tls=tls),
+        main=Listener(web.app(), settings.listen, purpose="--listen", tls=tls),
         otlp_http=_otlp_http(settings, intake, web, tls),
         otlp_grpc=_otlp_grpc(settings, intake, tls),
         store=store,
         sight=sight,
         paging=paging,
         intake=intake,
+        forwarding=forwarding,
         web=web,
+        configuration=configuration,
+        heartbeat=heartbeat,
         ticker=ticker,
         schedule=Schedule(now),
         metrics=metrics,
@@ -248,6 +275,11 @@ def _open_store(settings: Settings, opened: ExitStack) -> DuckDBStore:
     return store
 
 
+def _open_cache(settings: Settings, store: DuckDBStore) -> RangeCache | None:
+    max_bytes = settings.file.store.query_cache
+    return RangeCache(store.changes, max_bytes) if max_bytes else None
+
+
 def _make_directory(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -255,6 +287,16 @@ def _make_directory(path: Path) -> None:
         raise WarroomError(
             f"the data directory {path} cannot be made: {exc.strerror}", hint="see --data-dir"
         ) from exc
+
+
+def _pulse(settings: Settings, ticker: Ticker, paging: Paging) -> Pulse:
+    readings = ticker.readings
+    return Pulse(
+        last_tick_ms=readings.at_ms,
+        tick_interval_ms=round(settings.file.evaluation_interval * 1000),
+        alerting_ok=all(unit.ok for unit in readings.health if unit.unit == "tick/alert"),
+        oldest_due_ms=paging.ledger.oldest_open_ms(),
+    )
 
 
 def _steps(sight: Sight, paging: Paging) -> Steps:

@@ -8,9 +8,12 @@ from alerts.rules import parse_rule_file
 from collector.scrape.config import parse_scrape_configs
 from slos.spec import parse_slo_files
 from store.errors import ConfigError
+from warroom.alerting_section import read_deadman
 from warroom.boards import read_boards
 from warroom.config import Options, Settings, load
+from warroom.forwarding import read_remote_write
 from warroom.paging import read_routing
+from warroom.poll import check_pollers
 from warroom.watch import business_settings, detector_settings, shipped_rules
 
 Show = Callable[[str], None]
@@ -28,7 +31,7 @@ def check(options: Options, show: Show) -> int:
         show(f"FAIL  {exc}")
         return 1
     mistakes = 0
-    for part in (_scrapes, _rules, _slos, _routing, _rooms, _boards):
+    for part in (_scrapes, _remote_write, _pollers, _rules, _slos, _routing, _rooms, _boards):
         try:
             for line in part(settings):
                 show(f"ok    {line}")
@@ -41,6 +44,17 @@ def check(options: Options, show: Show) -> int:
 def _scrapes(settings: Settings) -> list[str]:
     configs = parse_scrape_configs(settings.document, ("scrape_configs",))
     return [f"{settings.config_name}: {len(configs)} scrape configurations"]
+
+
+def _pollers(settings: Settings) -> list[str]:
+    return [
+        f"poller {target.key}, every {target.interval_s:g} s" for target in check_pollers(settings)
+    ]
+
+
+def _remote_write(settings: Settings) -> list[str]:
+    endpoints = read_remote_write(settings, secrets=False)
+    return [f"remote_write: forwards to {endpoint.name}" for endpoint in endpoints]
 
 
 def _rules(settings: Settings) -> list[str]:
@@ -58,7 +72,11 @@ def _slos(settings: Settings) -> list[str]:
 
 def _routing(settings: Settings) -> list[str]:
     routing = read_routing(settings)
-    return [f"routes to {', '.join(sorted(routing.receivers))}"]
+    deadman = read_deadman(settings)
+    told = [f"routes to {', '.join(sorted(routing.receivers))}"]
+    if deadman is not None:
+        told.append(f"a dead-man's switch, every {deadman.interval_ms / 1000:g} s")
+    return told
 
 
 def _rooms(settings: Settings) -> list[str]:

@@ -38,11 +38,17 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="validate configuration, rules, SLOs, routes, boards")
     check.add_argument("--config", help="warroom.yaml")
     check.set_defaults(run=_run_check)
+    _test(commands.add_parser("test", help="run unit tests of rules, in promtool's format"))
     warm = commands.add_parser(
         "warm-up", help="compile the kernels, so that the first start is quick"
     )
     warm.set_defaults(run=_run_warm_up)
     _ask(commands)
+    _drill(
+        commands.add_parser("drill", help="send a marked page through a route, tell its receipt")
+    )
+    _backups(commands)
+    _explain(commands.add_parser("explain", help="plans of a polled database's dearest queries"))
     _token(commands.add_parser("token", help="make, list and revoke API tokens"))
     return parser
 
@@ -92,6 +98,18 @@ def _run_check(arguments: argparse.Namespace) -> int:
     return check(Options(config=arguments.config), print)
 
 
+def _test(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=("rules",))
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a file of rule tests")
+    parser.set_defaults(run=_run_test)
+
+
+def _run_test(arguments: argparse.Namespace) -> int:
+    from warroom.rule_tests import run_rule_test_files  # noqa: PLC0415
+
+    return run_rule_test_files(arguments.files, print)
+
+
 def _run_warm_up(_arguments: argparse.Namespace) -> int:
     from warroom.warm_up import compile_kernels  # noqa: PLC0415
 
@@ -120,6 +138,19 @@ def _ask(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         parser.add_argument("--token", default="", help="or WARROOM_TOKEN in the environment")
 
 
+def _explain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="the name of a poller of type mysql")
+    parser.add_argument("--config", help="warroom.yaml")
+    parser.add_argument("--limit", type=int, default=5, help="how many (default 5, at most 10)")
+    parser.set_defaults(run=_run_explain)
+
+
+def _run_explain(arguments: argparse.Namespace) -> int:
+    from warroom.explain import explain  # noqa: PLC0415
+
+    return explain(Options(config=arguments.config), arguments.name, arguments.limit, print)
+
+
 def _run_silence(arguments: argparse.Namespace) -> int:
     request = client.SilenceRequest(
         matchers=tuple(arguments.matchers),
@@ -130,6 +161,23 @@ def _run_silence(arguments: argparse.Namespace) -> int:
     return client.silence(arguments.url, arguments.token, request, print)
 
 
+def _drill(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("labels", nargs="*", help="choose the route, such as severity=page")
+    parser.add_argument("--url", default=_DEFAULT_URL, help=f"the service ({_DEFAULT_URL})")
+    parser.add_argument("--token", default="", help="or WARROOM_TOKEN in the environment")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds to wait (60)")
+    parser.set_defaults(run=_run_drill)
+
+
+def _run_drill(arguments: argparse.Namespace) -> int:
+    from warroom.drill import DrillCommand, drill  # noqa: PLC0415
+
+    command = DrillCommand(
+        arguments.url, arguments.token, tuple(arguments.labels), arguments.timeout
+    )
+    return drill(command, print)
+
+
 def _token(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("create", "list", "revoke"))
     parser.add_argument("name", nargs="?", default="", help="a name (create) or an id (revoke)")
@@ -138,6 +186,15 @@ def _token(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config")
     parser.add_argument("--data-dir")
     parser.set_defaults(run=_run_token)
+
+
+def _backups(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from warroom.backup_arguments import add_backup_arguments, add_restore_arguments  # noqa: PLC0415
+
+    add_backup_arguments(
+        commands.add_parser("backup", help="copy a service's data, running or not")
+    )
+    add_restore_arguments(commands.add_parser("restore", help="make a data directory of a backup"))
 
 
 def _run_token(arguments: argparse.Namespace) -> int:

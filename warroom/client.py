@@ -16,6 +16,8 @@ from warroom.units import duration_s
 
 Print = Callable[[str], None]
 _TIMEOUT_S = 30.0
+# A large store takes minutes to copy.
+_COPY_TIMEOUT_S = 3_600.0
 
 
 class Unreachable(WarroomError):
@@ -41,10 +43,9 @@ class SilenceRequest:
 def _ask(method: str, url: str, token: str, path: str, **options: Any) -> Any:
     secret = token or os.environ.get("WARROOM_TOKEN", "")  # noqa: TID251  # a secret, not a setting
     headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+    options.setdefault("timeout", _TIMEOUT_S)
     try:
-        answer = httpx.request(
-            method, f"{url}{path}", headers=headers, timeout=_TIMEOUT_S, **options
-        )
+        answer = httpx.request(method, f"{url}{path}", headers=headers, **options)
     except httpx.HTTPError as exc:
         raise Unreachable(
             f"no answer from {url}: {exc}", hint="is `warroom serve` running? see --url"
@@ -73,7 +74,9 @@ def query(url: str, token: str, expr: str, time: str, show: Print) -> int:
     for series in data["result"]:
         metric = series["metric"]
         inner = ", ".join(f'{k}="{v}"' for k, v in sorted(metric.items()) if k != "__name__")
-        values = [series["value"]] if "value" in series else series["values"]
+        values = [series["value"]] if "value" in series else series.get("values", [])
+        cells = [series["histogram"]] if "histogram" in series else series.get("histograms", [])
+        values += [[at, f"{{count:{h['count']}, sum:{h['sum']}}}"] for at, h in cells]
         told = " ".join(f"{value} @{at}" for at, value in values)
         show(f"{metric.get('__name__', '')}{{{inner}}} => {told}")
     return 0
@@ -116,6 +119,12 @@ def silence(url: str, token: str, request: SilenceRequest, show: Print) -> int:
     }
     show(_ask("POST", url, token, "/api/v2/silences", json=body)["silenceID"])
     return 0
+
+
+def snapshot(url: str, token: str) -> str:
+    """Let the service copy its data; returns the name of the directory below `snapshots`."""
+    path = "/api/v1/admin/tsdb/snapshot"
+    return str(_ask("POST", url, token, path, timeout=_COPY_TIMEOUT_S)["data"]["name"])
 
 
 def _matcher(text: str) -> dict[str, Any]:

@@ -25,6 +25,8 @@ Size = Annotated[int, BeforeValidator(size_bytes)]
 OFF = "off"
 STORES = ("duckdb", "duckdb:memory")
 _PLAIN = (str, int, float, bool)
+# Under `alerting:` these are Warroom's; everything else is Alertmanager's.
+OWN_ALERTING_KEYS = frozenset({"deadman", "storm"})
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -36,6 +38,7 @@ class RetentionConfig(_Strict):
     """How long and how much is kept."""
 
     raw: Duration = 15 * 86_400.0
+    rollup_5m: Duration = 400 * 86_400.0
     events: Duration = 400 * 86_400.0
     max_bytes: Size = 50 * 10**9
 
@@ -45,6 +48,7 @@ class StoreConfig(_Strict):
 
     url: str = "duckdb"
     retention: RetentionConfig = RetentionConfig()
+    query_cache: Size = 64 * 10**6
 
 
 class StateConfig(_Strict):
@@ -61,12 +65,21 @@ class AuthConfig(_Strict):
     allowed_hosts: tuple[str, ...] = ()
 
 
+class RumConfig(_Strict):
+    """Which browsers may report."""
+
+    allowed_origins: tuple[str, ...] = ()
+    app_keys: tuple[str, ...] = ()
+    max_per_second: float = Field(default=500.0, gt=0, le=100_000)
+
+
 class FileConfig(_Strict):
     """The top level of `warroom.yaml`."""
 
     evaluation_interval: Duration = Field(default=5.0, ge=1.0, le=300.0)
     external_url: str = ""
     scrape_configs: list[Any] = []
+    remote_write: list[Any] = []
     rule_files: tuple[str, ...] = ()
     slo_files: tuple[str, ...] = ()
     alertmanager_file: str = ""
@@ -78,6 +91,7 @@ class FileConfig(_Strict):
     detectors: dict[str, Any] = {}
     boards_dir: str = ""
     auth: AuthConfig = AuthConfig()
+    rum: RumConfig = RumConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +119,18 @@ class TextFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Options:
+    """Command-line options; None means: not given."""
+
+    config: str | None = None
+    data_dir: str | None = None
+    listen: str | None = None
+    otlp_http: str | None = None
+    otlp_grpc: str | None = None
+    behind_proxy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything the service was told, read once."""
 
@@ -121,23 +147,12 @@ class Settings:
     alertmanager: TextFile | None = None
     boards: tuple[TextFile, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    options: Options = field(default_factory=Options)
 
     @property
     def in_memory(self) -> bool:
         """Nothing is written to disk (tests, trials)."""
         return self.file.store.url == "duckdb:memory"
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Command-line options; None means: not given."""
-
-    config: str | None = None
-    data_dir: str | None = None
-    listen: str | None = None
-    otlp_http: str | None = None
-    otlp_grpc: str | None = None
-    behind_proxy: bool = False
 
 
 def load(options: Options, environment: Mapping[str, str] | None = None) -> Settings:
@@ -170,6 +185,7 @@ def load(options: Options, environment: Mapping[str, str] | None = None) -> Sett
         alertmanager=_alertmanager(base, document, file),
         boards=_boards(base, document, file),
         environment=env,
+        options=options,
     )
 
 
@@ -215,10 +231,6 @@ def _validate(document: Document, env: Mapping[str, str]) -> FileConfig:
             f"known here: {known}" if first["type"] == "extra_forbidden" and len(path) == 1 else ""
         )
         raise document.error(path, f"{where}: {first['msg']}", hint=hint) from exc
-    if config.pollers:
-        raise document.error(
-            ("pollers",), "no poller is part of this version", hint="scrape an exporter instead"
-        )
     if config.store.url not in STORES:
         raise document.error(
             ("store", "url"),
@@ -267,7 +279,7 @@ def _read(document: Document, path: tuple[str | int, ...], name: str) -> TextFil
 
 
 def _alertmanager(base: Path, document: Document, file: FileConfig) -> TextFile | None:
-    if file.alertmanager_file and file.alerting is not None:
+    if file.alertmanager_file and set(file.alerting or {}) - OWN_ALERTING_KEYS:
         raise document.error(("alerting",), "either alertmanager_file or alerting, not both")
     if file.alertmanager_file:
         return _read(document, ("alertmanager_file",), str(base / file.alertmanager_file))

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from prometheus_client import CollectorRegistry
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
 
 from collector.otlp.ingest import OtlpIngest
 from collector.pipeline import Pipeline
-from collector.processors.limit import Limit
+from collector.poll_runner import PollRunner
+from collector.processors.limit import Limit, Limits
 from collector.processors.redact import Redact
 from collector.receivers import events, otlp_http, remote_write, rum
 from collector.scrape.config import parse_scrape_configs
+from collector.scrape.job import LOOK_S
 from collector.scrape.scraper import Scraper
+from collector.scrape.target import Target
 from collector.source_health import SourceRegistry
 from store.ports import Appender
 from warroom.clock import Clock
 from warroom.config import Settings
+from warroom.forwarding import Forwarding
+from warroom.poll import build_pollers, schedule_pollers
 from warroom.schedule import Schedule
 
 
@@ -31,16 +37,36 @@ class Intake:
     sources: SourceRegistry
     otlp: OtlpIngest
     scraper: Scraper
+    pollers: PollRunner
     routes: Sequence[BaseRoute]
     otlp_routes: Sequence[BaseRoute]
+    hot_routes: Sequence[Route]
 
     def schedule(self, schedule: Schedule) -> None:
-        """One job a target, spread over its interval so that targets are not asked all at once."""
-        targets = self.scraper.targets()
-        for index, target in enumerate(targets):
-            offset_s = target.interval_s * index / max(1, len(targets))
-            job = partial(self.scraper.scrape, target)
-            schedule.every(f"scrape/{target.key}", target.interval_s, job, offset_s=offset_s)
+        """One job a target and one that looks for targets; they follow what is discovered."""
+        for target in self.scraper.targets():
+            self._schedule_scrape(schedule, target)
+        if self.scraper.discovers:
+            job = partial(self._discover, schedule)
+            schedule.every("discovery", LOOK_S, job)
+        schedule_pollers(self.pollers, schedule)
+
+    def _schedule_scrape(self, schedule: Schedule, target: Target) -> None:
+        # Spread over the interval, and at the same place of it after a restart.
+        offset_s = target.interval_s * zlib.crc32(target.key.encode()) / (1 << 32)
+        job = partial(self.scraper.scrape, target)
+        schedule.every(_scrape_job(target), target.interval_s, job, offset_s=offset_s)
+
+    async def _discover(self, schedule: Schedule, now_ms: int) -> None:
+        change = await self.scraper.discover(now_ms)
+        for target in change.gone:
+            schedule.cancel(_scrape_job(target))
+        for target in change.added:
+            self._schedule_scrape(schedule, target)
+
+
+def _scrape_job(target: Target) -> str:
+    return f"scrape/{target.key}"
 
 
 def build_intake(
@@ -48,27 +74,48 @@ def build_intake(
     appender: Appender,
     registry: CollectorRegistry,
     now: Clock,
+    sources: SourceRegistry,
+    forwarding: Forwarding,
 ) -> Intake:
     """Wire the collector.
 
     Raises:
-        ConfigError: A mistake in `scrape_configs`.
+        ConfigError: A mistake in `scrape_configs` or `pollers`.
     """
-    sources = SourceRegistry()
-    pipeline = Pipeline(appender, (Limit(), Redact()), sources, now_ms=now, registry=registry)
+    kept = settings.file.store.retention
+    # What is too old to be kept raw still makes roll-ups.
+    limits = Limits(max_age_ms=int(max(kept.raw, kept.rollup_5m) * 1000))
+    pipeline = Pipeline(
+        appender,
+        (Limit(limits, now_ms=now), Redact()),
+        sources,
+        now_ms=now,
+        registry=registry,
+        on_stored=forwarding.listeners,
+    )
     otlp = OtlpIngest(pipeline)
-    configs = parse_scrape_configs(settings.document, ("scrape_configs",))
+    configs = parse_scrape_configs(settings.document, ("scrape_configs",), settings.environment)
     otlp_routes = otlp_http.routes(otlp)
+    write_routes = remote_write.routes(pipeline)
     return Intake(
         pipeline=pipeline,
         sources=sources,
         otlp=otlp,
         scraper=Scraper(configs, pipeline),
+        pollers=build_pollers(settings, pipeline, forwarding.around(appender)),
         routes=[
             *otlp_routes,
-            *remote_write.routes(pipeline),
+            *write_routes,
             *events.routes(pipeline),
-            *rum.routes(pipeline),
+            *rum.routes(pipeline, _rum(settings)),
         ],
         otlp_routes=otlp_routes,
+        hot_routes=[*otlp_routes, *write_routes],
+    )
+
+
+def _rum(settings: Settings) -> rum.RumSettings:
+    chosen = settings.file.rum
+    return rum.RumSettings(
+        frozenset(chosen.allowed_origins), frozenset(chosen.app_keys), chosen.max_per_second
     )

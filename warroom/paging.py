@@ -5,8 +5,7 @@ from __future__ import annotations
 import socket
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import httpx
 import yaml
@@ -29,6 +28,7 @@ from store.annotations.repository import AnnotationRepository
 from store.model import UnitHealth
 from store.ports import Appender
 from store.sql import SessionFactory
+from warroom.alerting_section import alertmanager_part, read_secret, read_storm
 from warroom.config import Settings
 from warroom.tick import Readings
 
@@ -108,20 +108,21 @@ def read_routing(settings: Settings) -> Routing:
         ConfigError: A mistake in it.
     """
 
-    def read_secret(source: str, name: str) -> str:
-        # What goes wrong here is told with file and line by whoever asked.
-        if source == "file":
-            return Path(name).read_text(encoding="utf-8").strip()
-        return settings.environment[name]
+    def secret(source: str, name: str) -> str:
+        return read_secret(settings, source, name)
 
+    storm = read_storm(settings)
+    inline = alertmanager_part(settings)
     if settings.alertmanager is not None:
         file = settings.alertmanager
-        return parse_alertmanager(file.text, file.name, read_secret=read_secret)
-    if settings.file.alerting is not None:
-        text = yaml.safe_dump(settings.file.alerting, sort_keys=False)
+        routing = parse_alertmanager(file.text, file.name, read_secret=secret)
+    elif inline:
+        text = yaml.safe_dump(inline, sort_keys=False)
         name = f"{settings.config_name} (alerting)"
-        return parse_alertmanager(text, name, read_secret=read_secret)
-    return default_routing()
+        routing = parse_alertmanager(text, name, read_secret=secret)
+    else:
+        routing = default_routing()
+    return replace(routing, storm=storm)
 
 
 def unknown_units(readings: Readings, health: Sequence[UnitHealth]) -> frozenset[str]:

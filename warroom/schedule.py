@@ -51,6 +51,12 @@ class Schedule:
             replace_existing=True,
         )
 
+    def cancel(self, name: str) -> None:
+        """Run a job no more; one that runs now ends as usual."""
+        if self._scheduler.get_job(name) is not None:
+            self._scheduler.remove_job(name)
+        self._health.pop(name, None)
+
     async def _run(self, name: str, job: Job, now_ms: int) -> None:
         try:
             await job(now_ms)

@@ -40,6 +40,14 @@ async def _run(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     service = build(settings, now=system_now_ms)
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = asyncio.create_task(_reload(service))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
     try:
         await service.listen()
         _announce(service)
@@ -48,6 +56,12 @@ async def _run(settings: Settings) -> None:
         print("warroom: stopping", flush=True)
     finally:
         await service.stop()
+
+
+async def _reload(service: Service) -> None:
+    """What SIGHUP asks for; a mistake is logged, and what was in force stays in force."""
+    with contextlib.suppress(WarroomError):
+        await service.configuration.reload()
 
 
 async def _until(stop: asyncio.Event, service: Service) -> None:

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from store.model import UnitHealth
+from store.promql.cache import CacheStats
 
 _TICK_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -74,6 +75,21 @@ class SelfMetrics:
             registry=self.registry,
         )
         self.watchers = Gauge("warroom_live_watchers", "Open live streams.", registry=self.registry)
+        self.config_ok = Gauge(
+            "warroom_config_last_reload_successful",
+            "1 when the last reload of the configuration succeeded.",
+            registry=self.registry,
+        )
+        self.config_changed = Gauge(
+            "warroom_config_last_reload_success_timestamp_seconds",
+            "When the configuration in force was read.",
+            registry=self.registry,
+        )
+        self.deadman_ping = Gauge(
+            "warroom_deadman_last_ping_timestamp_seconds",
+            "When the dead-man's switch was pinged last.",
+            registry=self.registry,
+        )
         self._units = _UnitCollector()
         self.registry.register(self._units)
 
@@ -82,8 +98,40 @@ class SelfMetrics:
     ) -> None:
         self.registry.register(StoreCollector(figures, outbox))
 
+    def watch_query_cache(self, figures: Callable[[], CacheStats]) -> None:
+        self.registry.register(QueryCacheCollector(figures))
+
     def observe_units(self, health: tuple[UnitHealth, ...]) -> None:
         self._units.observe(health)
+
+
+class QueryCacheCollector(Collector):
+    """What the cache of range queries saves, read when scraped."""
+
+    def __init__(self, figures: Callable[[], CacheStats]) -> None:
+        self._figures = figures
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        figures = self._figures()
+        requests = CounterMetricFamily(
+            "warroom_query_cache_requests", "Range queries by what they found.", labels=["result"]
+        )
+        for result in ("hits", "misses", "bypassed"):
+            requests.add_metric([result], float(getattr(figures, result)))
+        yield requests
+        steps = CounterMetricFamily(
+            "warroom_query_cache_steps", "Steps of cacheable range queries.", labels=["origin"]
+        )
+        steps.add_metric(["cache"], float(figures.steps_reused))
+        steps.add_metric(["evaluation"], float(figures.steps_evaluated))
+        yield steps
+        yield GaugeMetricFamily(
+            "warroom_query_cache_entries", "Answers held.", value=float(figures.entries)
+        )
+        yield GaugeMetricFamily(
+            "warroom_query_cache_bytes", "Bytes of the answers held.", value=float(figures.bytes)
+        )
 
 
 class StoreCollector(Collector):

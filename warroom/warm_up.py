@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 
-from collector.remote_write.decode import LabelCache, decode
+from collector.otlp.warm import warm as warm_traces
+from collector.remote_write.warm import warm as warm_remote_write
 from store.backends.duckdb import warm_kernels
+from store.promql.rollup_warm import warm_rollups
 from store.promql.warm import warm
 
 Show = Callable[[str], None]
@@ -23,12 +25,14 @@ def warm_up() -> None:
 def warm_store() -> None:
     """The kernels between the wire and the disk."""
     warm_kernels()
-    decode(b"", LabelCache())
+    warm_remote_write()
+    warm_traces()
 
 
 def warm_queries() -> None:
     """The kernels of PromQL."""
     warm()
+    warm_rollups()
 
 
 def compile_kernels(show: Show) -> None:

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 from prometheus_client import CollectorRegistry
+from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from alerts.incident_log.repository import IncidentRepository
 from alerts.rules import alerts_answer, rules_answer
 from alerts.why import why_paged
 from api.alert_reader import AlertReader
-from api.app import Parts
-from api.boards import Board
-from api.guard import LOOPBACK_HOSTS, GuardPolicy
+from api.app import Parts, create_app
+from api.guard import LOOPBACK_HOSTS, Guard, GuardPolicy
 from api.panels.view import PanelSources
 from api.routers import (
     alertmanager,
     business,
     changes,
+    drills,
     findings,
     health,
     jaeger,
+    lifecycle,
     live,
     prometheus,
     slos,
@@ -46,10 +49,13 @@ from store.documents import without_secrets
 from store.promql.engine import Engine
 from store.sql import SessionFactory
 from store.timestamps import rfc3339
+from warroom.backups import take_snapshot
 from warroom.clock import Clock
 from warroom.config import Settings
+from warroom.hot_paths import HotPaths
 from warroom.intake import Intake
 from warroom.paging import Paging
+from warroom.reload import Configuration
 from warroom.tick import Readings
 from warroom.watch import Sight, business_settings
 
@@ -70,7 +76,7 @@ class WebInputs:
     annotations: AnnotationRepository
     sessions: SessionFactory
     registry: CollectorRegistry
-    boards: Mapping[str, Board]
+    configuration: Configuration
     readings: Callable[[], Readings]
     waiting_for: Callable[[], str | None]
     now: Clock
@@ -84,6 +90,12 @@ class Web:
     parts: Parts
     live: LiveBoards
     policy: GuardPolicy
+    hot_routes: Sequence[Route]
+
+    def app(self) -> ASGIApp:
+        """The main port; FastAPI's middleware would cost hot paths as much as their work."""
+        hot: dict[str, ASGIApp] = {r.path: Guard(r.handle, self.policy) for r in self.hot_routes}
+        return HotPaths(hot, create_app(self.parts))
 
 
 def build_web(inputs: WebInputs) -> Web:
@@ -98,7 +110,7 @@ def build_web(inputs: WebInputs) -> Web:
         ]
     )
     boards = LiveBoards(
-        lambda: inputs.boards,
+        lambda: inputs.configuration.boards,
         PanelSources(
             querier=inputs.engine,
             kpis=lambda: inputs.readings().kpis,
@@ -119,7 +131,7 @@ def build_web(inputs: WebInputs) -> Web:
         policy=policy,
         version=inputs.version,
     )
-    return Web(parts, boards, policy)
+    return Web(parts, boards, policy, inputs.intake.hot_routes)
 
 
 def _routers(
@@ -132,14 +144,21 @@ def _routers(
     now, engine = inputs.now, inputs.paging.engine
     return [
         health.router(inputs.waiting_for, inputs.registry),
+        lifecycle.router(inputs.configuration.reload),
         prometheus.router(_prometheus(inputs)),
         alertmanager.router(engine, now),
-        live.router(lambda: inputs.boards, boards),
+        live.router(lambda: inputs.configuration.boards, boards),
         findings.router(inputs.sight.findings, _explainer(inputs), now),
         slos.router(lambda: inputs.readings().slos),
         business.router(inputs.sight.business, lambda: inputs.readings().kpis, now),
         alert_routes.router(reader, lambda fingerprint: _why(inputs, fingerprint)),
-        incident_routes.router(incidents, engine, now),
+        incident_routes.router(
+            incidents,
+            engine,
+            now,
+            incident_routes.Record(timeline, inputs.paging.ledger),
+        ),
+        drills.router(engine, inputs.paging.ledger, now),
         changes.router(inputs.annotations, timeline, now),
         sources.router(lambda now_ms: _sources(inputs.intake, now_ms), now),
         jaeger.router(inputs.store, now),
@@ -167,13 +186,14 @@ def _prometheus(inputs: WebInputs) -> prometheus.Source:
         ),
         alerts=lambda: alerts_answer(engine.snapshot().records.values()),
         targets=inputs.intake.scraper.targets_status,
-        config_text=lambda: _config_text(inputs.settings),
+        config_text=lambda: _config_text(inputs.configuration.settings),
         runtime=lambda: {
             "startTime": started,
-            "reloadConfigSuccess": True,
-            "lastConfigTime": started,
+            "reloadConfigSuccess": inputs.configuration.reload_ok,
+            "lastConfigTime": rfc3339(inputs.configuration.changed_ms),
             "storageRetention": f"{inputs.settings.file.store.retention.raw:.0f}s",
         },
+        snapshot=lambda: take_snapshot(store, inputs.settings, inputs.now()),
     )
 
 
@@ -246,4 +266,5 @@ def _policy(inputs: WebInputs) -> GuardPolicy:
         hosts=allowed | LOOPBACK_HOSTS if loopback and not settings.behind_proxy else allowed,
         tokens_required=not loopback and not settings.behind_proxy,
         role_of=lambda secret: tokens.role_of(secret, inputs.now()),
+        beacon_keys=frozenset(settings.file.rum.app_keys),
     )

@@ -14,7 +14,7 @@ from bench.registry import BENCHMARKS
 from bench.targets import found
 
 ROOT = Path(__file__).parents[2]
-OF_ALL_TARGETS = {"remote_write", "range_queries", "footprint"}
+OF_ALL_TARGETS = {"remote_write", "range_queries", "month", "footprint", "recovery"}
 
 
 def run_bench(*arguments: str, timeout_s: float = 170) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from bench.series import SCRAPE_MS, buckets, counters, mixed_values, requests
 from bench.shop_traces import bodies
 from bench.table import OURS, Row, Table, markdown, number
-from collector.remote_write.decode import LabelCache, decode, decompress
+from collector.remote_write.decode import Memory, decode, decompress
 from store.model import Labels
 
 FIRST_MS = 1_790_000_000_000
@@ -28,7 +28,7 @@ def test_every_sample_is_sent_once_and_in_the_order_of_its_series(
     series = counters(count)
     values = mixed_values(count, scrapes, seed=1)
     sent: dict[Labels, list[tuple[int, float]]] = {}
-    cache = LabelCache()
+    cache = Memory()
     for mine in requests(series, values, FIRST_MS, connections):
         for request in mine:
             batch = decode(decompress(body_of(request)), cache).batch

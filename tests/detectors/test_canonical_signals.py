@@ -22,7 +22,7 @@ from store.testing import open_store
 THREADS = "mysql_slave_status_slave_{}_running{{instance=db-2;channel_name=;connection_name=}}"
 REFUSED = "mysql_global_status_connection_errors_total{instance=db-1;error=max_connections}"
 START_MS = 1_700_000_000_000
-STEP_MS = 15_000
+STEP_MS = 30_000
 RULES = Path(detectors.signals.__file__).with_name("signals.yml")
 SLOW = "SELECT `id` , `total` FROM `shop_order` WHERE `email` = ? ORDER BY `placed` DESC LIMIT ?"
 # Value of a series after a number of seconds.
@@ -50,7 +50,7 @@ def rules_over(names: set[str]) -> list[dict[str, str]]:
 
 
 def found(
-    kind: str, series: Series, *, minutes: int = 12, recorded_minutes: int = 6
+    kind: str, series: Series, *, minutes: int = 9, recorded_minutes: int = 5
 ) -> tuple[Finding, ...]:
     """What a detector says after some minutes of these series, the rules run at each step."""
     rules = rules_over({text.partition("{")[0] for text in series})
@@ -229,7 +229,7 @@ def test_a_disk_that_fills_within_hours_is_known_before_it_is_full() -> None:
     free = "node_filesystem_avail_bytes{instance=db-1;mountpoint=/var;fstype=ext4}"
     # 70 % used, and full in about two hours.
     series = {size: flat(100.0), free: line(-0.004, 32.0)}
-    (finding,) = found("resource_saturation", series, minutes=24, recorded_minutes=22)
+    (finding,) = found("resource_saturation", series, minutes=40, recorded_minutes=38)
     assert finding.title == "db-1 /var will be full within 4 hours"
     assert finding.priority is Priority.P1
 

@@ -7,6 +7,8 @@ import yaml
 
 from alerts.registry import NOTIFIERS
 from alerts.routing import parse_alertmanager
+from alerts.rule_tests.run import run_rule_tests
+from alerts.rule_tests.spec import parse_rule_tests
 from alerts.rules import parse_rule_file
 from api.boards import parse_board
 from slos.spec import parse_slos
@@ -27,6 +29,12 @@ def read_as(text: str, directory: Path) -> str:
     if keys & {"apiVersion", "version"}:
         assert parse_slos(text, "example.yml")
         return "slo"
+    if "tests" in keys:
+        tests = parse_rule_tests(text, "example.yml")
+        rules = [block.text for block in EXAMPLES if "groups" in yaml.safe_load(block.text)]
+        named = [parse_rule_file(rule, "rules.yml") for rule in rules]
+        assert run_rule_tests(tests, named) == []
+        return "rule tests"
     if "groups" in keys:
         assert parse_rule_file(text, "example.yml").groups
         return "rules"
@@ -59,7 +67,7 @@ def test_a_yaml_example_is_taken_by_its_parser(block: Block, tmp_path: Path) -> 
 
 def test_there_is_an_example_of_each_kind_of_file(tmp_path: Path) -> None:
     kinds = {read_as(block.text, tmp_path) for block in EXAMPLES}
-    assert kinds == {"warroom.yaml", "slo", "rules", "alertmanager", "board"}
+    assert kinds == {"warroom.yaml", "slo", "rules", "rule tests", "alertmanager", "board"}
 
 
 @pytest.mark.parametrize(

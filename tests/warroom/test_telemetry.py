@@ -4,6 +4,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from store.model import UnitHealth
+from store.promql.cache import CacheStats
 from warroom.telemetry import SelfMetrics
 
 
@@ -46,3 +47,17 @@ def test_two_services_count_apart() -> None:
     one, other = SelfMetrics("1"), SelfMetrics("1")
     one.watchers.set(3)
     assert value(other, "warroom_live_watchers") == 0.0
+
+
+def test_what_the_query_cache_saves_is_told() -> None:
+    metrics = SelfMetrics("1")
+    stats = CacheStats(
+        hits=3, misses=2, bypassed=1, steps_reused=50, steps_evaluated=7, entries=4, bytes=1000
+    )
+    metrics.watch_query_cache(lambda: stats)
+    assert value(metrics, "warroom_query_cache_requests_total", result="hits") == 3.0
+    assert value(metrics, "warroom_query_cache_requests_total", result="bypassed") == 1.0
+    assert value(metrics, "warroom_query_cache_steps_total", origin="cache") == 50.0
+    assert value(metrics, "warroom_query_cache_steps_total", origin="evaluation") == 7.0
+    assert value(metrics, "warroom_query_cache_entries") == 4.0
+    assert value(metrics, "warroom_query_cache_bytes") == 1000.0
