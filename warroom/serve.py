@@ -56,6 +56,8 @@ async def _run(settings: Settings) -> None:
         print("warroom: stopping", flush=True)
     finally:
         await service.stop()
+        # What stays frozen is never let go, and DuckDB's binding reports it as leaked at the exit.
+        gc.unfreeze()
 
 
 async def _reload(service: Service) -> None:

@@ -42,6 +42,42 @@ def scatter_by_slot(
 
 
 @compiled
+def scatter_before(rows: Any, slot_of: Any, first_id: int, newer: Any) -> tuple[Any, Any, Any]:
+    """Rows by the slot of their series as `scatter_by_slot`, each slot's `newer` rows after them.
+
+    `rows` are series, times and values; `newer` offsets, times and values of all slots.
+    """
+    series, ts, bits = rows
+    new_offsets, new_ts, new_bits = newer
+    slots = len(new_offsets) - 1
+    offsets = np.zeros(slots + 1, np.int64)
+    for row in range(len(series)):
+        slot = slot_of[series[row] - first_id]
+        if slot >= 0:
+            offsets[slot + 1] += 1
+    place = np.empty(slots, np.int64)
+    for slot in range(slots):
+        place[slot] = offsets[slot]
+        offsets[slot + 1] += offsets[slot] + new_offsets[slot + 1] - new_offsets[slot]
+    out_ts = np.empty(offsets[slots], np.int64)
+    out_bits = np.empty(offsets[slots], np.int64)
+    for row in range(len(series)):
+        slot = slot_of[series[row] - first_id]
+        if slot >= 0:
+            at = place[slot]
+            out_ts[at] = ts[row]
+            out_bits[at] = bits[row]
+            place[slot] = at + 1
+    for slot in range(slots):
+        at = place[slot]
+        for row in range(new_offsets[slot], new_offsets[slot + 1]):
+            out_ts[at] = new_ts[row]
+            out_bits[at] = new_bits[row]
+            at += 1
+    return offsets, out_ts, out_bits
+
+
+@compiled
 def ascend_and_keep_last(offsets: Any, ts: Any, bits: Any) -> int:
     """Sort each slot's rows by time, in place; of equal times keep the row that came last.
 
@@ -56,6 +92,11 @@ def ascend_and_keep_last(offsets: Any, ts: Any, bits: Any) -> int:
             if ts[row] <= ts[row - 1]:
                 ordered = False
                 break
+        if ordered and kept == begin:  # nothing before it was dropped: it stays where it is
+            offsets[slot] = kept
+            kept = end
+            begin = end
+            continue
         if not ordered:
             order = np.argsort(ts[begin:end], kind="mergesort")
             sorted_ts = ts[begin:end][order]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -87,10 +88,10 @@ class SampleReader:
         if start_ms < floor_ms:
             left = max_samples - len(grouped.ts_ms)
             stored = self._stored(ids, start_ms, min(end_ms, floor_ms - 1), left)
-            grouped = _join(stored, grouped, len(ids))
+            grouped = _before(stored, ids, grouped)
         return self._finish(ids, grouped)
 
-    def _stored(self, ids: Int32Array, start_ms: int, end_ms: int, most: int) -> Grouped:
+    def _stored(self, ids: Int32Array, start_ms: int, end_ms: int, most: int) -> Columns:
         ahead = [
             found
             for part in self._tail.samples()
@@ -100,15 +101,7 @@ class SampleReader:
         table, flushed = self._fetch(ids, start_ms, end_ms, most + 1, with_flushed=bool(ahead))
         rows = [columns_of(table), *(part.columns for part in ahead if part.last > flushed)]
         _within(sum(map(len, rows)), most)
-        columns = rows[0] if len(rows) == 1 else _chained(rows)
-        first = int(ids[0])
-        slot_of = np.full(int(ids[-1]) - first + 1, -1, dtype=np.int32)
-        slot_of[ids - first] = np.arange(len(ids), dtype=np.int32)
-        return Grouped(
-            *kernels.scatter_by_slot(
-                columns.series, columns.ts_ms, columns.bits, slot_of, first, len(ids)
-            )
-        )
+        return rows[0] if len(rows) == 1 else _chained(rows)
 
     def _fetch(
         self, ids: Int32Array, start_ms: int, end_ms: int, limit: int, *, with_flushed: bool
@@ -191,14 +184,23 @@ def _chained(parts: Sequence[Columns]) -> Columns:
     )
 
 
-def _join(stored: Grouped, head: Grouped, slots: int) -> Grouped:
-    if not len(head.ts_ms):
-        return stored
-    if not len(stored.ts_ms):
+def _before(stored: Columns, ids: Int32Array, head: Grouped) -> Grouped:
+    """Both by the place of their series among `ids`, what is stored before what is in the head."""
+    if not len(stored):
         return head
-    old = (stored.offsets, stored.ts_ms, stored.bits)
-    new = (head.offsets, head.ts_ms, head.bits)
-    return Grouped(*kernels.join_slots(old, new, slots))
+    first = int(ids[0])
+    slot_of = np.full(int(ids[-1]) - first + 1, -1, dtype=np.int32)
+    slot_of[ids - first] = np.arange(len(ids), dtype=np.int32)
+    # One type for the kernel, whether Arrow owns the columns or they were put together here.
+    rows = tuple(map(_read_only, (stored.series, stored.ts_ms, stored.bits)))
+    newer = (head.offsets, head.ts_ms, head.bits)
+    return Grouped(*kernels.scatter_before(rows, slot_of, first, newer))
+
+
+def _read_only(column: Any) -> Any:
+    view = column.view()
+    view.flags.writeable = False
+    return view
 
 
 def _within(count: int, most: int) -> None:

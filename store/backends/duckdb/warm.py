@@ -18,7 +18,7 @@ def warm_kernels() -> None:
     """Run each kernel with the types it meets at run time; Numba keeps the results on disk.
 
     A short head makes one select read the table, the head, and both joined; an hour's roll-ups
-    are made and read.
+    are made and read, together with a newer sample.
     """
     series = [Labels.of(__name__="warm", n=str(n)) for n in range(3)]
     event: dict[str, Any] = {
@@ -38,4 +38,5 @@ def warm_kernels() -> None:
             table = pa.Table.from_pylist([event | {"event_id": event_id}], schema=EVENT_SCHEMA)
             store.append(EventBatch(table)).result(timeout=120)
         store.retain(3 * _HOUR_MS, _HOUR_MS, rollup_ms=4 * _HOUR_MS)
-        store.select([], 0, _HOUR_MS)
+        store.append(SampleBatch.of_rows([(series[0], 3 * _HOUR_MS, 1.0)])).result(timeout=120)
+        store.select([], 0, 3 * _HOUR_MS)
