@@ -15,7 +15,7 @@ Path = tuple[Hashable, ...]
 
 # An address may hold a token, too.
 _SECRET_NAME = re.compile(
-    r"(key|secret|token|password|url|authorization|credentials)$", re.IGNORECASE
+    r"(key|secret|token|password|url|authorization|credentials)s?$", re.IGNORECASE
 )
 
 
@@ -102,7 +102,7 @@ def _walk(node: yaml.Node, path: Path, lines: dict[Path, int], file: str) -> Non
 
 
 def without_secrets(data: Any) -> Any:
-    """The same data, fit to be shown: texts under names such as `password` or `url` are masked."""
+    """The same data, fit to be shown: values under names such as `password` or `url` are masked."""
     if isinstance(data, dict):
         return {key: _shown(key, value) for key, value in data.items()}
     if isinstance(data, list):
@@ -111,9 +111,18 @@ def without_secrets(data: Any) -> Any:
 
 
 def _shown(key: Hashable, value: Any) -> Any:
-    if isinstance(value, str) and _SECRET_NAME.search(str(key)):
-        return "<secret>"
-    if key == "headers" and isinstance(value, dict):
-        # A header of one's own is how many services take a token.
-        return dict.fromkeys(value, "<secret>")
+    # Headers and parameters of one's own are how many services take a token.
+    if key in ("headers", "params") and isinstance(value, dict):
+        return {name: _masked(item) for name, item in value.items()}
+    if _SECRET_NAME.search(str(key)) and not isinstance(value, dict):
+        return _masked(value)
     return without_secrets(value)
+
+
+def _masked(value: Any) -> Any:
+    """Every value of a list is hidden; what is a mapping is shown by its own names."""
+    if isinstance(value, list):
+        return [_masked(item) for item in value]
+    if isinstance(value, dict):
+        return without_secrets(value)
+    return value if value is None or isinstance(value, bool) else "<secret>"

@@ -7,29 +7,62 @@ import base64
 import hashlib
 import hmac
 import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
-from alerts.notification import DeliveryError, EventAction, Notice, NoticeAlert
+from alerts.notification import DeliveryError, EventAction, Notice, NoticeAlert, Receipt
+from alerts.notifiers import email
 from alerts.notifiers.pagerduty import MAX_EVENT_BYTES, event
 from alerts.page import MAX_SUMMARY, page_of
 from alerts.registry import NOTIFIERS
 from alerts.route_tree import Integration, Secret
 from store.model import Labels
+from tests.alerts.http_double import Says, http_double
+from tests.alerts.smtp_double import smtp_double
 
 NOW_MS = 1_795_766_400_000
 KEY = base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
-INTEGRATIONS = {
-    "pagerduty": Integration(
-        "pagerduty",
-        options={"url": "http://receiver.test/s3cr3t"},
-        secrets={"routing_key": Secret("R0UT1NG")},
-    ),
-    "webhook": Integration(
-        "webhook",
-        secrets={"url": Secret("http://receiver.test/s3cr3t"), "signing": Secret(f"whsec_{KEY}")},
-    ),
+
+
+def integrations(host: str, port: int) -> dict[str, Integration]:
+    """One of each kind, at a server; secrets are `s3cr3t` and `R0UT1NG`."""
+    url = f"http://{host}:{port}/s3cr3t"
+    mail = {"to": "on-call@shop.test", "from": "w@shop.test", "hello": "localhost"}
+    mail |= {"smarthost": f"{host}:{port}", "require_tls": "", "auth_username": "w"}
+    return {
+        "pagerduty": Integration(
+            "pagerduty", options={"url": url}, secrets={"routing_key": Secret("R0UT1NG")}
+        ),
+        "webhook": Integration(
+            "webhook", secrets={"url": Secret(url), "signing": Secret(f"whsec_{KEY}")}
+        ),
+        "slack": Integration(
+            "slack",
+            options={"app_url": url, "channel": "#ops"},
+            secrets={"app_token": Secret("R0UT1NG")},
+        ),
+        "msteamsv2": Integration("msteamsv2", secrets={"webhook_url": Secret(url)}),
+        "opsgenie": Integration(
+            "opsgenie", options={"api_url": url}, secrets={"api_key": Secret("R0UT1NG")}
+        ),
+        "email": Integration("email", options=mail, secrets={"auth_password": Secret("R0UT1NG")}),
+    }
+
+
+INTEGRATIONS = integrations("receiver.test", 80)
+KINDS = sorted(INTEGRATIONS)
+# What each service answers when it takes a message; e-mail has a protocol of its own.
+TAKES = {
+    "pagerduty": Says(202, '{"status":"success"}'),
+    "webhook": Says(204, ""),
+    "slack": Says(200, '{"ok":true,"channel":"C1","ts":"1.1"}'),
+    "msteamsv2": Says(202, ""),
+    "opsgenie": Says(202, '{"result":"Request will be processed"}'),
 }
 
 
@@ -81,11 +114,57 @@ def send(
     return seen
 
 
+async def deliver(kind: str, message: Notice, url: str, timeout_s: float = 10.0) -> Receipt:
+    """Send to a server on loopback."""
+    address = urlsplit(url)
+    to = integrations(str(address.hostname), address.port or 0)[kind]
+    async with httpx.AsyncClient(trust_env=False, timeout=timeout_s) as client:
+        return await NOTIFIERS[kind](message, to, client, NOW_MS)
+
+
+async def refused_with(kind: str, message: Notice, url: str, timeout_s: float = 10.0) -> Any:
+    """The error of a delivery that must fail; it may show no secret."""
+    with pytest.raises(DeliveryError) as caught:
+        await deliver(kind, message, url, timeout_s)
+    assert "s3cr3t" not in str(caught.value)
+    assert "R0UT1NG" not in str(caught.value)
+    return caught.value
+
+
+@asynccontextmanager
+async def server(serve: Callable[..., Any]) -> AsyncIterator[str]:
+    """The address of a server on loopback that only `serve` speaks for."""
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    finally:
+        listening.close()
+        await listening.wait_closed()
+
+
 def test_every_notifier_of_the_table_is_under_contract() -> None:
-    assert set(INTEGRATIONS) == set(NOTIFIERS)
+    assert set(INTEGRATIONS) == set(NOTIFIERS) == {*TAKES, "email"}
 
 
-@pytest.mark.parametrize("kind", sorted(INTEGRATIONS))
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("action", list(EventAction))
+def test_a_notice_that_is_taken_has_a_receipt_and_is_sent_once(
+    kind: str, action: EventAction
+) -> None:
+    async def run() -> tuple[Receipt, int]:
+        if kind == "email":
+            async with smtp_double() as mailbox:
+                url = f"http://127.0.0.1:{mailbox.port}"
+                return await deliver(kind, notice(action), url), len(mailbox.mails)
+        async with http_double(TAKES[kind]) as double:
+            return await deliver(kind, notice(action), double.url), len(double.asked)
+
+    receipt, count = asyncio.run(run())
+    assert 200 <= receipt.status < 300
+    assert count == 1
+
+
+@pytest.mark.parametrize("kind", sorted(TAKES))
 @pytest.mark.parametrize(
     ("status", "permanent"),
     [
@@ -104,30 +183,68 @@ def test_every_notifier_of_the_table_is_under_contract() -> None:
 def test_a_refusal_says_whether_to_try_again_and_shows_no_secret(
     kind: str, status: int, permanent: bool
 ) -> None:
-    with pytest.raises(DeliveryError) as caught:
-        send(kind, notice(), status, {"Retry-After": "7", "Location": "http://elsewhere.test"})
-    assert (caught.value.permanent, caught.value.status) == (permanent, status)
-    assert caught.value.retry_after_s == (None if permanent else 7.0)
-    assert "s3cr3t" not in str(caught.value)
-    assert "R0UT1NG" not in str(caught.value)
+    async def run() -> Any:
+        headers = {"Retry-After": "7", "Location": "http://127.0.0.1:1/"}
+        async with http_double(Says(status, "said", headers)) as double:
+            error = await refused_with(kind, notice(), double.url)
+            assert len(double.asked) == 1
+            return error
+
+    error = asyncio.run(run())
+    assert (error.permanent, error.status) == (permanent, status)
+    assert error.retry_after_s == (None if permanent else 7.0)
 
 
-@pytest.mark.parametrize("kind", sorted(INTEGRATIONS))
-@pytest.mark.parametrize(
-    "fault", [httpx.ConnectError, httpx.ReadTimeout, httpx.RemoteProtocolError]
-)
-def test_a_network_fault_may_pass(kind: str, fault: type[httpx.TransportError]) -> None:
-    async def run() -> None:
-        def break_down(request: httpx.Request) -> httpx.Response:
-            raise fault("http://receiver.test/s3cr3t is away", request=request)
+@pytest.mark.parametrize("command", ["AUTH", "MAIL", "RCPT", "DATA", "."])
+@pytest.mark.parametrize(("status", "permanent"), [(450, False), (550, True)])
+def test_a_refused_mail_says_whether_to_try_again_and_shows_no_secret(
+    command: str, status: int, permanent: bool
+) -> None:
+    async def run() -> Any:
+        async with smtp_double() as mailbox:
+            mailbox.says = {command: f"{status} said"}
+            return await refused_with("email", notice(), f"http://127.0.0.1:{mailbox.port}")
 
-        async with httpx.AsyncClient(transport=httpx.MockTransport(break_down)) as client:
-            await NOTIFIERS[kind](notice(), INTEGRATIONS[kind], client, NOW_MS)
+    error = asyncio.run(run())
+    assert (error.permanent, error.status) == (permanent, status)
 
-    with pytest.raises(DeliveryError) as caught:
-        asyncio.run(run())
-    assert not caught.value.permanent
-    assert "s3cr3t" not in str(caught.value)
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_receiver_that_is_away_may_come_back(kind: str) -> None:
+    assert not asyncio.run(refused_with(kind, notice(), "http://127.0.0.1:1")).permanent
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_receiver_that_hangs_up_may_come_back(kind: str) -> None:
+    async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async def run() -> Any:
+        async with server(hang_up) as url:
+            return await refused_with(kind, notice(), url)
+
+    assert not asyncio.run(run()).permanent
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_receiver_that_is_silent_is_given_up_and_may_come_back(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(email, "TIMEOUT_S", 0.2)
+
+    async def run() -> Any:
+        done = asyncio.Event()
+
+        async def keep_silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await done.wait()
+            writer.close()
+
+        async with server(keep_silent) as url:
+            error = await refused_with(kind, notice(), url, timeout_s=0.2)
+            done.set()
+            return error
+
+    assert not asyncio.run(run()).permanent
 
 
 def test_pagerduty_gets_the_whole_page() -> None:

@@ -181,6 +181,7 @@ def test_the_newest_steps_are_read_raw_and_woven_in(store: DuckDBStore) -> None:
 
 def test_last_year_is_still_there_when_raw_samples_are_gone(store: DuckDBStore) -> None:
     fill(store, 6)
+    put(store, (UP, START_MS + 360 * DAY_MS, 1.0))  # data age by the newest of them
     grid = (START_MS + HOUR_MS, START_MS + 4 * HOUR_MS, HOUR_MS)
     queries = ("increase(orders_total[1h])", "max_over_time(orders_total[30m])", "orders_total")
     before = [Engine(store).range(query, *grid) for query in queries]
@@ -197,6 +198,7 @@ def test_last_year_is_still_there_when_raw_samples_are_gone(store: DuckDBStore) 
 
 def test_a_window_off_the_grid_is_widened_and_the_query_told_so(store: DuckDBStore) -> None:
     fill(store, 6)
+    put(store, (UP, START_MS + 360 * DAY_MS, 1.0))  # data age by the newest of them
     store.retain(START_MS + 360 * DAY_MS, 15 * DAY_MS, rollup_ms=KEEP_MS)
     engine = Engine(store)
     at_ms = START_MS + 2 * HOUR_MS + 123_456
@@ -216,6 +218,7 @@ def test_a_window_off_the_grid_is_widened_and_the_query_told_so(store: DuckDBSto
 def test_a_series_that_ended_does_not_live_on_in_its_roll_up(store: DuckDBStore) -> None:
     put(store, (UP, START_MS + MINUTE_MS, 1.0), (UP, START_MS + 2 * MINUTE_MS, STALE))
     put(store, (Labels.of(__name__="late"), START_MS + 6 * MINUTE_MS, STALE))
+    put(store, (Labels.of(__name__="now"), START_MS + 360 * DAY_MS, 1.0))
     store.retain(START_MS + 360 * DAY_MS, 15 * DAY_MS, rollup_ms=KEEP_MS)
     left = store.select(ALL, START_MS, START_MS + HOUR_MS)
     assert sorted((left.ts_ms - START_MS).tolist()) == [MINUTE_MS, 2 * MINUTE_MS, 6 * MINUTE_MS]
@@ -271,6 +274,7 @@ def test_roll_ups_go_by_their_own_age_and_then_the_series_goes(store: DuckDBStor
     put(store, (UP, START_MS + 30 * DAY_MS, 1.0))
     store.retain(START_MS + 30 * DAY_MS, DAY_MS, rollup_ms=100 * DAY_MS)
     assert len(store.series((), 0, START_MS + 40 * DAY_MS)) == 2
+    put(store, (UP, START_MS + 101 * DAY_MS, 1.0))
     taken = store.retain(START_MS + 101 * DAY_MS, DAY_MS, rollup_ms=100 * DAY_MS)
     assert taken.rows["rollups"] == 6 * 12 + 1
     assert taken.series == 1
@@ -310,7 +314,7 @@ def test_a_restart_goes_on_where_rolling_stopped(tmp_path: Path) -> None:
     with DuckDBStore.open(tmp_path) as store:
         span = store.rollup_span()
         assert span.raw_after_ms == START_MS + HOUR_MS + 25 * MINUTE_MS
-        assert span.rolled_until_ms == START_MS + HOUR_MS - FIVE_MS
+        assert span.rolled_until_ms == START_MS + HOUR_MS + 45 * MINUTE_MS
         assert store.series((), START_MS, START_MS + HOUR_MS - 1) == [
             Labels.of(__name__="orders_total")
         ]

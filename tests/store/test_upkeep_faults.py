@@ -52,6 +52,8 @@ def filled(directory: Path) -> bytes:
                 np.random.default_rng(hour).random(rows),
             )
             store.append(batch).result(timeout=60)
+        now = SampleBatch.of_rows([(Labels.of(__name__="now"), START_MS + 30 * DAY_MS, 1.0)])
+        store.append(now).result(timeout=60)
         store.retain(START_MS + 30 * DAY_MS, 15 * DAY_MS, rollup_ms=400 * DAY_MS)
     return (directory / FILE).read_bytes()
 

@@ -19,15 +19,24 @@ from store.errors import StoreUnavailable
 Connection = duckdb.DuckDBPyConnection
 
 
+def proves_damage(exc: duckdb.Error) -> bool:
+    """Whether the driver read bytes that cannot be right, rather than was refused something."""
+    text = str(exc).lower()
+    return any(word in text for word in ("checksum", "corrupt", "not a valid duckdb"))
+
+
 def unavailable(exc: duckdb.Error, file: str) -> StoreUnavailable:
     """What a driver error means to a caller, with the file and a remedy."""
     text = str(exc)
     lowered = text.lower()
-    if any(word in lowered for word in ("no space", "disk", "file too large", "could not write")):
+    if any(
+        word in lowered
+        for word in ("no space", "quota", "disk", "file too large", "could not write")
+    ):
         hint = "free space on this disk; writing goes on by itself afterwards"
     elif any(word in lowered for word in ("permission", "read-only", "read only")):
         hint = "make the data directory writable for this user"
-    elif any(word in lowered for word in ("checksum", "corrupt", "not a valid duckdb")):
+    elif proves_damage(exc):
         hint = "the file is damaged: restore a backup, or restart to set it aside"
     elif isinstance(exc, duckdb.OutOfMemoryException):
         hint = "ask for a shorter range or fewer series, or raise the store's memory"

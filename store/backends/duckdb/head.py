@@ -119,7 +119,10 @@ class Head:
             return
         # The middle of the round, so that a few stamps from the future do not move the window.
         typical_ms = int(np.median(columns.ts_ms[:: max(1, len(columns) // 64)]))
-        self._below = self._below + 1 if typical_ms < self.floor_ms else 0
+        if self._newest_ms != EVERYTHING:  # nor a whole round of them by more than a window
+            typical_ms = min(typical_ms, self._newest_ms + self._window_ms)
+        below = typical_ms < self.floor_ms
+        self._below = self._below + 1 if below else max(0, self._below - 1)
         with self._lock:
             self._blocks.push(columns, self.floor_ms)
         self._oldest_ms = max(self.floor_ms, min(self._oldest_ms, int(columns.ts_ms.min())))
@@ -129,9 +132,18 @@ class Head:
     def _slide(self) -> None:
         if self._newest_ms - self._oldest_ms > self._window_ms * 3 // 2:
             self._raise_floor(self._newest_ms - self._window_ms)
-        while self._blocks.rows > self._most:
-            middle_ms = (self._oldest_ms + self._newest_ms) // 2
-            self._raise_floor(max(self._oldest_ms + 1, middle_ms))
+        if self._blocks.rows > self._most:
+            self._shrink()
+
+    def _shrink(self) -> None:
+        """Keep the newest, in one rebuild; a quarter stays free so that the next is not soon."""
+        old = self._blocks
+        ts_ms = kernels.flatten_blocks(self.floor_ms, old.last, old.pool, old.rows)[1]
+        place = len(ts_ms) - max(1, self._most * 3 // 4)
+        floor_ms = int(np.partition(ts_ms, place)[place])
+        if int(np.count_nonzero(ts_ms >= floor_ms)) > self._most:  # many of one time
+            floor_ms += 1
+        self._raise_floor(floor_ms)
 
     def _raise_floor(self, floor_ms: int) -> None:
         old = self._blocks

@@ -71,7 +71,7 @@ class SeriesTimes:
     def overlapping(self, ids: Int32Array, start_ms: int, end_ms: int) -> Int32Array:
         """Those whose samples reach into the range."""
         first_ms, last_ms = self.first_ms, self.last_ms
-        known = ids[ids < len(first_ms)]
+        known = ids[ids < min(len(first_ms), len(last_ms))]  # one may have grown before the other
         return known[(first_ms[known] <= end_ms) & (last_ms[known] >= start_ms)]
 
 
@@ -107,6 +107,10 @@ class Ingest:
         self.next_event_seq = _next(connection, "SELECT max(seq) FROM events", "next_event_seq")
         self.spans.last_seq = self.next_span_seq - 1
         self.histogram_series |= histograms.series_of(connection)
+        self.learn_events()
+
+    def learn_events(self) -> None:
+        """Take the keys of the stored events in."""
         self._new_events = NewEvents(self._database, self.tail)
 
     def _load_series(self, connection: Connection) -> None:

@@ -39,6 +39,8 @@ _PASSING = (
     "permission denied",
     "read-only file system",
     "no space left",
+    "disk quota exceeded",
+    "input/output error",
     "file too large",
     "could not set lock",
     "too many open files",

@@ -16,7 +16,7 @@ import numpy as np
 
 from store.backends.duckdb import schema
 from store.backends.duckdb.append_log import DiskLog, refused, segments_of
-from store.backends.duckdb.database import Connection, Database
+from store.backends.duckdb.database import Connection, Database, proves_damage, unavailable
 from store.backends.duckdb.flush import Flusher
 from store.backends.duckdb.head import Columns
 from store.backends.duckdb.ingest import Ingest
@@ -218,14 +218,21 @@ def take_over_log(
     flusher = Flusher(ingest.tail, ingest.log)
     try:
         flusher.flush_all(connection)
+        flusher.fold(connection)
     except (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException) as exc:
         # Not damage of the database: it must not be set aside for this.
         raise StoreUnavailable(
             f"{replay.directory} holds rows that the database refuses: {exc}",
             hint="move that directory away to start without them, and report this",
         ) from exc
-    flusher.fold(connection)
+    except duckdb.Error as exc:
+        # A write that failed tells of the disk, not of what the file holds.
+        if proves_damage(exc):
+            raise
+        raise unavailable(exc, str(database.file)) from exc
     ingest.log, replayed = replay.open_log(limits.log_segment_bytes)
+    if replayed.rounds:
+        ingest.learn_events()  # those of the log were not there when it first did
     return replayed
 
 

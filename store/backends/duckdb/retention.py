@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from store.backends.duckdb import samples, schema
+from store.backends.duckdb import rollup_table, schema
 from store.backends.duckdb.database import Connection, Database
-from store.backends.duckdb.head import EVERYTHING, Head
+from store.backends.duckdb.head import Head
+from store.backends.duckdb.head_placing import place_head
 from store.backends.duckdb.ingest import NEVER_MS, Ingest, rollback
 from store.backends.duckdb.limits import StoreLimits
-from store.backends.duckdb.rollups import Rollups
+from store.backends.duckdb.rollups import GRACE_MS, Rollups
 from store.backends.duckdb.series_index import SeriesIndex
 from store.backends.duckdb.writer import Writer
 from store.changes import EVER_MS
@@ -28,9 +29,9 @@ _NS_A_MS = 1_000_000
 _MOST_SLICES = 10_000
 _IDS_A_DELETE = 100_000
 
-_TYPICAL_OF_LATEST = (
-    "SELECT quantile_disc(ts, 0.5) FROM"
-    " (SELECT ts FROM samples WHERE rowid > (SELECT max(rowid) - 10000 FROM samples))"
+_LATEST = (
+    f"SELECT max(start_ns) // {_NS_A_MS} FROM spans",  # noqa: S608  # a number of our own
+    "SELECT max(ts_ms) FROM events",
 )
 _USED_BYTES = "SELECT block_size * used_blocks FROM pragma_database_size()"
 _OF_CHOSEN = """
@@ -101,8 +102,10 @@ class Upkeep:
         self._ingest = ingest
         self._head = head
         self._limits = limits
-        self.rollups = Rollups(database, index)
+        self.rollups = Rollups(database, index, ingest.tail, ingest.changes)
         self._widen_times()
+        oldest_raw_ms = self.oldest_ms(database.writer, "samples")
+        self.rollups.keep_believable(ingest.times.span()[1], oldest_raw_ms)
 
     def _widen_times(self) -> None:
         """A series is known for as long as its roll-ups are."""
@@ -115,16 +118,7 @@ class Upkeep:
 
     def place_head(self, connection: Connection) -> None:
         """Load the newest minutes into memory."""
-        if not self._limits.head_window_ms:
-            return
-        newest_ms = schema.scalar(connection, _TYPICAL_OF_LATEST)
-        if newest_ms is None:
-            self._head.reload(samples.columns_of(_EMPTY), EVERYTHING, EVERYTHING)
-            return
-        floor_ms = newest_ms - self._limits.head_window_ms
-        query = "SELECT series, ts, value FROM samples WHERE ts >= ?"
-        table = connection.sql(query, params=[floor_ms]).to_arrow_table()
-        self._head.reload(samples.columns_of(table), floor_ms, newest_ms)
+        place_head(connection, self._head, self._ingest.times.last_ms, self._limits)
 
     def delete(self, connection: Connection, ids: Int32Array, start_ms: int, end_ms: int) -> int:
         """Delete these series' samples in a range; returns how many rows went."""
@@ -147,8 +141,10 @@ class Upkeep:
             raise
         finally:
             connection.unregister("chosen")
-        self.place_head(connection)
-        self._ingest.changes.note_span(start_ms, end_ms)
+            # Whoever read samples while the transaction was open read what is gone now.
+            self.rollups.note_deletion()
+            self._ingest.changes.note_span(start_ms, end_ms)
+            self.place_head(connection)
         return gone
 
     def _measure_chosen(self, connection: Connection, ids: Int32Array) -> None:
@@ -174,6 +170,9 @@ class Upkeep:
             return 0
         until = min(cutoff_ms, oldest + (_DAY_MS if table == _ROLLUPS else _HOUR_MS))
         if table == "samples":
+            newest_ms = self._ingest.times.span()[1]
+            if newest_ms is not None:
+                until = min(until, rollup_table.bucket_of(newest_ms) + 1)
             until = _after_whole_buckets(until)
             if until <= oldest:
                 return 0
@@ -200,6 +199,24 @@ class Upkeep:
         if table in ("samples", _ROLLUPS):
             self._ingest.changes.note_span(-EVER_MS, until)
         return gone or 0
+
+    def ageing_ms(self, connection: Connection, now_ms: int) -> int:
+        """The time that rows are aged by: at most a day after the newest of them.
+
+        A clock that jumps ahead then takes nothing away that it should not.
+        """
+        known = [schema.scalar(connection, query) for query in _LATEST]
+        newest = [found for found in (*known, self._ingest.times.span()[1]) if found is not None]
+        return min(now_ms, max(newest) + _DAY_MS) if newest else now_ms
+
+    def rolling_ms(self, now_ms: int) -> int:
+        """The time that roll-ups are made by: not long after the newest sample."""
+        newest_ms = self._ingest.times.span()[1]
+        return (
+            now_ms
+            if newest_ms is None
+            else min(now_ms, rollup_table.hour_end(newest_ms) + GRACE_MS)
+        )
 
     def aged(self, cutoff_ms: int) -> None:
         """Roll-ups were made: what is answered where raw samples are gone may have changed."""
@@ -267,15 +284,6 @@ class Upkeep:
         self._index.remove(dead.tolist())
 
 
-_EMPTY = pa.table(
-    {
-        "series": pa.array([], pa.int32()),
-        "ts": pa.array([], pa.int64()),
-        "value": pa.array([], pa.float64()),
-    }
-)
-
-
 def _after_whole_buckets(cutoff_ms: int) -> int:
     """The first instant after the last whole five minutes before a cutoff."""
     return (cutoff_ms - 1) // ROLLUP_MS * ROLLUP_MS + 1
@@ -316,10 +324,11 @@ def retain(writer: Writer, upkeep: Upkeep, now_ms: int, ages: Ages) -> Retained:
     Business events are few and are what the next sale is compared with: size never takes them.
     Of the rest goes first what has used more of the time that it may stay.
     """
+    now_ms = int(writer.run(lambda c: upkeep.ageing_ms(c, now_ms)).result())
     run = _Run(writer, upkeep, now_ms)
     rolled = 0
     if ages.rollup_ms:
-        made = upkeep.rollups.roll(run.on_writer, now_ms)
+        made = upkeep.rollups.roll(run.on_writer, upkeep.rolling_ms(now_ms))
         rolled = made.rows + made.again
     cutoff_ms = _after_whole_buckets(now_ms - ages.raw_ms)
     if rolled:

@@ -26,6 +26,10 @@ TABLES = (
         count INTEGER NOT NULL, resets DOUBLE NOT NULL, stale_at INTEGER NOT NULL)""",
     "CREATE TABLE IF NOT EXISTS rollups_late (series INTEGER NOT NULL, bucket BIGINT NOT NULL)",
 )
+HOUR_MS = 12 * ROLLUP_MS
+_SHOWN_AGAIN = """
+    INSERT INTO rollups_late SELECT DISTINCT series, ((ts + ? - 1) // ?) * ?
+    FROM samples WHERE ts > ? AND ts <= ?"""
 _CLAIMED = "rollup_claimed_ms"
 _DONE = "rollup_done_ms"
 _FLOOR = "raw_floor_ms"
@@ -72,6 +76,34 @@ def write_raw_floor(connection: duckdb.DuckDBPyConnection, floor_ms: int) -> Non
     schema.write_meta(connection, _FLOOR, floor_ms)
 
 
+def believable(progress: Progress, newest_ms: int | None, oldest_raw_ms: int | None) -> Progress:
+    """The same, but nothing in it lies after the newest sample: a clock was wrong once."""
+    if newest_ms is None:
+        return Progress()
+    end_ms = hour_end(newest_ms)
+    floor_ms = progress.raw_floor_ms
+    if floor_ms > bucket_of(newest_ms):
+        known_ms = newest_ms if oldest_raw_ms is None else oldest_raw_ms
+        floor_ms = max(0, bucket_of(known_ms) - ROLLUP_MS)
+    return Progress(min(progress.claimed_ms, end_ms), min(progress.done_ms, end_ms), floor_ms)
+
+
+def restore(connection: duckdb.DuckDBPyConnection, old: Progress, new: Progress) -> None:
+    """Store a progress that lies before the old one, in one transaction."""
+    connection.execute("BEGIN")
+    if new.raw_floor_ms < old.raw_floor_ms:  # what the old floor hid was not rolled
+        connection.execute(_SHOWN_AGAIN, [*[ROLLUP_MS] * 3, new.raw_floor_ms, new.claimed_ms])
+    write_claimed(connection, new.claimed_ms)
+    write_done(connection, new.done_ms)
+    write_raw_floor(connection, new.raw_floor_ms)
+    connection.execute("COMMIT")
+
+
+def hour_end(ts_ms: int) -> int:
+    """The end of the hour that a time belongs to."""
+    return -(-ts_ms // HOUR_MS) * HOUR_MS
+
+
 def bucket_of(ts_ms: int) -> int:
     """The bucket that a time belongs to, named by its end."""
     return -(-ts_ms // ROLLUP_MS) * ROLLUP_MS
@@ -85,7 +117,9 @@ def note_late(connection: duckdb.DuckDBPyConnection, columns: Columns) -> None:
     claimed_ms = schema.read_meta(connection, _CLAIMED)
     if not claimed_ms:
         return
-    late = columns.ts_ms <= claimed_ms
+    # Of what lies at or below the floor the raw samples are gone: nothing is made of it again.
+    floor_ms = schema.read_meta(connection, _FLOOR)
+    late = (columns.ts_ms <= claimed_ms) & (columns.ts_ms > floor_ms)
     if not late.any():
         return
     table = pa.table(

@@ -19,6 +19,8 @@ from store.backends.duckdb.database import Connection, Database, arrow
 from store.backends.duckdb.ingest import insert_table, rollback
 from store.backends.duckdb.rollup_table import Progress
 from store.backends.duckdb.series_index import SeriesIndex
+from store.backends.duckdb.tail import Tail
+from store.changes import ChangeLog
 from store.errors import QueryError
 from store.model import Int32Array, Int64Array, Matcher, SeriesSet
 from store.ports import ROLLUP_MS, RollupSet, RollupSpan
@@ -27,7 +29,7 @@ OnWriter = Callable[[Callable[[Connection], Any]], Any]
 
 _HOUR_MS = 12 * ROLLUP_MS
 # What is still under way when an hour ends: a write after that makes its bucket again.
-_GRACE_MS = 60_000
+GRACE_MS = 60_000
 _MOST_ROWS = 4_000_000
 _MOST_SLICES = 10_000
 _LATE_AT_ONCE = 20_000
@@ -40,6 +42,7 @@ _OF_SERIES = _RANGE + " AND series IN (FROM late_series)"
 _LATE = """
     SELECT DISTINCT series, bucket FROM rollups_late WHERE bucket =
     (SELECT min(bucket) FROM rollups_late) LIMIT ?"""
+_OLDEST_LATE = "SELECT min(bucket) FROM rollups_late WHERE bucket > ?"
 _INSERT = """
     INSERT INTO rollups SELECT series, bucket, first_at, first, last_at, last, low, high, total,
     rest, count, resets, stale_at FROM incoming"""
@@ -64,18 +67,29 @@ class Rolled:
 class Rollups:
     """Implements `RollupReader`, and makes what it reads."""
 
-    def __init__(self, database: Database, index: SeriesIndex) -> None:
+    def __init__(
+        self, database: Database, index: SeriesIndex, tail: Tail, changes: ChangeLog
+    ) -> None:
         self._database = database
         self._index = index
+        self._tail = tail
+        self._changes = changes
         rollup_table.create(database.writer)
         self.progress: Progress = rollup_table.read_progress(database.writer)
         self._deletions = 0
 
     # -- making --------------------------------------------------------------
 
+    def keep_believable(self, newest_ms: int | None, oldest_raw_ms: int | None) -> None:
+        """At a start: take back what a wrong clock claimed."""
+        kept = rollup_table.believable(self.progress, newest_ms, oldest_raw_ms)
+        if kept != self.progress:
+            rollup_table.restore(self._database.writer, self.progress, kept)
+            self.progress = kept
+
     def roll(self, on_writer: OnWriter, now_ms: int) -> Rolled:
         """Roll every closed hour that is not rolled yet, and the buckets that were late."""
-        until_ms = (now_ms - _GRACE_MS) // _HOUR_MS * _HOUR_MS
+        until_ms = (now_ms - GRACE_MS) // _HOUR_MS * _HOUR_MS
         if until_ms > self.progress.done_ms:
             on_writer(lambda connection: self._claim(connection, until_ms))
         rows = 0
@@ -177,6 +191,7 @@ class Rollups:
             raise
         finally:
             connection.unregister("late_series")
+        self._changes.note_span(bucket - ROLLUP_MS, bucket)
         return made
 
     # -- taking away ---------------------------------------------------------
@@ -193,13 +208,17 @@ class Rollups:
         """The transaction failed: the raw samples are still there."""
         self.progress = replace(self.progress, raw_floor_ms=floor_ms)
 
+    def note_deletion(self) -> None:
+        """What is being made of samples that were read before now is thrown away."""
+        self._deletions += 1
+
     def delete(self, connection: Connection, start_ms: int, end_ms: int) -> int:
         """Within an open transaction, for the series in `chosen`: what lies in the range.
 
         A bucket that still has its raw samples is made again of what is left of them; one that
         has not goes as a whole, for it tells of the range.
         """
-        self._deletions += 1
+        self.note_deletion()
         first, last = rollup_table.bucket_of(start_ms), rollup_table.bucket_of(end_ms)
         floor_ms = self.progress.raw_floor_ms
         connection.execute(
@@ -219,9 +238,22 @@ class Rollups:
 
     def rollup_span(self) -> RollupSpan:
         progress = self.progress
-        late = self._number("SELECT min(bucket) FROM rollups_late", [])
-        until = progress.done_ms if late is None else min(progress.done_ms, late - ROLLUP_MS)
-        return RollupSpan(until, progress.raw_floor_ms)
+        # The tail before the table: what moves in between is found in one of the two.
+        found = [self._late_ahead(progress), self._number(_OLDEST_LATE, [progress.raw_floor_ms])]
+        late = [bucket - ROLLUP_MS for bucket in found if bucket is not None]
+        return RollupSpan(min([progress.done_ms, *late]), progress.raw_floor_ms)
+
+    def _late_ahead(self, progress: Progress) -> int | None:
+        """The first bucket that lacks a sample which is durable but not in the database yet."""
+        oldest: list[int] = []
+        for ahead in self._tail.samples():
+            if ahead.oldest_ms > progress.claimed_ms:
+                continue
+            ts_ms = ahead.columns.ts_ms
+            late = ts_ms[(ts_ms <= progress.claimed_ms) & (ts_ms > progress.raw_floor_ms)]
+            if len(late):
+                oldest.append(int(late.min()))
+        return rollup_table.bucket_of(min(oldest)) if oldest else None
 
     def rollups(
         self,

@@ -256,6 +256,11 @@ class Tail:
             age_s = time.monotonic() - active.began_s if active.last else 0.0
             return active.size, rows, age_s
 
+    def is_frozen(self) -> bool:
+        """Whether a generation is on its way, or did not get there."""
+        with self._lock:
+            return self._frozen is not None
+
     def is_empty(self) -> bool:
         with self._lock:
             return self._frozen is None and not self._active.last

@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any
 
 import duckdb
@@ -22,45 +21,12 @@ from store.backends.duckdb.database import Connection, Database, unavailable
 from store.backends.duckdb.flush import Flusher
 from store.backends.duckdb.ingest import Entry, Ingest
 from store.backends.duckdb.limits import StoreLimits
+from store.backends.duckdb.writer_queue import Job, Waiting, WriterStats
 from store.errors import Overloaded, StoreUnavailable, WarroomError
 from store.model import Batch
 
 _log = structlog.get_logger()
 _LEAST_PAUSE_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """A batch that waits for its round.
-
-    Ids that were looked up before a job may be gone after it: `jobs_before` tells.
-    """
-
-    entry: Entry
-    size: int
-    jobs_before: int
-    done: Future[None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """Other work that needs the writing connection."""
-
-    work: Callable[[Connection], Any]
-    done: Future[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class WriterStats:
-    """How the writer fares."""
-
-    queued_batches: int
-    queued_bytes: int
-    commits: int
-    failed_commits: int
-    last_commit_s: float
-    last_checkpoint_s: float
-    error: str
 
 
 class Writer:
@@ -79,10 +45,12 @@ class Writer:
         self._admission = admission
         self._limits = limits
         self._wake = threading.Condition()
-        self._queue: deque[_Waiting | _Job] = deque()
+        self._queue: deque[Waiting | Job] = deque()
         self._queued_batches = 0
         self._queued_bytes = 0
         self._closing = False
+        self._ended = False
+        self._at_work: list[Waiting] | Job | None = None
         self._broken = False
         self._jobs = 0
         self._commits = 0
@@ -110,7 +78,7 @@ class Writer:
         jobs_before = self._jobs
         entry, refused = self._admission.check(batch)
         done: Future[None] = Future()
-        self._put(_Waiting(entry, size_of(entry.batch), jobs_before, done))
+        self._put(Waiting(entry, size_of(entry.batch), jobs_before, done))
         if refused is not None:
             raise refused
         return done
@@ -120,11 +88,11 @@ class Writer:
         done: Future[Any] = Future()
         with self._wake:
             self._check_open()
-            self._queue.append(_Job(work, done))
+            self._queue.append(Job(work, done))
             self._wake.notify()
         return done
 
-    def _put(self, waiting: _Waiting) -> None:
+    def _put(self, waiting: Waiting) -> None:
         limits = self._limits
         with self._wake:
             self._check_open()
@@ -146,30 +114,57 @@ class Writer:
     def _check_open(self) -> None:
         if self._closing:
             raise StoreUnavailable("the store is closed")
+        if self._ended:
+            raise self._ended_error()
 
     def _run(self) -> None:
+        try:
+            self._work_off()
+        except Exception as exc:  # noqa: BLE001  # the thread's boundary: told in stats and to callers
+            self._error = f"the writing thread ended: {exc!r}; restart the service"
+            _log.error("store writer ended", error=repr(exc))
+        finally:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Whoever still waits is told, and nobody waits from now on."""
+        with self._wake:
+            self._ended = True
+            left = [self._at_work, *self._queue]
+            self._queue.clear()
+            self._queued_batches = self._queued_bytes = 0
+        for work in left:
+            for one in work if isinstance(work, list) else [work]:
+                if one is not None and not one.done.done():
+                    one.done.set_exception(self._ended_error())
+
+    def _ended_error(self) -> StoreUnavailable:
+        return StoreUnavailable(self._error or "the store is closed")
+
+    def _work_off(self) -> None:
         while True:
             with self._wake:
                 while not self._queue and not self._closing:
                     self._wake.wait()
                 if not self._queue:
                     return
-                work = self._next_round()
-            if isinstance(work, _Job):
+                work = self._at_work = self._next_round()
+            if isinstance(work, Job):
                 self._do(work)
             else:
                 self._commit(work)
+            self._at_work = None
             self._tidy()
 
-    def _next_round(self) -> list[_Waiting] | _Job:
+    def _next_round(self) -> list[Waiting] | Job:
         first = self._queue.popleft()
-        if isinstance(first, _Job):
+        if isinstance(first, Job):
             return first
         taken = [first]
         rows = len(first.entry.batch)
         while self._queue and rows < self._limits.max_round_rows:
             following = self._queue[0]
-            if isinstance(following, _Job):
+            if isinstance(following, Job):
                 break
             self._queue.popleft()
             taken.append(following)
@@ -178,7 +173,7 @@ class Writer:
         self._queued_bytes -= sum(waiting.size for waiting in taken)
         return taken
 
-    def _commit(self, waiting: list[_Waiting]) -> None:
+    def _commit(self, waiting: list[Waiting]) -> None:
         live = [one for one in waiting if one.done.set_running_or_notify_cancel()]
         began = time.perf_counter()
         try:
@@ -193,7 +188,7 @@ class Writer:
         for one in live:
             one.done.set_result(None)
 
-    def _entry(self, one: _Waiting) -> Entry:
+    def _entry(self, one: Waiting) -> Entry:
         return one.entry if one.jobs_before == self._jobs else Entry(one.entry.batch)
 
     def _make_room(self) -> None:
@@ -206,7 +201,7 @@ class Writer:
                 self._flusher.flush_all(self._database.writer)
                 self._fold()
 
-    def _refuse(self, live: list[_Waiting], exc: Exception) -> None:
+    def _refuse(self, live: list[Waiting], exc: Exception) -> None:
         self._failed += 1
         self._error = str(exc)
         told = self._translated(exc)
@@ -218,7 +213,7 @@ class Writer:
         for one in live:
             one.done.set_exception(told)
 
-    def _commit_alone(self, one: _Waiting) -> None:
+    def _commit_alone(self, one: Waiting) -> None:
         try:
             self._ingest.apply([self._entry(one)])
         except Exception as exc:  # noqa: BLE001  # as above
@@ -251,7 +246,7 @@ class Writer:
         self._broken = False
         _log.info("store opened again", file=self._database.name)
 
-    def _do(self, job: _Job) -> None:
+    def _do(self, job: Job) -> None:
         if not job.done.set_running_or_notify_cancel():
             return
         try:
@@ -276,9 +271,9 @@ class Writer:
         try:
             if self.wants_upkeep():
                 self._with_all_stored(self.upkeep)
-        except (duckdb.Error, WarroomError) as exc:
+        except Exception as exc:  # noqa: BLE001  # the loop's boundary: told in stats, tried again
             self._translated(exc)
-            self._error = str(exc)
+            self._error = str(exc) or repr(exc)
             _log.warning("store upkeep failed", error=str(exc))
         if self._is_due():
             self._flush_wanted.set()
@@ -303,10 +298,9 @@ class Writer:
 
     def _flush_once(self) -> float:
         """Flush what is due; returns after how many seconds to look again."""
-        interval_s = self._limits.flush_interval_s
-        if not self._is_due():
-            _, _, age_s = self._ingest.tail.active_size()
-            return max(interval_s - age_s, _LEAST_PAUSE_S)
+        # What a failed flush left frozen is due, even when nobody writes any more.
+        if not (self._is_due() or self._ingest.tail.is_frozen()):
+            return self._pause_s()
         try:
             with self._database_lock:
                 self._repair()
@@ -319,7 +313,11 @@ class Writer:
             self._stopping.wait(_LEAST_PAUSE_S)
             return _LEAST_PAUSE_S
         self._flush_error = ""
-        return interval_s
+        return self._pause_s()
+
+    def _pause_s(self) -> float:
+        _, _, age_s = self._ingest.tail.active_size()
+        return max(self._limits.flush_interval_s - age_s, _LEAST_PAUSE_S)
 
     def _fold_if_large(self) -> None:
         limits = self._limits
