@@ -22,7 +22,7 @@ from alerts.silences import Silence
 from alerts.stages import dedup, inhibit, mute, silence
 from alerts.stages.dedup import DedupReason
 from alerts.state import AlertRecord
-from alerts.storm import Before, collapse
+from alerts.storm import Before, collapse, released
 from store.model import Labels
 
 _UPDATES = frozenset(
@@ -82,12 +82,19 @@ def dispatch(
     `places` remembers where alerts went under this routing; it is filled here.
     """
     result = Dispatch()
+    known = Before(snapshot.entries, snapshot.records, now_ms, external_url)
+    freed = released(known, routing)
+    if freed:
+        snapshot = replace(snapshot, entries={**snapshot.entries, **freed})
+        known = replace(known, entries=snapshot.entries)
+        result.entries.update(freed)
+    due_now = {entry.group_id for entry in freed.values()}
     inhibitor = inhibitor_of(snapshot.records, routing)
     members = members_of(snapshot, routing, now_ms, places)
     result.ended_groups = set(snapshot.groups) - set(members)
     for member in members.values():
         group = member.group
-        if group.next_flush_ms > now_ms:
+        if group.next_flush_ms > now_ms and group.id not in due_now:
             result.waiting |= {a.fingerprint for a in member.alerts if not a.firing}
         else:
             flush = _Flush(member, routing, snapshot, inhibitor, now_ms, external_url)
@@ -97,7 +104,6 @@ def dispatch(
             result.ended_groups.add(group.id)
         elif snapshot.groups.get(group.id) != group:
             result.groups[group.id] = group
-    known = Before(snapshot.entries, snapshot.records, now_ms, external_url)
     collapsed = collapse(result.notices, result.entries, routing, known)
     result.notices, result.entries = collapsed.notices, collapsed.entries
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from alerts.dispatch import Snapshot
@@ -79,8 +80,10 @@ def _notice(
         )
         for record in records[:20]
     )
+    # Of the whole lane: the storms of two receivers have the same group.
+    lane = hashlib.sha256(entry.lane.encode()).hexdigest()[:24]
     return Notice(
-        id=f"msg_{word}_{about.incident_id}_{entry.group_id[:24]}_{entry.integration}",
+        id=f"msg_{word}_{about.incident_id}_{lane}",
         lane=entry.lane,
         action=about.action,
         receiver=entry.receiver,

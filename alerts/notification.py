@@ -13,6 +13,9 @@ from alerts.route_tree import Integration
 from store.errors import WarroomError
 from store.model import Labels
 
+# The reason of a group's first notice in an episode.
+FIRST_NOTIFICATION = "first_notification"
+
 
 class EventAction(StrEnum):
     """What a message does to the incident at the other side."""

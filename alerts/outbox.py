@@ -81,6 +81,7 @@ class Outbox:
         self._worker = worker
         self._retry = retry
         self._lease_ms = retry.lease_ms
+        self._in_flight: set[str] = set()
 
     async def deliver_due(self, now_ms: int, *, limit: int = 64) -> DeliveryReport:
         """Send every notice that is due, several at once, until none is due or `limit` were sent.
@@ -98,14 +99,20 @@ class Outbox:
                 now_ms + elapsed_ms,
                 lease_ms=self._lease_ms,
                 limit=limit - done,
+                in_flight=frozenset(self._in_flight),
             )
             if not rows:
                 break
             done += len(rows)
             lock = asyncio.Lock()
             at_ms = now_ms + elapsed_ms
-            for state in await asyncio.gather(*(self._one(row, at_ms, lock) for row in rows)):
-                totals[state] += 1
+            ids = {row.notice.id for row in rows}
+            self._in_flight |= ids
+            try:
+                for state in await asyncio.gather(*(self._one(row, at_ms, lock) for row in rows)):
+                    totals[state] += 1
+            finally:
+                self._in_flight -= ids
         return DeliveryReport(totals["sent"], totals["pending"], totals["failed"])
 
     async def _one(self, row: OutboxRow, now_ms: int, lock: asyncio.Lock) -> str:
@@ -114,9 +121,14 @@ class Outbox:
         error: DeliveryError | None = None
         receipt: Receipt | None = None
         try:
-            receipt = await self._send(row, integration, now_ms)
+            async with asyncio.timeout(self._deadline_s):
+                receipt = await self._send(row, integration, now_ms)
         except DeliveryError as exc:
             error = exc
+        except TimeoutError:
+            error = DeliveryError(
+                f"the delivery did not end within {self._deadline_s:g} s", permanent=False
+            )
         except Exception as exc:  # noqa: BLE001 - one notice's fault must not stop the others
             # No traceback: its locals would hold the receiver's secrets.
             error = DeliveryError(f"delivery broke: {type(exc).__name__}", permanent=False)
@@ -142,6 +154,11 @@ class Outbox:
         if error is not None:
             _log.warning("delivery_failed", notice=row.notice.id, state=state, error=error.message)
         return state
+
+    @property
+    def _deadline_s(self) -> float:
+        # Below the lease, with time left to write down what came of it.
+        return 0.75 * self._lease_ms / 1000
 
     def _integration(self, row: OutboxRow) -> Integration | None:
         receiver = self._routing().receivers.get(row.notice.receiver)

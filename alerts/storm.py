@@ -1,14 +1,15 @@
 """Storm collapse: beyond so many first pages a minute, a target gets one page that counts the rest.
 
 A group that was collapsed is told nothing of its own; its entry in the notification log carries the
-storm's `dedup_key`. The storm's page ends when the last of its groups has.
+storm's `dedup_key`. The storm's page ends when the last of its groups has, or when so few are left
+that each can be told on its own (`released`).
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from alerts.notification import EventAction, Notice, NoticeAlert, NotificationEntry
@@ -60,9 +61,68 @@ def collapse(
         if e.group_id == _GROUP and e.firing
     }
     for target in dict.fromkeys([*by_target, *running]):
+        if not _configured(target, routing):
+            # A reload took the receiver away: nobody is left to be told of the storm's end.
+            result.entries.update(_cleared(before.entries, running[target].dedup_key))
+            continue
         storm = _Storm(target, running.get(target), routing, before)
         result.notices.extend(storm.pass_on(by_target.get(target, []), result.entries))
     return result
+
+
+def released(before: Before, routing: Routing) -> dict[str, NotificationEntry]:
+    """Log entries of the groups that leave a storm: they are told anew at this tick, alone.
+
+    They leave when the storm was last told of a window ago and no more of them fire than its
+    target may be told of at once.
+    """
+    freed: dict[str, NotificationEntry] = {}
+    for storm in before.entries.values():
+        if storm.group_id != _GROUP or not storm.firing:
+            continue
+        if before.now_ms - storm.at_ms < routing.storm.window_ms:
+            continue
+        target = (storm.receiver, storm.integration)
+        members = _cleared(before.entries, storm.dedup_key)
+        members.pop(storm.lane, None)
+        live = sum(1 for lane in members if _live(before.entries[lane], before.records))
+        if 0 < live <= _room_for(target, before, routing, members):
+            freed.update(members)
+    return freed
+
+
+def _configured(target: Target, routing: Routing) -> bool:
+    receiver, index = target
+    known = routing.receivers.get(receiver)
+    return known is not None and index < len(known.integrations)
+
+
+def _cleared(entries: Entries, key: str) -> dict[str, NotificationEntry]:
+    """The entries under a storm's key, told of nothing any more."""
+    return {
+        lane: replace(entry, firing=frozenset(), resolved=frozenset())
+        for lane, entry in entries.items()
+        if entry.dedup_key == key and entry.firing
+    }
+
+
+def _live(entry: NotificationEntry, records: Mapping[str, AlertRecord]) -> frozenset[str]:
+    return frozenset(f for f in entry.firing if f in records and records[f].firing)
+
+
+def _room_for(target: Target, before: Before, routing: Routing, decided: Container[str]) -> int:
+    """How many first pages the target may still get in this window."""
+    since_ms = before.now_ms - routing.storm.window_ms
+    recent = sum(
+        1
+        for lane, entry in before.entries.items()
+        if lane not in decided
+        and (entry.receiver, entry.integration) == target
+        and entry.group_id != _GROUP
+        and entry.at_ms > since_ms
+        and entry.reason == DedupReason.FIRST_NOTIFICATION
+    )
+    return max(0, routing.storm.max_pages - recent)
 
 
 class _Storm:
@@ -89,7 +149,7 @@ class _Storm:
         self._keep_members(entries)
         firsts = [n for n in own if n.reason == DedupReason.FIRST_NOTIFICATION]
         others = [n for n in own if n.reason != DedupReason.FIRST_NOTIFICATION]
-        room = self._room(entries, firsts)
+        room = _room_for(self._target, self._before, self._routing, entries) if firsts else 0
         if self._last is None and len(firsts) == room + 1:
             room += 1  # a page about a single further page would save nothing
         ordered = sorted(firsts, key=_rank)
@@ -114,33 +174,25 @@ class _Storm:
     def _mine(self, entry: NotificationEntry) -> bool:
         return (entry.receiver, entry.integration) == self._target and entry.group_id != _GROUP
 
-    def _room(self, entries: Entries, firsts: Sequence[Notice]) -> int:
-        limit = self._routing.storm
-        if len(firsts) == 0:
-            return 0
-        since_ms = self._before.now_ms - limit.window_ms
-        recent = sum(
-            1
-            for lane, entry in self._before.entries.items()
-            if lane not in entries
-            and self._mine(entry)
-            and entry.at_ms > since_ms
-            and entry.reason == DedupReason.FIRST_NOTIFICATION
-        )
-        return max(0, limit.max_pages - recent)
-
     def _page(self, entries: dict[str, NotificationEntry]) -> list[Notice]:
         merged = {**self._before.entries, **entries}
         lanes = [e for e in merged.values() if self._mine(e) and e.dedup_key == self._key]
-        firing = frozenset(identity for entry in lanes for identity in entry.firing)
-        groups = sum(1 for entry in lanes if entry.firing)
+        # What ended counts no more, even where no group is left that would say so.
+        live = [found for e in lanes if (found := _live(e, self._before.records))]
+        firing = frozenset(identity for found in live for identity in found)
+        groups = len(live)
+        if not firing:
+            # One that comes back before its group is looked at is told as a new one.
+            entries.update(_cleared(merged, self._key))
         receiver, index = self._target
         now_ms = self._before.now_ms
         told = self._last.resolved if self._last else frozenset()
         last_ms = self._last.at_ms if self._last else 0
         integration = self._routing.receivers[receiver].integrations[index]
-        news = not firing <= told and now_ms - last_ms >= self._routing.storm.window_ms
-        due = not firing or self._last is None or (news and integration.send_updates)
+        waited_ms = now_ms - last_ms
+        news = not firing <= told and waited_ms >= self._routing.storm.window_ms
+        again = news or waited_ms > self._routing.route.repeat_interval_ms
+        due = not firing or self._last is None or (again and integration.send_updates)
         lane = f"{_GROUP}/{index}/{receiver}"
         entries[lane] = NotificationEntry(
             lane=lane,

@@ -92,6 +92,7 @@ class Service:
             PortTaken: An address is in use.
         """
         await self.forwarding.start(self.closing.push_async_callback)
+        self.closing.push_async_callback(self.intake.rum.aclose)
         await self.main.start()
         self.closing.push_async_callback(self.main.stop)
         if self.otlp_http is not None:
@@ -282,7 +283,7 @@ def _open_cache(settings: Settings, store: DuckDBStore) -> RangeCache | None:
 
 def _make_directory(path: Path) -> None:
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as exc:
         raise WarroomError(
             f"the data directory {path} cannot be made: {exc.strerror}", hint="see --data-dir"
@@ -290,11 +291,12 @@ def _make_directory(path: Path) -> None:
 
 
 def _pulse(settings: Settings, ticker: Ticker, paging: Paging) -> Pulse:
-    readings = ticker.readings
+    # The row of the alert step, not `readings.at_ms`: that is set before alerts are evaluated.
+    rows = [unit for unit in ticker.readings.health if unit.unit == "tick/alert"]
     return Pulse(
-        last_tick_ms=readings.at_ms,
+        last_tick_ms=max((unit.at_ms for unit in rows), default=0),
         tick_interval_ms=round(settings.file.evaluation_interval * 1000),
-        alerting_ok=all(unit.ok for unit in readings.health if unit.unit == "tick/alert"),
+        alerting_ok=all(unit.ok for unit in rows),
         oldest_due_ms=paging.ledger.oldest_open_ms(),
     )
 
@@ -332,7 +334,7 @@ def _otlp_http(
 ) -> Listener | None:
     if settings.otlp_http is None:
         return None
-    app = Guard(Starlette(routes=list(intake.otlp_routes)), web.policy)
+    app = Guard(Starlette(routes=list(intake.otlp_routes)), web.otlp_policy)
     return Listener(app, settings.otlp_http, purpose="--otlp-http", tls=tls)
 
 

@@ -58,6 +58,8 @@ class Configuration:
         self.boards: Mapping[str, Board] = read_boards(settings)
         self.deadman = read_deadman(settings)
         self.lock = asyncio.Lock()
+        # Of two reloads at once, the one that read last is also applied last.
+        self._reloading = asyncio.Lock()
         self.reload_ok = True
         self.changed_ms = now()
         self._sight = sight
@@ -75,6 +77,10 @@ class Configuration:
         Raises:
             WarroomError: A mistake, with file and line. What was in force stays in force.
         """
+        async with self._reloading:
+            return await self._reload()
+
+    async def _reload(self) -> str:
         try:
             parsed = await asyncio.to_thread(self._read)
             async with self.lock:

@@ -86,9 +86,10 @@ class Ticker:
             findings=found[0] if found else last.findings,
             slos=burnt[0] if burnt else last.slos,
             kpis=traded[0] if traded else last.kpis,
+            # Until this tick's is known: a look amid a tick must not find that all is well.
+            health=last.health,
         )
-        none: tuple[Alert, ...] = ()
-        alerts = self._step("sources", now_ms, lambda: steps.sources(self.readings), none, health)
+        said = self._step("sources", now_ms, lambda: steps.sources(self.readings), None, health)
         # A source that failed is unknown: its alerts must neither resolve nor repeat.
         unknown = frozenset(
             source
@@ -98,9 +99,9 @@ class Ticker:
                 ("kpi", traded),
                 ("rule", ruled),
             )
-            if answer is None
+            if answer is None or (said is None and source != "rule")
         )
-        held = (*alerts, *(ruled[0] if ruled else ()))
+        held = (*(said or ()), *(ruled[0] if ruled else ()))
         unknown |= steps.unknown(self.readings, health)
         self._step("alert", now_ms, lambda: steps.alert(now_ms, held, unknown), None, health)
         self.readings = replace(self.readings, health=tuple(health))

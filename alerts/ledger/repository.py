@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -123,8 +123,19 @@ class OutboxRepository:
     def __init__(self, sessions: SessionFactory) -> None:
         self._sessions = sessions
 
-    def claim(self, worker: str, now_ms: int, *, lease_ms: int, limit: int) -> list[OutboxRow]:
-        """Take the due heads of all lanes; a lane whose head is not due or leased gives nothing."""
+    def claim(
+        self,
+        worker: str,
+        now_ms: int,
+        *,
+        lease_ms: int,
+        limit: int,
+        in_flight: Collection[str] = (),
+    ) -> list[OutboxRow]:
+        """Take the due heads of all lanes; a lane whose head is not due or leased gives nothing.
+
+        Notices whose id is in `in_flight` are not taken, whatever became of their lease.
+        """
         older = OUTBOX.alias()
         heads = (
             sa.select(sa.func.min(older.c.seq))
@@ -140,7 +151,7 @@ class OutboxRepository:
         with self._sessions.begin() as session:
             rows = session.execute(
                 sa.select(OUTBOX)
-                .where(OUTBOX.c.seq.in_(heads), due)
+                .where(OUTBOX.c.seq.in_(heads), due, OUTBOX.c.id.not_in(in_flight))
                 .order_by(OUTBOX.c.seq)
                 .limit(limit)
             ).all()
@@ -162,22 +173,28 @@ class OutboxRepository:
                 )
                 if _count(taken) == 1:
                     found = _row(row, attempts=row.attempts + 1)
-                    earlier = _earlier(session, row.lane)
+                    earlier = _earlier(session, row.lane, row.dedup_key)
                     notice = replace(found.notice, earlier=earlier)
                     claimed.append(replace(found, notice=notice))
         return claimed
 
     def finish(self, worker: str, delivery: Delivery, *, state: str, retry_ms: int) -> bool:
-        """Write down what came of an attempt; False when the lease was lost meanwhile."""
+        """Write down what came of an attempt; False when the lease was lost meanwhile.
+
+        What was sent was sent, whoever holds the lease now: it must not be sent once more.
+        """
         pending = state == "pending"
+        mine = sa.and_(
+            OUTBOX.c.state == "claimed",
+            OUTBOX.c.claimed_by == worker,
+            OUTBOX.c.attempts == delivery.attempt,
+        )
         with self._sessions.begin() as session:
             changed = session.execute(
                 sa.update(OUTBOX)
                 .where(
                     OUTBOX.c.id == delivery.notice_id,
-                    OUTBOX.c.state == "claimed",
-                    OUTBOX.c.claimed_by == worker,
-                    OUTBOX.c.attempts == delivery.attempt,
+                    OUTBOX.c.state.in_(OPEN) if state == "sent" else mine,
                 )
                 .values(
                     state=state,
@@ -251,12 +268,12 @@ def _last_attempt(session: Session, notice_id: str) -> Delivery | None:
     return None if row is None else _delivery(row)
 
 
-def _earlier(session: Session, lane: str) -> str:
-    """What the receiver said of the lane's last notice; empty when that resolved it."""
+def _earlier(session: Session, lane: str, dedup_key: str) -> str:
+    """What the receiver said of the lane's last notice under a key; empty when that resolved it."""
     last = session.execute(
         sa.select(DELIVERIES.c.action, DELIVERIES.c.detail)
         .join(OUTBOX, OUTBOX.c.id == DELIVERIES.c.notice_id)
-        .where(OUTBOX.c.lane == lane, DELIVERIES.c.ok)
+        .where(OUTBOX.c.lane == lane, DELIVERIES.c.dedup_key == dedup_key, DELIVERIES.c.ok)
         .order_by(DELIVERIES.c.seq.desc())
         .limit(1)
     ).first()

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import smtplib
+import socket
 import ssl
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime, getaddresses
+from functools import partial
 from html import escape
 
 import httpx
 import orjson
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
 
 from alerts.notice_template import rendered
 from alerts.notification import DeliveryError, Notice, Receipt
@@ -22,6 +27,11 @@ from alerts.page import Page, page_of
 from alerts.route_tree import Integration
 
 TIMEOUT_S = 15.0
+# A whole session, however slowly the smart host speaks; below the outbox's deadline.
+SESSION_S = 30.0
+_MAX_SESSIONS = 4
+# Threads of its own: a smart host that hangs must not take those that ticks run on.
+_LIMITER: RunVar[CapacityLimiter] = RunVar("smtp_sessions")
 _IMPLICIT_TLS = 465
 _MAX_TEXT = 200_000
 _MAX_RECIPIENTS = 100
@@ -33,8 +43,14 @@ async def deliver(
     """Hand one message to the smart host. 5xx is permanent, 4xx and lost connections pass."""
     del client  # SMTP, not HTTP
     message = mail(notice, integration, now_ms)
+    live: list[smtplib.SMTP] = []
     try:
-        refused = await asyncio.to_thread(_send, message, integration)
+        async with asyncio.timeout(SESSION_S):
+            refused = await to_thread.run_sync(
+                partial(_send, message, integration, live),
+                abandon_on_cancel=True,
+                limiter=_limiter(),
+            )
     except smtplib.SMTPRecipientsRefused as exc:
         codes = [code for code, _ in exc.recipients.values()]
         raise _failed(max(codes), "every recipient was refused") from exc
@@ -47,23 +63,68 @@ async def deliver(
         raise DeliveryError(f"the smart host cannot do it: {exc}", permanent=True) from exc
     except (OSError, smtplib.SMTPException) as exc:
         raise DeliveryError(f"no SMTP session: {type(exc).__name__}", permanent=False) from exc
+    finally:
+        _end(live)
     left = f"; refused: {len(refused)}" if refused else ""
     return Receipt(250, f"{message['Message-ID']}{left}")
+
+
+class _Session(smtplib.SMTP):
+    """A session that is in `live` before it connects."""
+
+    def __init__(self, live: list[smtplib.SMTP], host: str, port: int, hello: str) -> None:
+        live.append(self)
+        super().__init__(host, port, hello, timeout=TIMEOUT_S)
+
+
+class _TlsSession(smtplib.SMTP_SSL):
+    """The same, over TLS from the first byte."""
+
+    def __init__(
+        self,
+        live: list[smtplib.SMTP],
+        host: str,
+        port: int,
+        hello: str,
+        context: ssl.SSLContext,
+    ) -> None:
+        live.append(self)
+        super().__init__(host, port, hello, timeout=TIMEOUT_S, context=context)
+
+
+def _limiter() -> CapacityLimiter:
+    limiter = _LIMITER.get(None)
+    if limiter is None:
+        limiter = CapacityLimiter(_MAX_SESSIONS)
+        _LIMITER.set(limiter)
+    return limiter
+
+
+def _end(live: list[smtplib.SMTP]) -> None:
+    """Wake a thread that still waits for the smart host: its session is given up."""
+    for session in live:
+        line = getattr(session, "sock", None)
+        if line is not None:
+            with suppress(OSError):
+                # Not the TLS socket's own: that would let the thread go on in the clear.
+                socket.socket.shutdown(line, socket.SHUT_RDWR)
 
 
 def _failed(code: int, said: str) -> DeliveryError:
     return DeliveryError(f"SMTP answered {code}: {said}", permanent=code >= 500, status=code)
 
 
-def _send(message: EmailMessage, integration: Integration) -> dict[str, tuple[int, bytes]]:
+def _send(
+    message: EmailMessage, integration: Integration, live: list[smtplib.SMTP]
+) -> dict[str, tuple[int, bytes]]:
     options = integration.options
     host, _, port = options["smarthost"].rpartition(":")
     context = _tls(options)
     implicit = int(port) == _IMPLICIT_TLS
     session: smtplib.SMTP = (
-        smtplib.SMTP_SSL(host, int(port), options["hello"], timeout=TIMEOUT_S, context=context)
+        _TlsSession(live, host, int(port), options["hello"], context)
         if implicit
-        else smtplib.SMTP(host, int(port), options["hello"], timeout=TIMEOUT_S)
+        else _Session(live, host, int(port), options["hello"])
     )
     with session:
         if not implicit and options.get("require_tls"):

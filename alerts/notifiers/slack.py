@@ -10,12 +10,15 @@ from typing import Any
 
 import httpx
 import orjson
+import structlog
 
 from alerts.http_delivery import Answer, failure, post
 from alerts.notice_template import rendered
-from alerts.notification import DeliveryError, EventAction, Notice, Receipt
+from alerts.notification import FIRST_NOTIFICATION, DeliveryError, EventAction, Notice, Receipt
 from alerts.page import page_of
 from alerts.route_tree import Integration
+
+_log = structlog.get_logger()
 
 MAX_TEXT = 3_000
 _MAX_TITLE = 250
@@ -26,6 +29,19 @@ _TRANSIENT = frozenset(
         *("request_timeout", "team_added_to_org", "timeout"),
     }
 )
+# What Slack says of the first message, not of the new one: that goes out without it.
+_ROOT_IS_LOST = frozenset(
+    {
+        *("message_not_found", "edit_window_closed", "cant_update_message"),
+        *("thread_not_found", "cannot_reply_to_message"),
+    }
+)
+
+
+class _Refused(DeliveryError):
+    """Slack's no, with its own word for the reason."""
+
+    reason: str = ""
 
 
 async def deliver(
@@ -46,15 +62,18 @@ async def deliver(
         return Receipt(answer.status, answer.text[:200])
     bot = _Bot(integration.options["app_url"], token.value, client, now_ms)
     channel, _, root = notice.earlier.partition(" ")
-    if not root:
-        told = await bot.ask(bot.url, body)
-        return Receipt(200, f"{told.get('channel', '')} {told.get('ts', '')}")
-    if integration.options.get("update_message"):
-        # The update first: done twice it does no harm, an answer in the thread would stand twice.
-        update = bot.url.replace("chat.postMessage", "chat.update")
-        await bot.ask(update, {**body, "channel": channel, "ts": root})
-    await bot.ask(bot.url, {**body, "channel": channel, "thread_ts": root})
-    return Receipt(200, notice.earlier)
+    if root and notice.reason != FIRST_NOTIFICATION:
+        update = bool(integration.options.get("update_message"))
+        try:
+            await bot.follow(body, channel, root, update=update)
+        except _Refused as exc:
+            if exc.reason not in _ROOT_IS_LOST:
+                raise
+            _log.warning("slack_first_message_lost", notice=notice.id, reason=exc.reason)
+        else:
+            return Receipt(200, notice.earlier)
+    told = await bot.ask(bot.url, body)
+    return Receipt(200, f"{told.get('channel', '')} {told.get('ts', '')}")
 
 
 class _Bot:
@@ -63,6 +82,14 @@ class _Bot:
         self._token = token
         self._client = client
         self._now_ms = now_ms
+
+    async def follow(self, body: dict[str, Any], channel: str, root: str, *, update: bool) -> None:
+        """Refresh the first message, and answer in its thread."""
+        if update:
+            # First: done twice it does no harm, an answer in the thread would stand twice.
+            address = self.url.replace("chat.postMessage", "chat.update")
+            await self.ask(address, {**body, "channel": channel, "ts": root})
+        await self.ask(self.url, {**body, "channel": channel, "thread_ts": root})
 
     async def ask(self, url: str, body: dict[str, Any]) -> dict[str, Any]:
         headers = _headers(self._token)
@@ -73,12 +100,14 @@ class _Bot:
         if told.get("ok") is not True:
             # Slack says no with 200.
             error = str(told.get("error", "no reason"))[:100]
-            raise DeliveryError(
+            refused = _Refused(
                 f"Slack refused the message: {error}",
                 permanent=error not in _TRANSIENT,
                 status=200,
                 retry_after_s=answer.retry_after_s,
             )
+            refused.reason = error
+            raise refused
         return told
 
 

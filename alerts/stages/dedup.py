@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from alerts.notification import NotificationEntry
+from alerts.notification import FIRST_NOTIFICATION, NotificationEntry
 
 
 class DedupReason(StrEnum):
     """Why a notification goes out, or does not."""
 
-    FIRST_NOTIFICATION = "first_notification"
+    FIRST_NOTIFICATION = FIRST_NOTIFICATION
     NEW_ALERTS_IN_GROUP = "new_alerts_in_group"
     NEW_RESOLVED_ALERTS = "new_resolved_alerts"
     ALL_ALERTS_RESOLVED = "all_alerts_resolved"

@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from alerts.ledger.repository import OutboxRepository
 from alerts.model import Alert
+from alerts.notification import Notice, Receipt
 from alerts.outbox import Outbox, RetryPolicy
 from alerts.registry import NOTIFIERS
 from alerts.route_tree import Integration
@@ -216,3 +217,74 @@ def test_acknowledging_an_incident_tells_pagerduty_before_it_is_resolved(
     events = asyncio.run(run())
     assert [e["event_action"] for e in events] == ["trigger", "acknowledge", "resolve"]
     assert len({e["dedup_key"] for e in events}) == 1
+
+
+def test_a_delivery_slower_than_its_lease_is_given_up_and_tried_again_with_a_wait(
+    alerting: Callable[..., Any], make_alert: Callable[..., Alert], now_ms: int
+) -> None:
+    begun: list[str] = []
+
+    async def never(
+        notice: Notice, integration: Integration, client: httpx.AsyncClient, now_ms: int
+    ) -> Receipt:
+        begun.append(notice.id)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def run() -> None:
+        half = alerting(default_routing((Integration("pagerduty"),)))
+        half.engine.tick(now_ms, [make_alert()])
+        outbox = Outbox(
+            half.outbox_rows,
+            lambda: half.engine.routing,
+            httpx.AsyncClient(trust_env=False),
+            {"pagerduty": never},
+            worker="w",
+            retry=RetryPolicy(lease_ms=100),
+        )
+        report = await outbox.deliver_due(now_ms)
+        assert (report.sent, report.retried) == (0, 1)
+        (attempt,) = half.outbox_rows.deliveries()
+        assert attempt.detail == "the delivery did not end within 0.075 s"
+
+    asyncio.run(run())
+    assert len(begun) == 1
+
+
+def test_a_notice_on_its_way_is_not_sent_again_though_its_lease_ran_out(
+    alerting: Callable[..., Any], make_alert: Callable[..., Alert], now_ms: int
+) -> None:
+    begun: list[str] = []
+
+    async def run() -> None:
+        going, arrived = asyncio.Event(), asyncio.Event()
+
+        async def slow(
+            notice: Notice, integration: Integration, client: httpx.AsyncClient, now_ms: int
+        ) -> Receipt:
+            begun.append(notice.id)
+            going.set()
+            await arrived.wait()
+            return Receipt(202, "ok")
+
+        half = alerting(default_routing((Integration("pagerduty"),)))
+        half.engine.tick(now_ms, [make_alert()])
+        outbox = Outbox(
+            half.outbox_rows,
+            lambda: half.engine.routing,
+            httpx.AsyncClient(trust_env=False),
+            {"pagerduty": slow},
+            worker="w",
+        )
+        first = asyncio.create_task(outbox.deliver_due(now_ms))
+        await going.wait()
+        late_ms = now_ms + 61_000
+        assert (await outbox.deliver_due(late_ms)).sent == 0
+        # Another process does take it: then the first one's success still counts.
+        half.outbox_rows.claim("other", late_ms, lease_ms=60_000, limit=9)
+        arrived.set()
+        assert (await first).sent == 1
+        assert half.outbox_rows.counts() == {"sent": 1}
+
+    asyncio.run(run())
+    assert len(begun) == 1

@@ -6,7 +6,8 @@ import asyncio
 import base64
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from alerts import http_delivery
 from alerts.model import Alert
@@ -48,6 +50,13 @@ CONFIG: dict[str, dict[str, Any]] = {
     "email": {"to": "on-call@shop.example", "from": "w@shop.example", "require_tls": False},
 }
 HTTP_KINDS = sorted(TOOK)
+BOT = {
+    "api_url": "",
+    "app_token": KEY,
+    "channel": "#ops",
+    "app_url": "URL/chat.postMessage",
+    "update_message": True,
+}
 
 
 def integration(kind: str, url: str, **more: Any) -> Integration:
@@ -253,6 +262,40 @@ def test_slack_threads_follow_the_first_message(
     assert "thread_ts" not in again
 
 
+def test_a_new_episode_is_a_new_slack_message_though_the_end_of_the_last_was_not_sent() -> None:
+    async def run() -> HttpDouble:
+        async with http_double(Says(200, '{"ok":true,"channel":"C1","ts":"18.0"}')) as double:
+            to = integration("slack", double.url, **BOT)
+            receipt = await sent(replace(notice(), earlier="C1 17.5"), to)
+            assert receipt.detail == "C1 18.0"
+            return double
+
+    (asked,) = asyncio.run(run()).asked
+    assert (asked.path, "thread_ts" in asked.json) == ("/chat.postMessage", False)
+
+
+@pytest.mark.parametrize("lost_at", [0, 1], ids=["update", "thread"])
+@pytest.mark.parametrize(
+    "error", ["message_not_found", "edit_window_closed", "cant_update_message", "thread_not_found"]
+)
+def test_a_first_slack_message_that_is_lost_is_posted_anew(error: str, lost_at: int) -> None:
+    took = Says(200, '{"ok":true,"channel":"C1","ts":"18.0"}')
+
+    async def run() -> HttpDouble:
+        async with http_double(took) as double:
+            double.answers = [*[took] * lost_at, Says(200, f'{{"ok":false,"error":"{error}"}}')]
+            to = integration("slack", double.url, **BOT)
+            update = replace(notice(), earlier="C1 17.5", reason="new_alerts_in_group")
+            with capture_logs() as logs:
+                receipt = await sent(update, to)
+            assert receipt.detail == "C1 18.0"
+            assert [line["reason"] for line in logs] == [error]
+            return double
+
+    *_, last = asyncio.run(run()).asked
+    assert (last.path, "thread_ts" in last.json) == ("/chat.postMessage", False)
+
+
 @pytest.mark.parametrize(
     ("error", "permanent"),
     [("channel_not_found", True), ("invalid_auth", True), ("internal_error", False)],
@@ -426,6 +469,68 @@ def test_a_smart_host_that_is_away_may_come_back() -> None:
     with pytest.raises(DeliveryError, match="no SMTP session") as caught:
         asyncio.run(sent(notice(), to))
     assert not caught.value.permanent
+
+
+def test_smart_hosts_that_hang_take_no_thread_from_ticks() -> None:
+    async def run() -> list[Any]:
+        connected, released = asyncio.Event(), asyncio.Event()
+
+        async def hang(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connected.set()
+            await released.wait()
+            writer.close()
+
+        async with smart_host(hang) as port:
+            to = integration("email", "", smarthost=f"127.0.0.1:{port}")
+            # More than the loop has threads.
+            going = [asyncio.create_task(sent(notice(), to)) for _ in range(40)]
+            await connected.wait()
+            await asyncio.to_thread(lambda: None)
+            assert not any(task.done() for task in going)
+            released.set()
+            return await asyncio.gather(*going, return_exceptions=True)
+
+    errors = asyncio.run(run())
+    assert {type(error) for error in errors} == {DeliveryError}
+    assert not any(error.permanent for error in errors)
+
+
+def test_a_smart_host_that_never_comes_to_an_end_is_given_up_and_its_thread_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(email, "SESSION_S", 0.3)
+
+    async def run() -> None:
+        async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with suppress(ConnectionError):
+                while True:
+                    writer.write(b"220-")
+                    await writer.drain()
+                    await asyncio.sleep(0.05)
+            writer.close()
+            hung_up.set()
+
+        hung_up = asyncio.Event()
+        async with smart_host(drip) as port:
+            to = integration("email", "", smarthost=f"127.0.0.1:{port}")
+            with pytest.raises(DeliveryError, match="TimeoutError") as caught:
+                await sent(notice(), to)
+            assert not caught.value.permanent
+            # The session is closed, long before the socket's own timeout.
+            await asyncio.wait_for(hung_up.wait(), email.TIMEOUT_S - 1)
+
+    asyncio.run(run())
+
+
+@asynccontextmanager
+async def smart_host(serve: Callable[..., Any]) -> AsyncIterator[int]:
+    """The port of an SMTP server that only `serve` speaks for."""
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await server.wait_closed()
 
 
 @given(st.text(max_size=300))

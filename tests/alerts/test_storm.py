@@ -16,6 +16,7 @@ from alerts.notification import EventAction, Notice
 from alerts.outbox import Outbox
 from alerts.registry import NOTIFIERS
 from alerts.route_tree import Integration, Receiver, Route, Routing, Secret, StormLimit
+from alerts.silences import Silence, equality
 from store.model import Labels
 from tests.alerts.conftest import open_alerting
 
@@ -189,3 +190,115 @@ def test_texts_are_written_in_turns_and_states_at_once(
     again = kept.reopen()
     assert {r.annotations["note"] for r in again.engine.snapshot().records.values()} == {"new"}
     again.close()
+
+
+def to_two(**more: Any) -> Routing:
+    """Every alert goes to two receivers."""
+    one = routing(**more)
+    first = replace(one.route, key="{}/a", id="{}/a", go_on=True)
+    second = replace(first, key="{}/b", id="{}/b", receiver="s", go_on=False)
+    both = {**one.receivers, "s": Receiver("s", one.receivers["r"].integrations)}
+    return replace(one, route=replace(one.route, routes=(first, second)), receivers=both)
+
+
+@pytest.mark.parametrize("left", [(), ("s",)], ids=["receiver gone", "integration gone"])
+def test_alerting_goes_on_when_a_reload_takes_a_storms_receiver_away(
+    alerting: Open, now_ms: int, left: tuple[str, ...]
+) -> None:
+    half = alerting(to_two())
+    tick(half, now_ms, alerts(50))
+    only_r = replace(to_two(), receivers={"r": routing().receivers["r"]})
+    only_r = replace(only_r, route=replace(only_r.route, routes=only_r.route.routes[:1]))
+    empty = {name: Receiver(name, ()) for name in left}
+    half.engine.reload(replace(only_r, receivers={**only_r.receivers, **empty}))
+    (new,) = tick(half, now_ms + 65_000, alerts(51))
+    assert (new.receiver, new.reason) == ("r", "first_notification")
+    told = [e for e in half.engine.snapshot().entries.values() if e.receiver == "s" and e.firing]
+    assert {e.reason for e in told} == {"first_notification"}
+    ended = tick(half, now_ms + 70_000, [])
+    assert STORM in {n.reason for n in ended}
+    half.engine.reload(to_two())
+    back = tick(half, now_ms + 200_000, alerts(1, since=49))
+    assert sorted((n.receiver, n.reason) for n in back) == [
+        ("r", "first_notification"),
+        ("s", "first_notification"),
+    ]
+
+
+def test_a_storm_ends_though_its_groups_went_with_the_routes(alerting: Open, now_ms: int) -> None:
+    half = alerting(routing())
+    (*_, storm) = tick(half, now_ms, alerts(50))
+    moved = replace(routing().route, key="{}x", id="{}x")
+    half.engine.reload(replace(routing(), route=moved))
+    tick(half, now_ms + 5_000, alerts(50))
+    ended = [n for n in tick(half, now_ms + 10_000, []) if n.dedup_key == storm.dedup_key]
+    assert [n.action for n in ended] == [EventAction.RESOLVE]
+    entries = half.engine.snapshot().entries.values()
+    assert not [e for e in entries if e.dedup_key == storm.dedup_key and e.firing]
+
+
+@pytest.mark.parametrize("send_updates", [True, False])
+def test_what_is_left_of_a_storm_is_told_alone_and_every_page_ends(
+    alerting: Open, now_ms: int, send_updates: bool
+) -> None:
+    half = alerting(routing(send_updates=send_updates))
+    (*_, storm) = tick(half, now_ms, alerts(50))
+    told = [tick(half, now_ms + at_ms, alerts(1, since=49)) for at_ms in (5_000, 60_000, 65_000)]
+    assert not [n for n in told[0] if n.action is EventAction.TRIGGER]
+    alone, end = sorted(told[1], key=lambda n: n.action is EventAction.RESOLVE)
+    assert (alone.reason, alone.alerts[0].labels.get("instance")) == ("first_notification", "i49")
+    assert (end.action, end.dedup_key) == (EventAction.RESOLVE, storm.dedup_key)
+    assert told[2] == []
+    (last,) = tick(half, now_ms + 70_000, [])
+    assert (last.action, last.dedup_key) == (EventAction.RESOLVE, alone.dedup_key)
+
+
+def test_a_silenced_rest_of_a_storm_is_told_when_the_silence_ends(
+    alerting: Open, now_ms: int
+) -> None:
+    half = alerting(routing())
+    tick(half, now_ms, alerts(50))
+    until_ms = now_ms + 90_000
+    about = (equality("instance", "i49"),)
+    half.engine.set_silence(
+        Silence("", about, now_ms + 1, until_ms, "ann", "known", now_ms), now_ms
+    )
+    quiet = [n for step in (60, 65) for n in tick(half, now_ms + step * 1_000, alerts(1, since=49))]
+    assert EventAction.TRIGGER not in {n.action for n in quiet}
+    (alone,) = tick(half, until_ms + 5_000, alerts(1, since=49))
+    assert alone.reason == "first_notification"
+
+
+def test_a_storm_that_stays_is_told_again_after_the_repeat_interval(
+    alerting: Open, now_ms: int
+) -> None:
+    half = alerting(routing())
+    (*_, storm) = tick(half, now_ms, alerts(50))
+    repeat_ms = routing().route.repeat_interval_ms
+    again = [n for n in tick(half, now_ms + repeat_ms + 1, alerts(50)) if n.reason == STORM]
+    assert [n.dedup_key for n in again] == [storm.dedup_key]
+
+
+def test_an_alert_back_before_its_group_is_looked_at_is_told_though_its_storm_ended(
+    alerting: Open, now_ms: int
+) -> None:
+    slow = routing()
+    half = alerting(replace(slow, route=replace(slow.route, group_interval_ms=300_000)))
+    tick(half, now_ms, alerts(50))
+    (end,) = tick(half, now_ms + 5_000, [])
+    assert (end.reason, end.action) == (STORM, EventAction.RESOLVE)
+    back = [
+        n for at_ms in (10_000, 300_000) for n in tick(half, now_ms + at_ms, alerts(1, since=49))
+    ]
+    assert [n.reason for n in back if n.action is EventAction.TRIGGER] == ["first_notification"]
+
+
+def test_an_incident_in_the_storms_of_two_receivers_can_be_acknowledged(
+    alerting: Open, now_ms: int
+) -> None:
+    half = alerting(to_two())
+    tick(half, now_ms, alerts(50))
+    (incident,) = {r.incident_id for r in half.engine.snapshot().records.values()}
+    half.engine.acknowledge(incident, "anna", now_ms + 1)
+    told = [r.notice for r in half.outbox_rows.rows(limit=500) if r.notice.action == "acknowledge"]
+    assert sorted(n.receiver for n in told) == ["r"] * 11 + ["s"] * 11

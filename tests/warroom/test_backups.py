@@ -78,6 +78,14 @@ def test_a_directory_that_holds_anything_is_left_alone(
     assert [path.name for path in taken.iterdir()] == ["mine"]
 
 
+def test_backups_and_what_comes_back_are_their_owners_alone(made: Path, tmp_path: Path) -> None:
+    target = tmp_path / "new"
+    put_back(made, target)
+    for directory in (made, target):
+        for path in (directory, *directory.iterdir()):
+            assert path.stat().st_mode & 0o077 == 0, path
+
+
 def flip(made: Path) -> None:
     data = bytearray((made / "telemetry.duckdb").read_bytes())
     data[len(data) // 2] ^= 1

@@ -7,7 +7,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from alerts.notification import DeliveryError
 from alerts.route_tree import Secret
 from alerts.routing import default_routing, parse_alertmanager
 from alerts.silences import Silence, equality
-from store.errors import BadInput, ConfigError
+from store.errors import BadInput, ConfigError, StoreUnavailable
 from tests.alerts.http_double import Says, http_double
 from tests.e2e.service import Warroom, until
 from tests.warroom.world import NOW_MS, World, open_world, settings_of
 from warroom.alerting_section import read_deadman, read_storm
+from warroom.app import _pulse
 from warroom.cli import main
 from warroom.heartbeat import Heartbeat
 from warroom.telemetry import SelfMetrics
@@ -126,6 +127,38 @@ def pulse(**more: Any) -> Pulse:
 )
 def test_a_ping_says_that_warroom_would_page(state: Pulse, verdict: Ping) -> None:
     assert decide(state, NOW_MS) is verdict
+
+
+def test_no_ping_goes_out_while_alerts_fail_not_even_amid_a_tick(world: World) -> None:
+    ticker, paging = world.service.ticker, world.service.paging
+    seen: list[Ping] = []
+
+    def look(now_ms: int) -> None:
+        at = _pulse(world.service.settings, ticker, paging)
+        seen.append(decide(at, now_ms))
+
+    def fail(now_ms: int, *_rest: object) -> None:
+        look(now_ms)
+        raise StoreUnavailable("the database is locked")
+
+    good = ticker._steps
+    look(world.clock.now_ms)
+    look(world.evaluate())
+    ticker._steps = replace(good, alert=fail)
+    for _ in range(2):
+        look(world.evaluate())
+    ticker._steps = good
+    look(world.evaluate())
+    bad = Ping.ALERTS_NOT_EVALUATED
+    assert seen == [Ping.NO_TICK_YET, Ping.ALIVE, Ping.ALIVE, bad, bad, bad, Ping.ALIVE]
+
+
+def test_a_tick_that_hangs_before_its_alerts_stops_the_pings(world: World) -> None:
+    good = world.evaluate()
+    ticker = world.service.ticker
+    ticker.readings = replace(ticker.readings, at_ms=good + 60_000)
+    at = _pulse(world.service.settings, ticker, world.service.paging)
+    assert decide(at, good + 60_000) is Ping.TICKS_STOPPED
 
 
 def test_pings_keep_their_interval_and_stop_with_the_ticks() -> None:

@@ -60,6 +60,15 @@ def test_elsewhere_a_token_is_asked(tmp_path: Path) -> None:
         assert chosen.role_of("nonsense") is None
 
 
+def test_each_listener_asks_by_its_own_address(tmp_path: Path) -> None:
+    service = build(settings_of(tmp_path, otlp_http="0.0.0.0:0"), now=Clock())
+    try:
+        assert not service.web.policy.tokens_required
+        assert service.web.otlp_policy.tokens_required
+    finally:
+        asyncio.run(service.stop())
+
+
 def test_behind_a_proxy_the_proxy_asks(tmp_path: Path) -> None:
     with policy(tmp_path, listen="0.0.0.0:0", behind_proxy=True) as chosen:
         assert not chosen.tokens_required

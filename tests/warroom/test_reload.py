@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,6 +149,38 @@ def test_a_mistake_keeps_what_was_in_force(
         write(tmp_path, name, good)
     assert world.ask("POST", "/-/reload").status_code == 200
     assert metric(world, "warroom_config_last_reload_successful") == 1
+
+
+def test_of_two_reloads_at_once_the_later_files_are_in_force(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configuration = world.service.configuration
+    read, first_has_read, go_on = configuration._read, threading.Event(), threading.Event()
+    reads: list[object] = []
+
+    def slow() -> object:
+        parsed = read()
+        reads.append(parsed)
+        if len(reads) == 1:
+            first_has_read.set()
+            go_on.wait(30)
+        return parsed
+
+    monkeypatch.setattr(configuration, "_read", slow)
+
+    async def both() -> None:
+        first = asyncio.create_task(configuration.reload())
+        await asyncio.to_thread(first_has_read.wait, 30)
+        write(tmp_path, "rules/shop.yml", RULES + MORE)
+        second = asyncio.create_task(configuration.reload())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(reads) == 1
+        go_on.set()
+        await asyncio.gather(first, second)
+
+    world.run(both())
+    assert "QueueFull" in {status.rule.name for status in world.service.sight.rules.statuses()}
 
 
 def test_a_change_that_needs_a_restart_is_told(world: World, tmp_path: Path) -> None:

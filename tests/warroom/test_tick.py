@@ -122,7 +122,9 @@ def test_readings_of_a_step_that_failed_are_those_of_before() -> None:
     assert broken.readings.at_ms == NOW_MS + 5_000
 
 
-@pytest.mark.parametrize(("step", "source"), [("rules", "rule"), ("detect", "finding")])
+@pytest.mark.parametrize(
+    ("step", "source"), [("rules", "rule"), ("detect", "finding"), ("sources", "finding")]
+)
 def test_alerts_of_a_source_that_failed_neither_resolve_nor_repeat(step: str, source: str) -> None:
     house = House()
     ticker(house).evaluate(NOW_MS)
@@ -134,6 +136,7 @@ def test_alerts_of_a_source_that_failed_neither_resolve_nor_repeat(step: str, so
     after = house.engine.snapshot()
     starts = {r.name: r.starts_ms for r in before.records.values()}
     assert {r.name: r.starts_ms for r in after.records.values()} == starts
+    assert after.entries == before.entries
     ticker(house).evaluate(NOW_MS + 10_000)
     assert house.states()[source] is AlertState.RESOLVED
 
