@@ -131,13 +131,11 @@ class HttpClientConfig:
         """What httpx needs beside: the name that the server's certificate must bear."""
         return {"sni_hostname": self.tls.server_name} if self.tls.server_name else {}
 
-    def client(
-        self, *, follow_redirects: bool = False, max_connections: int = 100
-    ) -> httpx.AsyncClient:
+    def client(self, *, max_connections: int = 100) -> httpx.AsyncClient:
         """A client without time limits of its own: the caller bounds each whole request."""
         return httpx.AsyncClient(
             verify=self.tls.context(),
-            follow_redirects=follow_redirects,
+            follow_redirects=False,
             timeout=httpx.Timeout(None),
             limits=httpx.Limits(max_connections=max_connections, keepalive_expiry=120.0),
             trust_env=False,

@@ -261,6 +261,11 @@ class WebVitals:
             ),
         )
 
+    def settle_all(self) -> None:
+        """No report will come any more: the next `due` counts everything."""
+        while self._pending:
+            self._settle_oldest()
+
     @property
     def waiting(self) -> bool:
         """Whether something is still to settle."""

@@ -126,7 +126,7 @@ class SegmentLog:
             self._drop_oldest()
 
     def read(self) -> Read | None:
-        """The next record, or None at the end. A damaged rest of a segment is skipped."""
+        """The next record, or None at the end. Damaged ones are skipped and counted."""
         with self._lock:
             while True:
                 at = self._next
@@ -214,15 +214,19 @@ class SegmentLog:
         self.written_ms = max(self.written_ms, path.stat().st_mtime_ns // 1_000_000)
         segment = _Segment()
         with path.open("rb") as file:
+            at = unread = 0
             while header := _header(file.read(_HEADER.size)):
-                end = segment.size + _HEADER.size + header.length
-                # Only the end of the last segment can be torn by a crash.
-                if end > size or (last and not header.holds(file.read(header.length))):
+                end = at + _HEADER.size + header.length
+                if end > size:
                     break
+                unread += header.samples if at >= after else 0
+                # Only the end of the last segment can be torn by a crash. What is damaged before
+                # a whole record stays: the reader skips and counts it.
+                if not last or header.holds(file.read(header.length)):
+                    self._saw(segment, header.newest_ms)
+                    segment.size, segment.unread = end, unread
                 file.seek(end)
-                segment.unread += header.samples if segment.size >= after else 0
-                self._saw(segment, header.newest_ms)
-                segment.size = end
+                at = end
         if segment.size < size:
             log.warning("forward queue cut", file=str(path), bytes=size - segment.size)
             os.truncate(path, segment.size)
@@ -265,15 +269,21 @@ class SegmentLog:
         body = b""
         if header is not None:
             body = os.pread(fd, header.length, at.offset + _HEADER.size)
+        end = at.offset + _HEADER.size + (header.length if header else 0)
         if header is None or not header.holds(body):
-            log.error("forward queue damaged", segment=at.segment, offset=at.offset)
-            self._dropped("damaged", segment.unread)
-            segment.unread = 0
-            self._next = Position(at.segment, segment.size)
+            # Without a length that can be, nothing says where the next record begins.
+            goes_on = header is not None and end < segment.size
+            lost = segment.unread
+            if header is not None and goes_on:
+                lost = min(lost, header.samples)
+            log.error("forward queue damaged", segment=at.segment, offset=at.offset, samples=lost)
+            self._dropped("damaged", lost)
+            segment.unread -= lost
+            self._next = Position(at.segment, end if goes_on else segment.size)
             return None
         segment.unread = max(0, segment.unread - header.samples)
         piece = Piece(header.shard, header.shards, header.samples, header.newest_ms, body)
-        return Read(piece, Position(at.segment, at.offset + _HEADER.size + header.length))
+        return Read(piece, Position(at.segment, end))
 
     def _descriptor(self, number: int) -> int:
         if self._reader is not None:

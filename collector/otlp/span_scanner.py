@@ -31,7 +31,7 @@ from collector.wire.fields import (
     tag,
     varint,
 )
-from collector.wire.hashes import Words, closed, hash_bytes, mixed
+from collector.wire.hashes import Key, Words, closed, hash_bytes, mixed
 
 # Places in the array of counts that both passes keep.
 RESOURCES, GROUPS, SPANS, COUNTS = 0, 1, 2, 3
@@ -262,20 +262,16 @@ class Distinct(NamedTuple):
 
 
 @compiled
-def number(
-    data: Bytes, spans: Ints, seed_high: np.uint64, seed_low: np.uint64, into: Distinct
-) -> int:
+def number(data: Bytes, spans: Ints, key: Key, into: Distinct) -> int:
     """Number spans by name, status and attributes. Answers how many numbers there are."""
     hashes, firsts, slots = into.hashes, into.firsts, into.slots
     mask = len(slots) - 1
     found = 0
     for row in range(len(spans)):
-        high, low = seed_high, seed_low
+        high, low = key[0], key[1]
         for column in (NAME, STATUS, ATTRIBUTES):
-            one, two = hash_bytes(
-                data, spans[row, column], spans[row, column + 1], seed_high, seed_low
-            )
-            high, low = mixed(high, low, one, two)
+            one, two = hash_bytes(data, spans[row, column], spans[row, column + 1], key)
+            high, low = mixed(high, low, one, two, key)
         high, low = closed(high, low, np.uint64(3))
         place = np.int64(high & np.uint64(mask))
         mine = -1

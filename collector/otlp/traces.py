@@ -7,10 +7,9 @@ spans have (events, links) is read span by span.
 
 from __future__ import annotations
 
-import secrets
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,9 +26,14 @@ from collector.otlp.outcome import Decoded, Rejections, source_of
 from collector.otlp.span_shared import MAX_NAME_LENGTH, PROMOTED, Shared, SharedDecoder
 from collector.otlp.wire import span_fields, unreadable
 from collector.wire import fields, hashes
+from store.errors import LimitExceeded
 from store.model import SPAN_SCHEMA, BoolArray, Int64Array, SpanBatch
 
 MAX_EVENTS = 128
+# Of one request. Empty messages take two bytes each, and a row of columns hundreds.
+MAX_SPANS, MAX_GROUPS, MAX_RESOURCES = 200_000, 20_000, 5_000
+# A resource is stored with each of its spans: beyond this it is left out of them.
+MAX_REPEATED_BYTES = 64 * 1024 * 1024
 # A span from before 2000 or more than a day ahead has a broken clock; it would never be found.
 EARLIEST_NS = 946_684_800_000_000_000
 MAX_AHEAD_NS = 86_400_000_000_000
@@ -83,13 +87,14 @@ class TraceDecoder:
     def __init__(self, *, max_known: int = 20_000) -> None:
         self.shared = SharedDecoder(max_known=max_known)
         # Nobody can prepare attributes that crowd one place of the table.
-        self._seeds = (np.uint64(secrets.randbits(64)), np.uint64(secrets.randbits(64)))
+        self._key = hashes.new_key()
 
     def decode(self, body: bytes, now_ms: int) -> Decoded[SpanBatch]:
         """An `ExportTraceServiceRequest` as columns; bad spans are refused one by one.
 
         Raises:
             BadInput: The body as a whole is no OTLP message.
+            LimitExceeded: It holds too many spans, scopes or resources.
         """
         scanned = _scan(body)
         services = [_service(body[start:end]) for start, end in scanned.resources.tolist()]
@@ -104,8 +109,8 @@ class TraceDecoder:
         refusals.then(~whole[index] | told.broken, MALFORMED)
         kept = np.flatnonzero(refusals.codes == _GOOD)
         rejections = Rejections()
-        for row in np.flatnonzero(refusals.codes != _GOOD).tolist():
-            rejections.add(services[owner[row]].source, refusals.reason(row))
+        for code, place, count in refusals.counts(owner):
+            rejections.add(services[place].source, refusals.reasons[code], count)
         counts = np.bincount(owner[kept], minlength=len(services)).tolist()
         by_source: Counter[str] = Counter()
         for service, count in zip(services, counts, strict=True):
@@ -120,7 +125,7 @@ class TraceDecoder:
     def _distinct(self, scanned: _Scanned) -> tuple[list[Shared | None], Int64Array]:
         """What spans share, each once (None: malformed), and for each span its place there."""
         into = scanner.Distinct.of(len(scanned.spans))
-        found = scanner.number(scanned.view, scanned.spans, *self._seeds, into)
+        found = scanner.number(scanned.view, scanned.spans, self._key, into)
         keys = into.hashes[:found].tolist()
         shared = [
             self.shared.decode(
@@ -160,7 +165,7 @@ class _Refusals:
 
     def __init__(self, spans: int) -> None:
         self.codes = np.zeros(spans, dtype=np.int8)
-        self._reasons = [""]
+        self.reasons = [""]
 
     def then(self, bad: BoolArray, reason: str) -> None:
         """Refuse those that nothing was wrong with until here."""
@@ -168,20 +173,35 @@ class _Refusals:
 
     def first(self, bad: BoolArray, reason: str) -> None:
         """Refuse these, whatever was said before."""
-        self._reasons.append(reason)
-        self.codes[bad] = len(self._reasons) - 1
+        self.reasons.append(reason)
+        self.codes[bad] = len(self.reasons) - 1
 
-    def reason(self, row: int) -> str:
-        return self._reasons[int(self.codes[row])]
+    def counts(self, owner: Int64Array) -> Iterator[tuple[int, int, int]]:
+        """How many spans of each owner were refused for each reason: reason, owner, count."""
+        bad = np.flatnonzero(self.codes != _GOOD)
+        pairs = np.stack((self.codes[bad].astype(np.int64), owner[bad]))
+        kinds, counts = np.unique(pairs, axis=1, return_counts=True)
+        for (code, place), count in zip(kinds.T.tolist(), counts.tolist(), strict=True):
+            yield code, place, count
 
 
 def _scan(body: bytes) -> _Scanned:
     view = np.frombuffer(body, dtype=np.uint8)
     rows = scanner.Rows.of(0, 0, 0)
     _check(scanner.scan(view, rows, scanner.COUNT))
+    _bound(*rows.counts.tolist())
     rows = scanner.Rows.of(*rows.counts.tolist())
     _check(scanner.scan(view, rows, scanner.FILL))
     return _Scanned(body, view, rows.resources, rows.groups, rows.spans, rows.times)
+
+
+def _bound(resources: int, groups: int, spans: int) -> None:
+    if resources > MAX_RESOURCES or groups > MAX_GROUPS or spans > MAX_SPANS:
+        raise LimitExceeded(
+            f"one request holds {spans} spans of {groups} scopes and {resources} resources",
+            reason="too_many_spans",
+            hint=f"send at most {MAX_SPANS}, {MAX_GROUPS} and {MAX_RESOURCES}",
+        )
 
 
 def _check(code: int) -> None:
@@ -250,6 +270,12 @@ def _with_groups(
 ) -> pa.Table:
     rows = scanned.groups.tolist()
     owners = [services[row[scanner.RESOURCE]] for row in rows]
+    spans_of = np.bincount(group, minlength=len(rows)).tolist()
+    repeated = sum(
+        len(owner.resource or "") * count for owner, count in zip(owners, spans_of, strict=True)
+    )
+    if repeated > MAX_REPEATED_BYTES:
+        owners = [replace(owner, resource=None) for owner in owners]
     lists: dict[str, list[str | None]] = {
         "service": [owner.name for owner in owners],
         "resource": [owner.resource for owner in owners],

@@ -11,8 +11,10 @@ from urllib.parse import urlsplit
 import httpx
 import orjson
 
+from collector.http_answer import ACCEPTED_ENCODING, bounded_body
 from collector.polling.contract import PollFailed
 from collector.polling.fields import Fields
+from store.errors import BadInput, LimitExceeded
 
 MAX_BODY = 16 * 1024 * 1024
 MAX_RETRY_AFTER_S = 600.0
@@ -67,7 +69,12 @@ class JsonClient:
         patience_s: float | None = None,
     ) -> None:
         self._url = url
-        self._headers = {"Accept": "application/json", "User-Agent": "Warroom", **(headers or {})}
+        self._headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": ACCEPTED_ENCODING,
+            "User-Agent": "Warroom",
+            **(headers or {}),
+        }
         self._auth = basic_auth
         self._max_body = max_body
         self._verify = verify_tls
@@ -135,12 +142,10 @@ class JsonClient:
         return self._client
 
     async def _body(self, response: httpx.Response) -> bytes:
-        received = bytearray()
-        async for chunk in response.aiter_bytes():
-            received += chunk
-            if len(received) > self._max_body:
-                raise PollFailed(f"the answer is larger than {self._max_body} bytes")
-        return bytes(received)
+        try:
+            return await bounded_body(response, self._max_body)
+        except (BadInput, LimitExceeded) as error:
+            raise PollFailed(error.message, hint=error.hint) from error
 
 
 def _check(response: httpx.Response, body: bytes, path: str, patience_s: float | None) -> None:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
+import anyio
 import anyio.to_thread
 import structlog
 from starlette.responses import PlainTextResponse, Response
@@ -38,6 +39,8 @@ SOURCE = "remote_write"
 PATH = "/api/v1/write"
 # Below this a request of known series is decoded where it is: a hop to a thread costs more.
 _THREAD_ABOVE_BYTES = 128 * 1024
+# Decoded columns and what is learnt are several times the body: more bodies wait as bytes.
+MAX_DECODING_AT_ONCE = 2
 # Decoded columns take about as much again as the bytes that they come from.
 _HELD_A_BYTE = 2
 _LOG_EVERY_S = 10.0
@@ -78,6 +81,7 @@ class RemoteWrite:
         self._pipeline = pipeline
         self._bodies = bodies
         self._memory = Memory()
+        self._decoding = anyio.CapacityLimiter(MAX_DECODING_AT_ONCE)
         self._log_again_s = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,7 +119,9 @@ class RemoteWrite:
                     known = decode_known(data, self._memory, version)
                     if known is not None:
                         return known
-                return await anyio.to_thread.run_sync(self._decoded, version, body)
+                return await anyio.to_thread.run_sync(
+                    self._decoded, version, body, limiter=self._decoding
+                )
 
     def _decoded(self, version: Version, body: bytes) -> Decoded:
         return _DECODE[version](decompress(body), self._memory)

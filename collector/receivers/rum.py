@@ -117,10 +117,15 @@ class RumReceiver:
             await self._pipeline.push(batch, SOURCE)
 
     async def aclose(self) -> None:
-        """Stop waiting for further reports."""
+        """Store what waits for further reports: its beacons have been answered."""
         if self._settling is not None:
             self._settling.cancel()
             await asyncio.gather(self._settling, return_exceptions=True)
+        self._vitals.settle_all()
+        try:
+            await self.settle()
+        except WarroomError as error:
+            log.warning("web vitals not stored", error=str(error))
 
     def _handler(self, decoder: Decoder, status: int) -> Callable[[Request], Awaitable[Response]]:
         async def post(request: Request) -> Response:
@@ -180,11 +185,6 @@ class RumReceiver:
         if not origin or origin not in self._settings.allowed_origins:
             return {}
         return {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
-
-
-def routes(pipeline: Pipeline, settings: RumSettings = RumSettings()) -> list[Route]:
-    """`/rum` and `/collect`, each also with an app key, of a receiver of their own."""
-    return RumReceiver(pipeline, settings=settings).routes()
 
 
 def _check_media(request: Request) -> None:

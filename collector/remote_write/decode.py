@@ -13,6 +13,7 @@ import numpy as np
 from collector.remote_write import scanner
 from collector.remote_write.label_table import LabelTable, Parse, Resolved
 from collector.remote_write.messages import (
+    SlicedSymbols,
     bad_reference,
     exemplar_v1,
     exemplar_v2,
@@ -47,7 +48,8 @@ MAX_HISTOGRAMS = 20_000
 # Twice 8,192 buckets with their spans stay below it.
 MAX_HISTOGRAM_BYTES = 512 * 1024
 MAX_METADATA = 50_000
-MAX_SYMBOLS = 1_000_000
+# Three for each series are usual; every one costs its range and its hash.
+MAX_SYMBOLS = 200_000
 MAX_REFERENCES = 4_000_000
 _COMMON_BOUNDS = (
     ("series", MAX_SERIES),
@@ -90,7 +92,7 @@ class Memory:
 
     def __init__(self, table: LabelTable | None = None) -> None:
         self.labels = LabelTable() if table is None else table
-        self.metadata = MetadataMemory(self.labels.seeds)
+        self.metadata = MetadataMemory(self.labels.key)
         # How much room a request of each version has needed so far.
         self.room: dict[int, tuple[int, ...]] = dict.fromkeys((1, 2), (0,) * scanner.COUNTS)
 
@@ -167,7 +169,7 @@ def _decode_v1(data: bytes, memory: Memory, *, learn: bool) -> Decoded | None:
     if not learn and _python_work(found) + len(found.metadata) > _MOST_AT_ONCE:
         return None
     hashes = np.empty((len(found.series), 2), dtype=np.uint64)
-    hash_ranges(view, found.series, *memory.labels.seeds, hashes)
+    hash_ranges(view, found.series, memory.labels.key, hashes)
 
     def parse(row: int) -> Labels | str:
         first, last = found.series[row, :2].tolist()
@@ -189,13 +191,13 @@ def _decode_v2(data: bytes, memory: Memory, *, learn: bool) -> Decoded | None:
     few = _python_work(found) <= _MOST_AT_ONCE
     if not learn and (not few or len(found.exemplars)):
         return None
-    symbols = [data[start:end] for start, end in found.metadata.tolist()] if learn else []
+    symbols = SlicedSymbols(data, found.metadata)
     _check_symbols(found)
-    seeds = memory.labels.seeds
+    key = memory.labels.key
     symbol_hashes = np.empty((len(found.metadata), 2), dtype=np.uint64)
-    hash_ranges(view, found.metadata, *seeds, symbol_hashes)
+    hash_ranges(view, found.metadata, key, symbol_hashes)
     hashes = np.empty((len(found.series), 2), dtype=np.uint64)
-    if hash_references(found.references, found.series, symbol_hashes, *seeds, hashes) >= 0:
+    if hash_references(found.references, found.series, symbol_hashes, key, hashes) >= 0:
         raise bad_reference()
 
     def parse(row: int) -> Labels | str:

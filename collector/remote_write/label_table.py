@@ -1,15 +1,15 @@
 """Label sets by the hash of the bytes that they were sent as, and small numbers for them.
 
 Senders repeat the same series with each request. A known one costs a probe of a table in compiled
-code; an unknown one is parsed in Python, once. The table is bounded: when it is full it starts
-over as a new generation with a new `RefSpace`.
+code; an unknown one is parsed in Python, once. One that may not be stored is parsed each time: a
+refusal is nobody's to leave behind for another series of the same hash. The table is bounded: when
+it is full it starts over as a new generation with a new `RefSpace`.
 """
 
 from __future__ import annotations
 
-import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from collector.remote_write.hash_table import UNKNOWN, HashTable, slots_for
 from collector.wire.fields import compiled
-from collector.wire.hashes import Words
+from collector.wire.hashes import Key, Words, new_key
 from store.model import Int32Array, Labels, RefSpace
 
 MAX_KNOWN_SERIES = 500_000
@@ -26,7 +26,7 @@ MAX_KNOWN_SERIES = 500_000
 MAX_KNOWN_BYTES = 128 * 1024 * 1024
 _EMPTY = -1
 _FIRST_ROOM = 512
-# Values of the table below this are reasons of refusal.
+# Refs of a request from this down are reasons of refusal.
 _FIRST_REASON = -2
 
 Parse = Callable[[int], "Labels | str"]
@@ -65,7 +65,7 @@ def _distinct(refs: Int32Array, items: Any, seen: Int32Array, places: Any, out: 
 
 @dataclass(slots=True)
 class _Generation:
-    """One life of the table. Refs are numbers of `labels`; other values of `table` are reasons."""
+    """One life of the table. Refs are numbers of `labels`."""
 
     table: HashTable = field(default_factory=HashTable)
     space: RefSpace = field(default_factory=RefSpace)
@@ -119,10 +119,8 @@ class LabelTable:
         max_series: int = MAX_KNOWN_SERIES,
         *,
         max_bytes: int = MAX_KNOWN_BYTES,
-        seeds: tuple[int, int] | None = None,
     ) -> None:
-        high, low = seeds or (secrets.randbits(64), secrets.randbits(64))
-        self.seeds = (np.uint64(high), np.uint64(low))
+        self.key: Key = new_key()
         self._max_series = max_series
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
@@ -151,24 +149,47 @@ class LabelTable:
         return self._resolved(generation, refs, items)
 
     def _learn(self, hashes: Words, parse: Parse) -> tuple[_Generation, Int32Array]:
-        generation = self._generation
-        refs, missing = generation.table.find(hashes)
-        full = len(generation.table) + missing > self._max_series
-        if (full or generation.size_bytes > self._max_bytes) and len(generation.table):
-            generation = self._generation = _Generation()
-            refs, missing = generation.table.find(hashes)
-        fresh: dict[bytes, int] = {}
+        fresh: dict[bytes, Labels | str] = {}
         try:
-            for row in np.flatnonzero(refs == UNKNOWN).tolist():
-                key = hashes[row].tobytes()
-                if key not in fresh:
-                    fresh[key] = self._value_of(generation, parse(row))
-                refs[row] = fresh[key]
+            unknown, refs = self._read(hashes, parse, fresh)
+            if self._is_full(fresh) and len(self._generation.table):
+                self._generation = _Generation()
+                unknown, refs = self._read(hashes, parse, fresh)
         finally:
             # Also of a request that turns out damaged: what was read of it is right.
-            keys = np.frombuffer(b"".join(fresh), dtype=np.uint64).reshape(-1, 2)
-            generation.table.add(keys, np.array(list(fresh.values()), dtype=np.int32))
-        return generation, refs
+            values = self._add(fresh)
+        for row in unknown:
+            refs[row] = values[hashes[row].tobytes()]
+        return self._generation, refs
+
+    def _read(
+        self, hashes: Words, parse: Parse, fresh: dict[bytes, Labels | str]
+    ) -> tuple[list[int], Int32Array]:
+        """Parse what is not known into `fresh`; the rows of it, and the refs of the others."""
+        refs, _ = self._generation.table.find(hashes)
+        unknown: list[int] = np.flatnonzero(refs == UNKNOWN).tolist()
+        for row in unknown:
+            key = hashes[row].tobytes()
+            if key not in fresh:
+                fresh[key] = parse(row)
+        return unknown, refs
+
+    def _is_full(self, fresh: Mapping[bytes, Labels | str]) -> bool:
+        generation = self._generation
+        more = sum(not isinstance(found, str) for found in fresh.values())
+        full = len(generation.table) + more > self._max_series
+        return more > 0 and (full or generation.size_bytes > self._max_bytes)
+
+    def _add(self, fresh: Mapping[bytes, Labels | str]) -> dict[bytes, int]:
+        """The values of what was read; label sets are remembered, reasons of refusal are not."""
+        generation = self._generation
+        if self._is_full(fresh) and len(generation.table):
+            return {}
+        values = {key: self._value_of(generation, found) for key, found in fresh.items()}
+        known = {key: value for key, value in values.items() if value >= 0}
+        keys = np.frombuffer(b"".join(known), dtype=np.uint64).reshape(-1, 2)
+        generation.table.add(keys, np.array(list(known.values()), dtype=np.int32))
+        return values
 
     def _value_of(self, generation: _Generation, found: Labels | str) -> int:
         if not isinstance(found, str):

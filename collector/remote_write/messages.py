@@ -7,6 +7,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from store.errors import BadInput
 from store.model import Exemplar, Labels, MetricMetadata, MetricType
@@ -24,6 +29,32 @@ TYPES = {
 }
 
 Pairs = list[tuple[bytes, bytes]]
+
+
+class Symbols(Protocol):
+    """The strings of a 2.0 request by their numbers."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: int, /) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SlicedSymbols:
+    """Symbols cut out of the body only where one is read: most are of series that are known.
+
+    `ranges` has a row for each symbol: its start and end in `data`.
+    """
+
+    data: bytes
+    ranges: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.ranges)
+
+    def __getitem__(self, place: int, /) -> bytes:
+        start, end = self.ranges[place].tolist()
+        return self.data[start:end]
 
 
 def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
@@ -132,7 +163,7 @@ def exemplar_v1(data: bytes, series: Labels) -> Exemplar | None:
     return _exemplar(pairs, series, value, ts_ms)
 
 
-def exemplar_v2(data: bytes, series: Labels, symbols: Sequence[bytes]) -> Exemplar | None:
+def exemplar_v2(data: bytes, series: Labels, symbols: Symbols) -> Exemplar | None:
     """An Exemplar of 2.0, or None when its labels cannot be.
 
     Raises:
@@ -178,7 +209,7 @@ def packed(data: bytes) -> list[int]:
     return found
 
 
-def symbol_pairs(places: Sequence[int], symbols: Sequence[bytes]) -> Pairs:
+def symbol_pairs(places: Sequence[int], symbols: Symbols) -> Pairs:
     """Names and values behind a run of references.
 
     Raises:

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from collector.remote_write.hash_table import UNKNOWN, HashTable
-from collector.remote_write.messages import TYPES, bad_reference, text
+from collector.remote_write.messages import TYPES, Symbols, bad_reference, text
 from collector.remote_write.scanner import BEGIN, END, FIRST, LAST, Found
 from collector.wire.fields import Bytes, Ints, compiled, skip, tag, varint
-from collector.wire.hashes import Words, closed, hash_bytes, mixed
+from collector.wire.hashes import Key, Words, closed, hash_bytes, mixed
 from store.model import METRIC_NAME, MetricMetadata, MetricType
 
 MAX_REMEMBERED = 50_000
@@ -70,6 +70,7 @@ def _keys(
     references: Ints,
     symbols: Words,
     wanted: Words,
+    key: Key,
     rows: Ints,
     keys: Words,
 ) -> int:
@@ -93,7 +94,7 @@ def _keys(
         high, low = wanted[0], np.uint64(row[_TYPE])
         for column in (_NAME, _HELP, _UNIT):
             symbol = row[column]
-            high, low = mixed(high, low, symbols[symbol, 0], symbols[symbol, 1])
+            high, low = mixed(high, low, symbols[symbol, 0], symbols[symbol, 1], key)
         keys[count, 0], keys[count, 1] = closed(high, low, np.uint64(_COLUMNS))
         count += 1
     return count
@@ -102,8 +103,8 @@ def _keys(
 class MetadataMemory:
     """What senders have said of their metrics, by hash. Safe to use from any thread."""
 
-    def __init__(self, seeds: tuple[np.uint64, np.uint64]) -> None:
-        self._seeds = seeds
+    def __init__(self, key: Key) -> None:
+        self._key = key
         self._lock = threading.Lock()
         self._table = HashTable()
 
@@ -113,7 +114,7 @@ class MetadataMemory:
             self._table = HashTable()
 
     def fresh(
-        self, view: Bytes, found: Found, symbol_hashes: Words, symbols: Sequence[bytes] | None
+        self, view: Bytes, found: Found, symbol_hashes: Words, symbols: Symbols | None
     ) -> tuple[MetricMetadata, ...] | None:
         """What is new; None when there is something, but no symbols to read it with.
 
@@ -123,8 +124,10 @@ class MetadataMemory:
         rows = np.zeros((len(found.series) + 1, _COLUMNS), dtype=np.int64)
         keys = np.empty((len(found.series), 2), dtype=np.uint64)
         label = np.frombuffer(METRIC_NAME.encode(), dtype=np.uint8)
-        wanted = np.array(hash_bytes(label, 0, len(label), *self._seeds), dtype=np.uint64)
-        count = _keys(view, found.series, found.references, symbol_hashes, wanted, rows, keys)
+        wanted = np.array(hash_bytes(label, 0, len(label), self._key), dtype=np.uint64)
+        count = _keys(
+            view, found.series, found.references, symbol_hashes, wanted, self._key, rows, keys
+        )
         if count < 0:
             raise bad_reference()
         keys = keys[:count]
@@ -136,9 +139,7 @@ class MetadataMemory:
         with self._lock:
             return self._learn(rows, keys, symbols)
 
-    def _learn(
-        self, rows: Ints, keys: Words, symbols: Sequence[bytes]
-    ) -> tuple[MetricMetadata, ...]:
+    def _learn(self, rows: Ints, keys: Words, symbols: Symbols) -> tuple[MetricMetadata, ...]:
         known, missing = self._table.find(keys)
         if len(self._table) + missing > MAX_REMEMBERED:
             self._table = HashTable()
@@ -151,7 +152,7 @@ class MetadataMemory:
         return tuple(fresh.values())
 
 
-def _metadata(row: Sequence[int], symbols: Sequence[bytes]) -> MetricMetadata:
+def _metadata(row: Sequence[int], symbols: Symbols) -> MetricMetadata:
     kind = TYPES.get(row[_TYPE], MetricType.UNKNOWN)
     family = text(symbols[row[_NAME]])
     for part in _PARTS.get(kind, ()):

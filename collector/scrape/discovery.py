@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import yaml
 
+from collector.http_answer import ACCEPTED_ENCODING, answer_of, bounded_body
 from collector.scrape.discovery_config import (
     FileDiscovery,
     HttpDiscovery,
@@ -110,7 +111,7 @@ class HttpWatch:
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise WarroomError(f"no answer: {type(error).__name__}") from error
         try:
-            groups = groups_of(json.loads(body), self._config.url)
+            groups = groups_of(json.loads(body), self.what)
         except (ValueError, RecursionError) as error:
             raise BadInput(f"the answer is no list of targets: {error}"[:300]) from error
         self.groups = tuple(
@@ -127,26 +128,26 @@ class HttpWatch:
     async def _get(self) -> bytes:
         config = self._config
         if self._client is None:
-            self._client = config.http.client(follow_redirects=config.follow_redirects)
+            self._client = config.http.client()
         headers = {
             **config.http.request_headers(),
             "Accept": "application/json",
+            "Accept-Encoding": ACCEPTED_ENCODING,
             "User-Agent": "Warroom",
             "X-Prometheus-Refresh-Interval-Seconds": f"{config.refresh_s:g}",
         }
-        received = bytearray()
-        async with self._client.stream(
-            "GET", config.url, headers=headers, extensions=config.http.extensions()
+        async with answer_of(
+            self._client,
+            config.url,
+            headers=headers,
+            extensions=config.http.extensions(),
+            follow_redirects=config.follow_redirects,
         ) as response:
             if response.status_code != httpx.codes.OK:
                 raise BadInput(f"the server answered HTTP status {response.status_code}")
             if not _JSON.match(response.headers.get("content-type", "").strip()):
                 raise BadInput("the answer is not application/json")
-            async for chunk in response.aiter_bytes():
-                received += chunk
-                if len(received) > MAX_BYTES:
-                    raise BadInput(f"the answer is larger than {MAX_BYTES} bytes")
-        return bytes(received)
+            return await bounded_body(response, MAX_BYTES)
 
 
 Watch = FileWatch | HttpWatch

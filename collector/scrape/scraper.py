@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 import structlog
 
+from collector.http_answer import ACCEPTED_ENCODING, answer_of, bounded_body
 from collector.pipeline import Pipeline
 from collector.scrape.config import ScrapeConfig
 from collector.scrape.job import Job
@@ -24,9 +25,9 @@ from collector.scrape.page import (
     new_state,
     read_page,
 )
-from collector.scrape.target import Target
+from collector.scrape.target import Target, shown_labels
 from store.durations import format_duration
-from store.errors import BadInput, LimitExceeded, WarroomError
+from store.errors import BadInput, WarroomError
 
 ACCEPT = (
     "application/openmetrics-text;version=1.0.0;q=0.6,"
@@ -99,7 +100,7 @@ class Scraper:
             try:
                 await self._pipeline.push(batch, target.source)
             except WarroomError as error:
-                log.warning("scrape not stored", target=target.url, error=str(error))
+                log.warning("scrape not stored", target=target.shown_url, error=str(error))
                 return
             self._remember(state, outcome, now_ms)
 
@@ -108,7 +109,7 @@ class Scraper:
         return {
             "activeTargets": [_status(state) for state in self._states.values()],
             "droppedTargets": [
-                {"discoveredLabels": dict(dropped), "scrapePool": job.config.job_name}
+                {"discoveredLabels": shown_labels(dropped), "scrapePool": job.config.job_name}
                 for job in self._jobs
                 for dropped in job.dropped[:MAX_DROPPED_SHOWN]
             ],
@@ -153,7 +154,9 @@ class Scraper:
                 if len(batch):
                     await self._pipeline.push(batch, state.target.source)
             except WarroomError as error:
-                log.warning("end of target not stored", target=state.target.url, error=str(error))
+                log.warning(
+                    "end of target not stored", target=state.target.shown_url, error=str(error)
+                )
             self._pipeline.sources.forget(state.target.source)
 
     async def _fetch(self, state: TargetState, now_ms: int) -> Outcome:
@@ -185,31 +188,26 @@ class Scraper:
             "User-Agent": "Warroom",
             "X-Prometheus-Scrape-Timeout-Seconds": f"{target.timeout_s:g}",
         }
-        if not config.enable_compression:
-            headers["Accept-Encoding"] = "identity"
-        limit = config.limits.body_bytes
-        received = bytearray()
-        async with self._client(config).stream(
-            "GET", target.url, headers=headers, extensions=config.http.extensions()
+        headers["Accept-Encoding"] = ACCEPTED_ENCODING if config.enable_compression else "identity"
+        async with answer_of(
+            self._client(config),
+            target.url,
+            headers=headers,
+            extensions=config.http.extensions(),
+            follow_redirects=config.follow_redirects,
         ) as response:
             if response.status_code != httpx.codes.OK:
                 raise BadInput(f"the target answered HTTP status {response.status_code}")
-            async for chunk in response.aiter_bytes():
-                received += chunk
-                if len(received) > limit:
-                    raise LimitExceeded(
-                        f"the page is larger than {limit} bytes",
-                        reason="body_size",
-                        hint="raise body_size_limit",
-                    )
-            return bytes(received), response.headers.get("content-type", "")
+            limit = config.limits.body_bytes
+            body = await bounded_body(
+                response, limit, what="the page", hint="raise body_size_limit"
+            )
+            return body, response.headers.get("content-type", "")
 
     def _client(self, config: ScrapeConfig) -> httpx.AsyncClient:
         client = self._clients.get(config.job_name)
         if client is None:
-            client = self._clients[config.job_name] = config.http.client(
-                follow_redirects=config.follow_redirects
-            )
+            client = self._clients[config.job_name] = config.http.client()
         return client
 
     def _remember(self, state: TargetState, outcome: Outcome, now_ms: int) -> None:
@@ -218,7 +216,9 @@ class Scraper:
         state.error = outcome.error
         state.health = "down" if outcome.error else "up"
         if outcome.error:
-            remedy = f"Open {state.target.url} and check that the target runs and serves metrics."
+            remedy = (
+                f"Open {state.target.shown_url} and check that the target runs and serves metrics."
+            )
             self._pipeline.failed(state.target.source, outcome.error, remedy)
 
 
@@ -226,11 +226,11 @@ def _status(state: TargetState) -> dict[str, Any]:
     target = state.target
     at = np.datetime64(state.last_ms, "ms")
     return {
-        "discoveredLabels": dict(target.discovered),
+        "discoveredLabels": shown_labels(target.discovered),
         "labels": dict(target.labels),
         "scrapePool": target.config.job_name,
-        "scrapeUrl": target.url,
-        "globalUrl": target.url,
+        "scrapeUrl": target.shown_url,
+        "globalUrl": target.shown_url,
         "lastError": state.error,
         "lastScrape": f"{at}Z" if state.last_ms else "0001-01-01T00:00:00Z",
         "lastScrapeDuration": state.duration_s,

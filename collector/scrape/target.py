@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from collector.quantities import duration_s
 from collector.relabel import relabelled
 from collector.scrape.config import ScrapeConfig
 from collector.scrape.discovery_config import TargetGroup
 from store.durations import format_duration
+
+_MASK = "<secret>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,39 @@ class Target:
     def source(self) -> str:
         """Its name among the sources."""
         return f"scrape:{self.labels['job']}/{self.labels['instance']}"
+
+    @property
+    def shown_url(self) -> str:
+        """The URL without the values of its query."""
+        return without_query_values(self.url)
+
+
+def without_query_values(url: str) -> str:
+    """A URL or path fit to be shown: names of its query stay, values may be secrets.
+
+    >>> without_query_values("http://shop:9/probe?module=a&token=b")
+    'http://shop:9/probe?module=<secret>&token=<secret>'
+    """
+    before, sign, query = url.partition("?")
+    names = [pair.partition("=")[0] for pair in query.split("&")] if query else []
+    return before + sign + "&".join(f"{name}={_MASK}" for name in names)
+
+
+def shown_labels(discovered: Mapping[str, str]) -> dict[str, str]:
+    """Labels before relabelling, fit to be shown."""
+    return {name: _shown_label(name, value) for name, value in discovered.items()}
+
+
+def _shown_label(name: str, value: str) -> str:
+    if name.startswith("__param_"):
+        return _MASK
+    if name == "__metrics_path__":
+        return without_query_values(value)
+    if name == "__meta_url":
+        parts = urlsplit(value)
+        rest = parts.path.strip("/") or parts.query
+        return f"{parts.scheme}://{parts.netloc}{'/' + _MASK if rest else ''}"
+    return value
 
 
 def targets_of(

@@ -117,7 +117,7 @@ def test_a_torn_end_is_cut_and_the_rest_is_whole(tmp_path: Path, cut: int) -> No
     assert drain(again) == [piece(7)]
 
 
-def test_a_flipped_byte_costs_the_rest_of_its_segment_and_is_counted(tmp_path: Path) -> None:
+def test_a_flipped_byte_costs_one_record_and_is_counted(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     write(log, *(piece(n) for n in range(3)))
     log.close()
@@ -130,10 +130,43 @@ def test_a_flipped_byte_costs_the_rest_of_its_segment_and_is_counted(tmp_path: P
     first.write_bytes(raw)
     drops = Drops()
     again = open_log(tmp_path, drops)
-    assert drain(again) == [piece(0), piece(3)]
-    assert drops == {"damaged": 2}
+    assert drain(again) == [piece(0), piece(2), piece(3)]
+    assert drops == {"damaged": 1}
+    assert again.unread == 0
     write(again, piece(4))
     assert drain(again) == [piece(4)]
+
+
+@pytest.mark.parametrize("damaged", [(0,), (1,), (0, 1), (1, 2), (0, 3)])
+def test_damage_within_the_last_segment_is_skipped_and_counted_and_a_torn_end_is_cut(
+    tmp_path: Path, damaged: tuple[int, ...]
+) -> None:
+    log = open_log(tmp_path)
+    write(log, *(piece(n) for n in range(6)))
+    log.close()
+    (file,) = segments(tmp_path)
+    raw = bytearray(file.read_bytes())
+    for number in damaged:
+        raw[number * len(raw) // 6 + 30] ^= 0xFF
+    file.write_bytes(raw[:-1])
+    drops = Drops()
+    again = open_log(tmp_path, drops)
+    assert drain(again) == [piece(n) for n in range(5) if n not in damaged]
+    assert drops == {"damaged": len(damaged)}
+
+
+def test_a_header_that_cannot_be_costs_the_rest_of_its_segment_and_is_counted(
+    tmp_path: Path,
+) -> None:
+    drops = Drops()
+    log = open_log(tmp_path, drops)
+    write(log, *(piece(n) for n in range(3)))
+    (file,) = segments(tmp_path)
+    with file.open("r+b") as opened:
+        opened.seek(file.stat().st_size // 3)
+        opened.write(b"\xff" * 4)
+    assert drain(log) == [piece(0)]
+    assert drops == {"damaged": 2}
 
 
 def test_damage_found_while_it_runs_does_not_hide_what_comes_after(tmp_path: Path) -> None:
@@ -144,8 +177,8 @@ def test_damage_found_while_it_runs_does_not_hide_what_comes_after(tmp_path: Pat
     with file.open("r+b") as opened:
         opened.seek(30)
         opened.write(b"\xff")
-    assert drain(log) == []
-    assert drops == {"damaged": 2}
+    assert drain(log) == [piece(1)]
+    assert drops == {"damaged": 1}
     write(log, piece(2))
     assert drain(log) == [piece(2)]
 

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from collector.otlp import span_scanner
 from collector.otlp.traces import TraceDecoder
-from store.errors import BadInput
+from store.errors import BadInput, LimitExceeded
 from store.model import SPAN_SCHEMA
 from tests.collector.otlp_bodies import NOW_NS, trace_request
 
@@ -193,3 +193,43 @@ def test_memory_of_what_was_seen_is_bounded() -> None:
         table = decoder.decode(request.SerializeToString(), NOW_MS).batch.table
         assert table.column("name").to_pylist() == [f"n{number}"]
     assert len(decoder.shared) <= 10
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        bytes.fromhex("0a00") * 10_000,
+        bytes([0x0A, 0x82, 0x9A, 0x0C]) + b"\x12\x00" * ((0x0C << 14 | 0x1A << 7 | 0x02) // 2),
+    ],
+    ids=["resources", "scopes"],
+)
+def test_masses_of_empty_messages_are_refused(body: bytes) -> None:
+    with pytest.raises(LimitExceeded, match="one request holds"):
+        TraceDecoder().decode(body, NOW_MS)
+
+
+def test_a_huge_resource_is_not_repeated_with_each_span() -> None:
+    request = trace_request(2_000)
+    request.resource_spans[0].resource.attributes.add(key="big").value.string_value = "x" * 32_000
+    for number in range(20):
+        request.resource_spans[0].resource.attributes.add(key=f"big{number}").value.string_value = (
+            "x" * 32_000
+        )
+    table = TraceDecoder().decode(request.SerializeToString(), NOW_MS).batch.table
+    assert len(table) == 2_000
+    assert table.column("resource").null_count == 2_000
+    assert set(table.column("service").to_pylist()) == {"shop"}
+
+
+def test_refusals_are_counted_by_service_and_reason() -> None:
+    request = trace_request(4)
+    spans = request.resource_spans[0].scope_spans[0].spans
+    spans[0].trace_id = b"short"
+    spans[1].span_id = bytes(8)
+    spans[2].span_id = bytes(8)
+    decoded = TraceDecoder().decode(request.SerializeToString(), NOW_MS)
+    assert decoded.rejections.counts == {
+        ("otlp:shop", "bad_trace_id"): 1,
+        ("otlp:shop", "bad_span_id"): 2,
+    }
+    assert decoded.by_source == {"otlp:shop": 1}

@@ -229,11 +229,27 @@ def test_one_request_may_be_larger_than_the_table() -> None:
         assert len(decode(body, memory).batch.series) == 9
 
 
-def test_refused_series_are_remembered_within_the_same_bound() -> None:
+def test_refused_series_are_not_remembered_and_push_out_nobody() -> None:
     memory = Memory(LabelTable(max_series=20))
+    known = series_bytes(UP, [(1, 1.0)])
+    refs = decode(known, memory).batch.known_refs
+    assert refs is not None
     for place in range(100):
         bad = series_bytes([("a", "1"), ("a", str(place))], [(1, 1.0)])
-        assert decode(bad, memory).dropped == {"label_twice": 1}
+        for _ in range(2):
+            assert decode(bad + known, memory).dropped == {"label_twice": 1}
+        assert len(memory.labels) == 1
+    again = decode(known, memory).batch.known_refs
+    assert again is not None
+    assert again.space is refs.space
+
+
+def test_damage_does_not_fill_the_table_past_its_bound() -> None:
+    memory = Memory(LabelTable(max_series=20))
+    damaged = field(1, field(1, b"\x0a\x09name") + field(2, sample_bytes(1, 1.0)))
+    for place in range(60):
+        with pytest.raises(BadInput):
+            decode(series_bytes([("__name__", f"a{place}")], [(1, 1.0)]) + damaged, memory)
         assert len(memory.labels) <= 20
 
 

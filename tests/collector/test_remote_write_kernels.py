@@ -66,6 +66,14 @@ _, PLAIN_HASH, PLAIN_SCANNER, PLAIN_TABLE, PLAIN_LABELS, PLAIN_METADATA = plain(
 )
 
 
+PUBLISHED = (
+    np.uint64(0),
+    np.uint64(0),
+    np.uint64(0x87C37B91114253D5),
+    np.uint64(0x4CF5AD432745937F),
+)
+
+
 class Guarded:
     """An array that refuses places before its start as well as past its end."""
 
@@ -171,7 +179,7 @@ def test_any_message_is_scanned_within_bounds(message: tuple[int, bytes], room: 
     scans_alike(*message, room)
 
 
-# Two vectors of the reference implementation, with both seeds 0.
+# Two vectors of the reference implementation: both seeds 0, its own multipliers.
 @pytest.mark.parametrize(
     ("text", "high", "low"),
     [
@@ -185,9 +193,17 @@ def test_any_message_is_scanned_within_bounds(message: tuple[int, bytes], room: 
 )
 def test_the_hash_is_murmur3(text: bytes, high: int, low: int) -> None:
     data = np.frombuffer(text, dtype=np.uint8)
-    zero = np.uint64(0)
-    found = hashes.hash_bytes(data, 0, len(data), zero, zero)
+    found = hashes.hash_bytes(data, 0, len(data), PUBLISHED)
     assert [int(half) for half in found] == [high, low]
+
+
+def test_each_key_has_seeds_and_odd_multipliers_of_its_own() -> None:
+    keys = [hashes.new_key() for _ in range(20)]
+    assert len({int(part) for key in keys for part in key}) == 80
+    assert all(int(part) % 2 for key in keys for part in key[2:])
+    data = np.frombuffer(b"sixteen bytes are a block", dtype=np.uint8)
+    alike = [(*PUBLISHED[:2], *key[2:]) for key in keys]
+    assert len({hashes.hash_bytes(data, 0, len(data), key) for key in alike}) == 20
 
 
 @settings(max_examples=150, deadline=None)
@@ -196,10 +212,10 @@ def test_bytes_are_hashed_within_bounds(text: bytes, seed: int, data: st.DataObj
     start = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(start, len(text)))
     view = np.frombuffer(text, dtype=np.uint8)
-    seeds = np.uint64(seed), np.uint64(seed ^ 1)
+    key = (np.uint64(seed), np.uint64(seed ^ 1), *hashes.new_key()[2:])
     with np.errstate(over="ignore"):
-        by_hand = PLAIN_HASH.hash_bytes(Guarded(view), start, end, *seeds)
-    compiled = hashes.hash_bytes(view, start, end, *seeds)
+        by_hand = PLAIN_HASH.hash_bytes(Guarded(view), start, end, key)
+    compiled = hashes.hash_bytes(view, start, end, key)
     assert [int(half) for half in by_hand] == [int(half) for half in compiled]
 
 
@@ -212,12 +228,12 @@ def test_references_are_hashed_within_bounds(places: list[int], data: st.DataObj
     references = np.array(places, dtype=np.int64)
     symbols = np.arange(8, dtype=np.uint64).reshape(4, 2)
     one, two = np.zeros((len(series), 2), np.uint64), np.zeros((len(series), 2), np.uint64)
-    seeds = np.uint64(1), np.uint64(2)
+    key = hashes.new_key()
     with np.errstate(over="ignore"):
         by_hand = PLAIN_HASH.hash_references(
-            Guarded(references), Guarded(series), Guarded(symbols), *seeds, Guarded(two)
+            Guarded(references), Guarded(series), Guarded(symbols), key, Guarded(two)
         )
-    assert hashes.hash_references(references, series, symbols, *seeds, one) == by_hand
+    assert hashes.hash_references(references, series, symbols, key, one) == by_hand
     assert np.array_equal(one, two)
 
 
@@ -290,7 +306,7 @@ def test_metadata_is_read_within_bounds(text: bytes, data: st.DataObject) -> Non
 def test_a_read_past_the_end_would_show() -> None:
     view = Guarded(np.zeros(3, dtype=np.uint8))
     with np.errstate(over="ignore"), pytest.raises(AssertionError, match="3 of 3"):
-        PLAIN_HASH.hash_bytes(view, 0, 4, np.uint64(0), np.uint64(0))
+        PLAIN_HASH.hash_bytes(view, 0, 4, PUBLISHED)
     with pytest.raises(AssertionError, match="-1 of 3"):
         view[-1]
     assert not hasattr(PLAIN_SCANNER.scan, "py_func")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import suppress
 from typing import Any
@@ -10,6 +11,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.applications import Starlette
 
 from collector.receivers.rum import Bucket, RumReceiver, RumSettings
 from collector.vital_kinds import VITALS
@@ -66,6 +68,24 @@ def test_a_beacon_becomes_histograms_by_page_and_device(
     assert [lcp(appender, le) for le in ("2", "2.5", "+Inf")] == [0, 1, 1]
     cls = Labels.of(__name__="browser_web_vital_cls_sum", page="/products/{id}", device="mobile")
     assert [v for _, v in appender.samples()[cls]] == [0, 0.31]
+
+
+def test_a_stop_stores_what_waits_for_further_reports(pipeline: Any, appender: Any) -> None:
+    receiver = RumReceiver(pipeline, settle_ms=3_600_000)
+
+    async def run() -> int:
+        app = Starlette(routes=receiver.routes())
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://shop") as client:
+            answer = await client.post("/rum", content=json.dumps(vital()))
+        assert appender.batches == []
+        await receiver.aclose()
+        await receiver.aclose()
+        return answer.status_code
+
+    assert asyncio.run(run()) == 204
+    assert lcp(appender, "2.5") == 1
+    assert len(appender.batches) == 1
 
 
 def test_the_last_value_of_a_report_counts_once() -> None:

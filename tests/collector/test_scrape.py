@@ -261,6 +261,30 @@ def test_credentials_parameters_and_redirects_are_honoured(
     assert values(appender, "up") == [1, 1]
 
 
+def test_values_of_parameters_are_not_shown_and_are_sent(
+    address: str, shop: Shop, pipeline: Any, sources: Any
+) -> None:
+    shop.status = 500
+    extra = (
+        "    params: {token: [s3cret, s3cret], b: [s3cret]}\n    metrics_path: /metrics?c=s3cret\n"
+    )
+    scraper = Scraper(job(address, extra), pipeline)
+    scrape(scraper, NOW_MS)
+    assert shop.request is not None
+    assert shop.request.query_params.getlist("token") == ["s3cret", "s3cret"]
+    status = scraper.targets_status()
+    (active,) = status["activeTargets"]
+    hidden = "c=<secret>&token=<secret>&b=<secret>&token=<secret>"
+    assert active["scrapeUrl"] == f"http://{address}/metrics?{hidden}"
+    assert active["discoveredLabels"]["__param_b"] == "<secret>"
+    (told,) = sources.list(NOW_MS)
+    assert "s3cret" not in f"{status} {told}"
+    drop = "    relabel_configs: [{source_labels: [job], regex: shop, action: drop}]\n"
+    dropped = Scraper(job(address, extra + drop), pipeline).targets_status()
+    assert len(dropped["droppedTargets"]) == 1
+    assert "s3cret" not in str(dropped)
+
+
 def test_openmetrics_exemplars_and_own_timestamps(
     address: str, shop: Shop, pipeline: Any, appender: Any
 ) -> None:

@@ -189,7 +189,7 @@ def test_a_server_is_asked_at_its_interval_with_credentials(
     assert finder.request.headers["x-prometheus-refresh-interval-seconds"] == "10"
     (active,) = scraper.targets_status()["activeTargets"]
     assert active["health"] == "up"
-    assert active["discoveredLabels"]["__meta_url"] == f"http://{address}/sd?zone=a"
+    assert active["discoveredLabels"]["__meta_url"] == f"http://{address}/<secret>"
 
 
 @pytest.mark.parametrize(
@@ -235,6 +235,17 @@ def test_a_server_that_is_away_is_told_without_its_address(pipeline: Any, source
     play(Scraper(jobs(text), pipeline), nothing)
     (told,) = sources.list(NOW_MS)
     assert "ConnectError" in told.error
+    assert "s3cret" not in told.error + told.remedy
+
+
+def test_an_answer_that_is_no_list_of_groups_is_told_without_the_address(
+    address: str, finder: Server, pipeline: Any, sources: Any
+) -> None:
+    finder.found = [{"target": []}]
+    text = f"    http_sd_configs: [{{url: 'http://{address}/sd?token=s3cret'}}]\n"
+    play(Scraper(jobs(text), pipeline), nothing)
+    (told,) = sources.list(NOW_MS)
+    assert "127.0.0.1:0: a mapping of targets and labels" in told.error
     assert "s3cret" not in told.error + told.remedy
 
 

@@ -16,6 +16,7 @@ import httpx
 import pytest
 from typing_extensions import override
 
+from collector.scrape.target import shown_labels, without_query_values
 from tests.e2e.service import Warroom, free_port, needs, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -245,6 +246,9 @@ def pool(url: str, job: str) -> list[dict[str, Any]]:
     for target in found:
         # Prometheus before 2.45 shows this one as relabelling left it.
         target["discoveredLabels"].pop("__metrics_path__")
+        # Ours hides what may be a secret.
+        target["discoveredLabels"] = shown_labels(target["discoveredLabels"])
+        target["scrapeUrl"] = without_query_values(target["scrapeUrl"])
     return sorted(found, key=lambda target: json.dumps(target, sort_keys=True))
 
 

@@ -68,9 +68,9 @@ class Asking:
             now_ms=self.clock,
             registry=CollectorRegistry(),
         )
-        self.loop = asyncio.Runner()
         self.runner = PollRunner(targets_of(self.text, self.secrets), self.pipeline, self.appender)
         (self.target,) = self.runner.targets()
+        self.loop = asyncio.Runner()
 
     def poll(self, advance_ms: int = 5_000) -> Answer:
         """The next poll, whatever the back-off says when `advance_ms` is long."""
@@ -95,8 +95,9 @@ class Asking:
         return found
 
     def close(self) -> None:
-        self.loop.run(self.runner.aclose())
-        self.loop.close()
+        # The loop is closed also when a poller cannot be.
+        with self.loop:
+            self.loop.run(self.runner.aclose())
 
 
 __all__ = ["NOW_MS", "Answer", "Asking", "targets_of"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -22,15 +23,14 @@ Ask = Callable[..., Asking]
 @pytest.fixture
 def ask() -> Iterator[Ask]:
     """A poller from the text of its configuration, closed with the test."""
-    made: list[Asking] = []
+    with ExitStack() as opened:
 
-    def asking(text: str, secrets: Mapping[str, str] | None = None) -> Asking:
-        made.append(Asking(text, secrets or {}))
-        return made[-1]
+        def asking(text: str, secrets: Mapping[str, str] | None = None) -> Asking:
+            made = Asking(text, secrets or {})
+            opened.callback(made.close)
+            return made
 
-    yield asking
-    for one in made:
-        one.close()
+        yield asking
 
 
 @pytest.fixture(scope="session")

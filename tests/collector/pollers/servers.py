@@ -66,10 +66,12 @@ class Server:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(20)
+            finally:
+                # Also when the wait itself is broken off: nothing is left running or unread.
                 self.process.kill()
-                self.process.wait(10)
+                self.process.wait()
 
 
 def mariadb_template(directory: Path) -> Path:
