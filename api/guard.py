@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urlsplit
@@ -47,6 +47,7 @@ class GuardPolicy:
         hosts: Host names that the Host header may carry; empty allows any.
         tokens_required: A bearer token is needed (the listener is not on loopback).
         role_of: The role that a token's secret gives now.
+        prepare: Brings what `role_of` knows of a secret up to date, off the event loop.
         beacon_keys: App keys with which browsers may send beacons without a token.
     """
 
@@ -54,6 +55,7 @@ class GuardPolicy:
     tokens_required: bool
     role_of: Callable[[str], Role | None]
     beacon_keys: frozenset[str] = frozenset()
+    prepare: Callable[[str], Awaitable[None]] | None = None
 
 
 def decide(policy: GuardPolicy, method: str, path: str, headers: Headers) -> Refusal | None:
@@ -76,8 +78,8 @@ def decide(policy: GuardPolicy, method: str, path: str, headers: Headers) -> Ref
 
 
 def _by_token(policy: GuardPolicy, method: str, path: str, headers: Headers) -> Refusal | None:
-    scheme, _, secret = headers.get("authorization", "").partition(" ")
-    role = policy.role_of(secret.strip()) if scheme.lower() == "bearer" and secret else None
+    secret = _bearer(headers)
+    role = policy.role_of(secret) if secret else None
     if role is None:
         return Refusal.NO_TOKEN
     if role is Role.ADMIN:
@@ -94,6 +96,11 @@ def _known_beacon(policy: GuardPolicy, method: str, path: str, headers: Headers)
         return False
     key = path.strip("/").partition("/")[2] or headers.get("x-api-key", "")
     return method == "OPTIONS" or key in policy.beacon_keys
+
+
+def _bearer(headers: Headers) -> str:
+    scheme, _, secret = headers.get("authorization", "").partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else ""
 
 
 def _host_name(host: str) -> str:
@@ -123,7 +130,10 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        refusal = decide(self._policy, scope["method"], scope["path"], Headers(scope=scope))
+        headers, policy = Headers(scope=scope), self._policy
+        if policy.tokens_required and policy.prepare is not None:
+            await policy.prepare(_bearer(headers))
+        refusal = decide(policy, scope["method"], scope["path"], headers)
         if refusal is None:
             await self._app(scope, receive, send)
             return

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import secrets
 import shutil
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -40,6 +41,16 @@ Show = Callable[[str], None]
 
 class NoBackup(WarroomError):
     """What was given is not a whole backup, or the place for it is taken."""
+
+
+@contextmanager
+def _private_files() -> Iterator[None]:
+    """What is made here only its owner can read."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def take_snapshot(store: Snapshotter, settings: Settings, now_ms: int) -> str:
@@ -96,6 +107,7 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+@_private_files()
 def backup(arguments: argparse.Namespace, show: Show) -> int:
     """Copy a service's data, running or not, to a directory.
 
@@ -134,6 +146,7 @@ def _fetch(settings: Settings, arguments: argparse.Namespace, target: Path) -> N
         shutil.rmtree(made, ignore_errors=True)
 
 
+@_private_files()
 def restore(arguments: argparse.Namespace, show: Show) -> int:
     """Make a data directory of a backup.
 
@@ -157,7 +170,7 @@ def _copy_checked(source: Path, target: Path) -> None:
     """Copy the files of a backup; they come under their names only when all of them are right."""
     files = _manifest(source)
     try:
-        target.mkdir(parents=True, exist_ok=True)
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_room(target, sum(size for size, _ in files.values()))
         for name, listed in files.items():
             shutil.copyfile(source / name, target / f"{name}.partial")

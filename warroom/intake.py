@@ -38,6 +38,7 @@ class Intake:
     otlp: OtlpIngest
     scraper: Scraper
     pollers: PollRunner
+    rum: rum.RumReceiver
     routes: Sequence[BaseRoute]
     otlp_routes: Sequence[BaseRoute]
     hot_routes: Sequence[Route]
@@ -97,17 +98,19 @@ def build_intake(
     configs = parse_scrape_configs(settings.document, ("scrape_configs",), settings.environment)
     otlp_routes = otlp_http.routes(otlp)
     write_routes = remote_write.routes(pipeline)
+    beacons = rum.RumReceiver(pipeline, settings=_rum(settings))
     return Intake(
         pipeline=pipeline,
         sources=sources,
         otlp=otlp,
         scraper=Scraper(configs, pipeline),
         pollers=build_pollers(settings, pipeline, forwarding.around(appender)),
+        rum=beacons,
         routes=[
             *otlp_routes,
             *write_routes,
             *events.routes(pipeline),
-            *rum.routes(pipeline, _rum(settings)),
+            *beacons.routes(),
         ],
         otlp_routes=otlp_routes,
         hot_routes=[*otlp_routes, *write_routes],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 
 import structlog
@@ -24,6 +25,8 @@ def serve(options: Options, *, log_level: str, log_json: bool) -> int:
     Raises:
         WarroomError: The configuration is wrong, a port is taken, the store cannot be opened.
     """
+    # What the service writes is nobody else's to read.
+    os.umask(0o077)
     configure_logs(level=log_level, json=log_json)
     settings = load(options)
     _refuse_to_be_open(settings)

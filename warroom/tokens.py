@@ -18,7 +18,7 @@ _DAY_MS = 86_400_000
 def run(options: Options, arguments: argparse.Namespace, show: Callable[[str], None]) -> int:
     """Create, list or revoke."""
     settings = load(options)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine = open_engine(state_url(settings))
     upgrade(engine)
     tokens = TokenRepository(open_sessions(engine))

@@ -38,6 +38,7 @@ from api.routers import incidents as incident_routes
 from api.shapes import annotation_json, finding_json, slo_json
 from api.stream import LiveBoards
 from api.timeline import Timeline
+from api.tokens.book import TokenBook
 from api.tokens.repository import TokenRepository
 from dashboards.mount import routes as page_routes
 from detectors.explain import explain
@@ -51,7 +52,7 @@ from store.sql import SessionFactory
 from store.timestamps import rfc3339
 from warroom.backups import take_snapshot
 from warroom.clock import Clock
-from warroom.config import Settings
+from warroom.config import Address, Settings
 from warroom.hot_paths import HotPaths
 from warroom.intake import Intake
 from warroom.paging import Paging
@@ -90,6 +91,7 @@ class Web:
     parts: Parts
     live: LiveBoards
     policy: GuardPolicy
+    otlp_policy: GuardPolicy
     hot_routes: Sequence[Route]
 
     def app(self) -> ASGIApp:
@@ -123,7 +125,8 @@ def build_web(inputs: WebInputs) -> Web:
         interval_ms=round(inputs.settings.file.evaluation_interval * 1000),
         time_zone=business_settings(inputs.settings).time_zone,
     )
-    policy = _policy(inputs)
+    book = TokenBook(TokenRepository(inputs.sessions).known)
+    policy = _policy(inputs, inputs.settings.listen, book)
     parts = Parts(
         routers=_routers(inputs, reader, incidents, timeline, boards),
         first=inputs.intake.routes,
@@ -131,7 +134,13 @@ def build_web(inputs: WebInputs) -> Web:
         policy=policy,
         version=inputs.version,
     )
-    return Web(parts, boards, policy, inputs.intake.hot_routes)
+    return Web(
+        parts,
+        boards,
+        policy,
+        _policy(inputs, inputs.settings.otlp_http, book),
+        inputs.intake.hot_routes,
+    )
 
 
 def _routers(
@@ -257,14 +266,15 @@ def _sources(intake: Intake, now_ms: int) -> list[Json]:
     ]
 
 
-def _policy(inputs: WebInputs) -> GuardPolicy:
+def _policy(inputs: WebInputs, address: Address | None, book: TokenBook) -> GuardPolicy:
+    """What a listener at this address asks of a request."""
     settings = inputs.settings
-    tokens = TokenRepository(inputs.sessions)
     allowed = frozenset(settings.file.auth.allowed_hosts)
-    loopback = settings.listen.loopback
+    loopback = address is None or address.loopback
     return GuardPolicy(
         hosts=allowed | LOOPBACK_HOSTS if loopback and not settings.behind_proxy else allowed,
         tokens_required=not loopback and not settings.behind_proxy,
-        role_of=lambda secret: tokens.role_of(secret, inputs.now()),
+        role_of=lambda secret: book.role_of(secret, inputs.now()),
         beacon_keys=frozenset(settings.file.rum.app_keys),
+        prepare=book.prepare,
     )

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sqlalchemy import BigInteger, String, delete, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapped, mapped_column
 
+from store.errors import StoreUnavailable
 from store.sql import Base, SessionFactory
 
-_PREFIX = "wr_"
+PREFIX = "wr_"
+MAX_TOKENS = 10_000
 
 
 class Role(StrEnum):
@@ -31,6 +34,14 @@ class Token:
     name: str
     role: Role
     created_ms: int
+    expires_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a secret's digest gives, and until when."""
+
+    role: Role
     expires_ms: int | None
 
 
@@ -57,7 +68,7 @@ class TokenRepository:
         self, name: str, role: Role, now_ms: int, expires_ms: int | None = None
     ) -> tuple[Token, str]:
         """A new token and its secret, which is not kept."""
-        secret = _PREFIX + secrets.token_urlsafe(32)
+        secret = PREFIX + secrets.token_urlsafe(32)
         token = Token(secrets.token_hex(6), name, role, now_ms, expires_ms)
         with self._sessions.begin() as session:
             session.add(
@@ -65,21 +76,26 @@ class TokenRepository:
                     id=token.id,
                     name=name,
                     role=role.value,
-                    sha256=_digest(secret),
+                    sha256=digest(secret),
                     created_ms=now_ms,
                     expires_ms=expires_ms,
                 )
             )
         return token, secret
 
-    def role_of(self, secret: str, now_ms: int) -> Role | None:
-        """The role that a secret gives now, or None."""
+    def known(self) -> dict[str, Known]:
+        """Every token by the digest of its secret.
+
+        Raises:
+            StoreUnavailable: The state database does not answer.
+        """
         # Looking up by hash needs no constant-time comparison: an attacker cannot steer the hash.
-        with self._sessions() as session:
-            row = session.scalar(select(TokenRow).where(TokenRow.sha256 == _digest(secret)))
-        if row is None or (row.expires_ms is not None and row.expires_ms <= now_ms):
-            return None
-        return Role(row.role)
+        try:
+            with self._sessions() as session:
+                rows = session.scalars(select(TokenRow).limit(MAX_TOKENS)).all()
+        except SQLAlchemyError as exc:
+            raise StoreUnavailable(f"tokens cannot be read: {exc.__class__.__name__}") from exc
+        return {row.sha256: Known(Role(row.role), row.expires_ms) for row in rows}
 
     def all(self) -> list[Token]:
         with self._sessions() as session:
@@ -94,5 +110,6 @@ class TokenRepository:
         return found
 
 
-def _digest(secret: str) -> str:
+def digest(secret: str) -> str:
+    """What is kept of a secret."""
     return hashlib.sha256(secret.encode()).hexdigest()
