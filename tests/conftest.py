@@ -1,0 +1,15 @@
+"""What every test leaves as it found it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_come() -> Iterator[None]:
+    """A test that runs the service in this process sets its level of logs, for all after it."""
+    yield
+    structlog.reset_defaults()
