@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from alerts import incidents as incident_rules
 from alerts.dispatch import Dispatch, Snapshot, dispatch, with_incidents
 from alerts.drill import Drill, plan
 from alerts.incident_messages import IncidentMessage, incident_messages
-from alerts.incidents import IncidentEvent
+from alerts.incidents import Incident, IncidentEvent
 from alerts.model import Alert, AlertState
 from alerts.notification import EventAction, Notice
 from alerts.repository import AlertRepository, AlertTransaction
@@ -166,23 +166,11 @@ class AlertEngine:
             BadInput: There is no such incident.
         """
         who = who.strip()[:256] or "someone"
-        with self.repository.begin() as transaction:
-            transaction.lock()
-            incident = transaction.incident(incident_id)
-            if incident is None:
-                raise BadInput(f"there is no incident {incident_id!r}")
-            taken = incident_rules.acknowledged(incident, who, now_ms)
-            if taken is incident:
-                return
-            event = IncidentEvent(incident_id, now_ms, "ack", f"acknowledged by {who}", who)
-            transaction.save_incidents([taken], [event])
-            transaction.ticked(0)
-            snapshot = transaction.snapshot()
-            members = frozenset(part.fingerprint for part in incident.alerts)
-            about = IncidentMessage(
-                EventAction.ACKNOWLEDGE, incident_id, who, now_ms, self.external_url
-            )
-            transaction.enqueue(incident_messages(about, snapshot, self.routing, members))
+        self._change(
+            IncidentEvent(incident_id, now_ms, "ack", f"acknowledged by {who}", who),
+            self._message(EventAction.ACKNOWLEDGE, incident_id, who, now_ms),
+            lambda incident: incident_rules.acknowledged(incident, who, now_ms),
+        )
 
     def resolve(self, incident_id: str, who: str, now_ms: int) -> None:
         """Someone ends an incident by hand; receivers that were told of it are told that too.
@@ -193,22 +181,33 @@ class AlertEngine:
             BadInput: There is no such incident.
         """
         who = who.strip()[:256] or "someone"
+        self._change(
+            IncidentEvent(incident_id, now_ms, "closed", f"resolved by {who}", who),
+            self._message(EventAction.RESOLVE, incident_id, who, now_ms),
+            lambda incident: incident_rules.resolved(incident, now_ms),
+        )
+
+    def _message(
+        self, action: EventAction, incident_id: str, who: str, now_ms: int
+    ) -> IncidentMessage:
+        return IncidentMessage(action, incident_id, who, now_ms, self.external_url)
+
+    def _change(
+        self, event: IncidentEvent, about: IncidentMessage, change: Callable[[Incident], Incident]
+    ) -> None:
+        """Keep a change by hand and its event, and tell who was told; no change, no event."""
         with self.repository.begin() as transaction:
             transaction.lock()
-            incident = transaction.incident(incident_id)
+            incident = transaction.incident(event.incident_id)
             if incident is None:
-                raise BadInput(f"there is no incident {incident_id!r}")
-            ended = incident_rules.resolved(incident, now_ms)
-            if ended is incident:
+                raise BadInput(f"there is no incident {event.incident_id!r}")
+            changed = change(incident)
+            if changed is incident:
                 return
-            event = IncidentEvent(incident_id, now_ms, "closed", f"resolved by {who}", who)
-            transaction.save_incidents([ended], [event])
+            transaction.save_incidents([changed], [event])
             transaction.ticked(0)
             members = frozenset(part.fingerprint for part in incident.alerts)
             snapshot = transaction.snapshot()
-            about = IncidentMessage(
-                EventAction.RESOLVE, incident_id, who, now_ms, self.external_url
-            )
             transaction.enqueue(incident_messages(about, snapshot, self.routing, members))
 
     def drill(self, labels: Mapping[str, str], now_ms: int) -> Drill:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import httpx
 
 from alerts.notification import DeliveryError
+from store.retry_after import retry_after_s
 
 TIMEOUT_S = 10.0
 _MAX_ANSWER = 16_384
@@ -50,7 +49,9 @@ async def post(
                     if len(received) >= _MAX_ANSWER:
                         break
                 text = bytes(received[:_MAX_ANSWER]).decode("utf-8", "replace")
-                retry = _retry_after_s(response.headers.get("Retry-After", ""), now_ms)
+                retry = retry_after_s(
+                    response.headers.get("Retry-After", ""), now_ms, _MAX_RETRY_AFTER_S
+                )
                 return Answer(response.status_code, text, retry)
     except TimeoutError as exc:
         raise DeliveryError(f"no answer within {TIMEOUT_S:g} s", permanent=False) from exc
@@ -69,16 +70,3 @@ def failure(answer: Answer, who: str) -> DeliveryError:
         status=answer.status,
         retry_after_s=answer.retry_after_s if transient else None,
     )
-
-
-def _retry_after_s(text: str, now_ms: int) -> float | None:
-    text = text.strip()[:64]
-    if text.isascii() and text.isdigit():
-        return min(float(text), _MAX_RETRY_AFTER_S)
-    try:
-        at = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    now = datetime.fromtimestamp(now_ms / 1000, tz=UTC)
-    return min(max((at - now).total_seconds(), 0.0), _MAX_RETRY_AFTER_S)

@@ -22,11 +22,9 @@ from bench.series import (
     counters,
 )
 from bench.server import BenchFailed, Server
-from bench.setup import Setup, first_scrape_ms, load
+from bench.setup import Setup, first_scrape_ms, load, wait_loaded
 from bench.table import Row, Table
 from bench.targets import Target
-
-_LOADED_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,28 +109,12 @@ def _measure(setup: Setup, target: Target, first_ms: int, end_ms: int) -> dict[s
         setup.say(f"queries: loading {target.name}")
         load(server, counters(count), counter_values(count, samples, 1), first_ms)
         load(server, buckets(count), bucket_values(count, samples, 2), first_ms)
-        _wait_loaded(server, end_ms, count)
+        wait_loaded(server, COUNTER, end_ms, count)
         server.stop()
         server.start()
         time.sleep(sizes.settle_s)
         setup.say(f"queries: asking {target.name}")
         return {query.what: _time(setup, server, query, end_ms) for query in QUERIES}
-
-
-def _wait_loaded(server: Server, end_ms: int, count: int) -> None:
-    """Until the newest sample of every series can be asked for."""
-    deadline = time.monotonic() + _LOADED_S
-    parameters = {"query": f"count({COUNTER})", "time": f"{end_ms / 1000:.3f}"}
-    parameters |= dict(server.target.no_cache)
-    seen = 0
-    while time.monotonic() < deadline:
-        status, body = server.get("/api/v1/query", parameters)
-        result = orjson.loads(body)["data"]["result"] if status == 200 else []
-        seen = int(result[0]["value"][1]) if result else 0
-        if seen == count:
-            return
-        time.sleep(0.2)
-    raise BenchFailed(f"{server.target.name} shows {seen} of {count} series after loading")
 
 
 def _time(setup: Setup, server: Server, query: Query, end_ms: int) -> _Time:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 
 import cramjam
@@ -14,9 +12,10 @@ import httpx
 
 from collector.forward.config import RemoteWrite
 from store.errors import WarroomError
+from store.retry_after import retry_after_s
 
 _MAX_ANSWER = 1024
-_MAX_RETRY_AFTER_S = 600.0
+MAX_RETRY_AFTER_S = 600.0
 # 3xx: redirects are not followed, and the endpoint may be itself again when its proxy is.
 _TRANSIENT = frozenset({408, 425})
 
@@ -52,20 +51,6 @@ def verdict_of(status: int, *, retry_on_http_429: bool = True) -> Verdict:
     return Verdict.REFUSED
 
 
-def retry_after_s(text: str, now_ms: int) -> float | None:
-    """Seconds of a Retry-After header: a number, or a date; at most ten minutes."""
-    text = text.strip()[:64]
-    if text.isascii() and text.isdigit():
-        return min(float(text), _MAX_RETRY_AFTER_S)
-    try:
-        at = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    wait_s = (at - datetime.fromtimestamp(now_ms / 1000, UTC)).total_seconds()
-    return min(max(0.0, wait_s), _MAX_RETRY_AFTER_S)
-
-
 def compressed(payload: bytes) -> bytes:
     """A snappy block."""
     return bytes(cramjam.snappy.compress_raw(payload))
@@ -97,7 +82,9 @@ async def post(
             )
             if verdict is Verdict.TAKEN:
                 return Answer(verdict)
-            wait_s = retry_after_s(response.headers.get("Retry-After", ""), now_ms)
+            wait_s = retry_after_s(
+                response.headers.get("Retry-After", ""), now_ms, MAX_RETRY_AFTER_S
+            )
             error = f"the endpoint answered {response.status_code}: {text}".rstrip(": ")
             return Answer(verdict, error, wait_s)
     except TimeoutError:

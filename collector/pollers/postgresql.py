@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from collector.polling.contract import Reading
+from collector.polling.contract import Absent, Denied, Reading
 from collector.polling.fields import Fields
-from collector.polling.postgres import Absent, Account, Denied, PostgresClient, Row, read_account
+from collector.polling.postgres import Account, PostgresClient, Row, read_account
 
 _GRANT = "GRANT pg_monitor to the account: see docs/sources/postgresql.md."
 

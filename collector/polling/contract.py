@@ -26,6 +26,14 @@ class PollFailed(WarroomError):
         self.retry_after_s = retry_after_s
 
 
+class Denied(PollFailed):
+    """The account may not read this part."""
+
+
+class Absent(PollFailed):
+    """This server does not have this part."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One value. `ts_ms` is None where it is the time of the poll."""

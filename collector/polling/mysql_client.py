@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from collector.polling.contract import PollFailed, Reading
+from collector.polling.contract import Absent, Denied, PollFailed, Reading
 from collector.polling.fields import Address, Fields, Secret
 
 MAX_ROWS = 20_000
@@ -25,14 +25,6 @@ _TABLE_AWAY = frozenset({1049, 1054, 1109, 1146, 1193, 1356})
 _SYNTAX = frozenset({1064, 1149})
 
 Row = dict[str, str | None]
-
-
-class Denied(PollFailed):
-    """The account may not read this part."""
-
-
-class Absent(PollFailed):
-    """This server does not have this part."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from collector.polling.contract import PollFailed
+from collector.polling.contract import Absent, Denied, PollFailed
 from collector.polling.fields import Address, Fields, Secret
 
 if TYPE_CHECKING:
@@ -16,14 +16,6 @@ MAX_ROWS = 20_000
 _TLS_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
 
 Row = dict[str, Any]
-
-
-class Denied(PollFailed):
-    """The account may not read this part."""
-
-
-class Absent(PollFailed):
-    """This server does not have this part."""
 
 
 @dataclass(frozen=True, slots=True)

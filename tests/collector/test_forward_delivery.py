@@ -24,8 +24,8 @@ from collector.forward.delivery import Delivery
 from collector.forward.forwarder import ForwardContext, Forwarder, open_forwarder
 from collector.forward.handover import HandOver
 from collector.forward.metrics import ForwardMetrics
+from collector.forward.request import MAX_RETRY_AFTER_S, Verdict, compressed, verdict_of
 from collector.forward.request import Answer as Told
-from collector.forward.request import Verdict, compressed, retry_after_s, verdict_of
 from collector.forward.segment_log import SegmentLog
 from collector.forward.write_request import Encoder
 from collector.http_client import HttpClientConfig, Secret
@@ -41,6 +41,7 @@ from store.model import (
     SampleBatch,
     SeriesSet,
 )
+from store.retry_after import retry_after_s
 
 NOW_MS = 1_790_000_000_000
 PATIENCE_S = 30.0
@@ -247,16 +248,16 @@ def test_a_connection_that_breaks_or_hangs_is_tried_again(
 
 
 def test_retry_after_is_kept() -> None:
-    assert retry_after_s("7", NOW_MS) == 7
-    assert retry_after_s("Mon, 21 Sep 2026 14:13:25 GMT", NOW_MS) == 5
-    assert retry_after_s("Mon, 21 Sep 2020 14:13:25 GMT", NOW_MS) == 0
-    assert retry_after_s("999999", NOW_MS) == 600
-    assert retry_after_s("soon", NOW_MS) is None
+    assert retry_after_s("7", NOW_MS, MAX_RETRY_AFTER_S) == 7
+    assert retry_after_s("Mon, 21 Sep 2026 14:13:25 GMT", NOW_MS, MAX_RETRY_AFTER_S) == 5
+    assert retry_after_s("Mon, 21 Sep 2020 14:13:25 GMT", NOW_MS, MAX_RETRY_AFTER_S) == 0
+    assert retry_after_s("999999", NOW_MS, MAX_RETRY_AFTER_S) == 600
+    assert retry_after_s("soon", NOW_MS, MAX_RETRY_AFTER_S) is None
 
 
 @given(st.text(max_size=80))
 def test_any_retry_after_is_a_bounded_wait_or_none(text: str) -> None:
-    wait_s = retry_after_s(text, NOW_MS)
+    wait_s = retry_after_s(text, NOW_MS, MAX_RETRY_AFTER_S)
     assert wait_s is None or 0 <= wait_s <= 600
 
 

@@ -18,13 +18,11 @@ from collector.pollers.mysql.replication import (
 )
 from collector.pollers.mysql.statements import read_digests
 from collector.pollers.mysql.status import read_processes, read_status, read_variables
-from collector.polling.contract import Reading, Sample
+from collector.polling.contract import Absent, Denied, Reading, Sample
 from collector.polling.fields import Fields
 from collector.polling.mysql_client import (
-    Absent,
     Account,
     Connection,
-    Denied,
     MysqlClient,
     read_account,
 )

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
-from collector.polling.contract import Reading, Sample, name_part
-from collector.polling.mysql_client import Absent, Connection, Row
+from collector.polling.contract import Absent, Reading, Sample, name_part
+from collector.polling.mysql_client import Connection, Row
 from collector.polling.mysql_values import number_of
 from store.model import MetricMetadata, MetricType
 

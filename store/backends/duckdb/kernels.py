@@ -14,38 +14,11 @@ from store.backends.duckdb.compiled import compiled
 
 
 @compiled
-def scatter_by_slot(
-    series: Any, ts: Any, bits: Any, slot_of: Any, first_id: int, slots: int
-) -> tuple[Any, Any, Any]:
-    """Group rows by the slot of their series, keeping their order: a counting sort.
-
-    `slot_of[id - first_id]` is a series' slot, or -1 to leave its rows out.
-    """
-    offsets = np.zeros(slots + 1, np.int64)
-    for row in range(len(series)):
-        slot = slot_of[series[row] - first_id]
-        if slot >= 0:
-            offsets[slot + 1] += 1
-    for slot in range(slots):
-        offsets[slot + 1] += offsets[slot]
-    place = offsets[:-1].copy()
-    out_ts = np.empty(offsets[slots], np.int64)
-    out_bits = np.empty(offsets[slots], np.int64)
-    for row in range(len(series)):
-        slot = slot_of[series[row] - first_id]
-        if slot >= 0:
-            at = place[slot]
-            out_ts[at] = ts[row]
-            out_bits[at] = bits[row]
-            place[slot] = at + 1
-    return offsets, out_ts, out_bits
-
-
-@compiled
 def scatter_before(rows: Any, slot_of: Any, first_id: int, newer: Any) -> tuple[Any, Any, Any]:
-    """Rows by the slot of their series as `scatter_by_slot`, each slot's `newer` rows after them.
+    """Rows by the slot of their series, each slot's `newer` rows after them: a counting sort.
 
-    `rows` are series, times and values; `newer` offsets, times and values of all slots.
+    `rows` are series, times and values, which keep their order; `newer` offsets, times and values
+    of all slots. `slot_of[id - first_id]` is a series' slot, or -1 to leave its rows out.
     """
     series, ts, bits = rows
     new_offsets, new_ts, new_bits = newer
@@ -75,6 +48,16 @@ def scatter_before(rows: Any, slot_of: Any, first_id: int, newer: Any) -> tuple[
             out_bits[at] = new_bits[row]
             at += 1
     return offsets, out_ts, out_bits
+
+
+@compiled
+def scatter_by_slot(
+    series: Any, ts: Any, bits: Any, slot_of: Any, first_id: int, slots: int
+) -> tuple[Any, Any, Any]:
+    """Rows by the slot of their series, as `scatter_before` has them when nothing is newer."""
+    none = np.empty(0, np.int64)
+    newer = (np.zeros(slots + 1, np.int64), none, none)
+    return scatter_before((series, ts, bits), slot_of, first_id, newer)
 
 
 @compiled

@@ -33,7 +33,6 @@ GRACE_MS = 60_000
 _MOST_ROWS = 4_000_000
 _MOST_SLICES = 10_000
 _LATE_AT_ONCE = 20_000
-_ALL_IDS = (0, 2**31 - 1)
 
 _NEXT = "SELECT min(ts) FROM samples WHERE ts > ?"
 _COUNT = "SELECT count(*) FROM samples WHERE ts > ? AND ts <= ?"

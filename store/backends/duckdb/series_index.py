@@ -60,11 +60,6 @@ class SeriesIndex:
     def id_of(self, labels: Labels) -> int | None:
         return self._ids.get(labels)
 
-    def ids_of(self, series: Sequence[Labels]) -> Int32Array | None:
-        """Their ids in order, or None when one has none yet."""
-        found = list(map(self._ids.get, series))
-        return None if None in found else np.array(found, dtype=np.int32)
-
     def ids_of_batch(self, batch: SampleBatch) -> Int32Array:
         """The id of each of `batch.series`, `NO_ID` where it has none.
 
