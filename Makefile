@@ -89,7 +89,7 @@ bench: install-dev
 	@$(BIN)/python -m bench $(ARGS)
 
 lock: | $(UV)
-	@$(UV) pip compile -q --no-header --no-emit-index-url --no-annotate --generate-hashes --extra shop --extra postgres --extra mysql --extra redis --group dev --python-version 3.11 pyproject.toml -o requirements/dev.txt
+	@$(UV) pip compile -q --no-header --no-emit-index-url --no-annotate --generate-hashes --extra shop --extra postgres --extra mysql --extra redis --extra aws --extra apprise --group dev --python-version 3.11 pyproject.toml -o requirements/dev.txt
 	@$(UV) pip compile -q --no-header --no-emit-index-url --no-annotate --generate-hashes --extra shop --extra postgres --extra mysql --extra redis -c requirements/dev.txt --python-version 3.11 pyproject.toml -o requirements/runtime.txt
 
 clean:
