@@ -79,7 +79,7 @@ format: $(VENV)/.dev
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix -q . || true
 
 test: packages check
-	@$(BIN)/pytest -q $(ARGS)
+	@$(BIN)/pytest -q -n 2 --dist loadfile $(ARGS)
 
 # Long simulations, kill loops and wall soaks: minutes to hours, by hand before a release.
 soak: packages install-dev

@@ -18,7 +18,7 @@ class Parts:
 
     Attributes:
         routers: The routers of `api.routers`, made by the composition root.
-        first: Plain ASGI routes tried before them: receivers, whose path is hot.
+        first: Plain ASGI routes tried before them: receivers, whose path is hot, and `/mcp`.
         last: Routes tried after them: the pages of the front end.
     """
 

@@ -20,13 +20,14 @@ _OPEN = frozenset({"/-/healthy", "/-/ready"})
 _INGEST = ("/v1/", "/api/v1/write", "/events", "/rum", "/collect")
 # Browsers of the shop send these from its own origin.
 _BEACONS = ("/rum", "/collect")
-# Reading by POST: Grafana and promtool send long queries as forms.
+# Reading by POST: Grafana and promtool send long queries as forms, assistants JSON-RPC.
 _READ_POST = (
     "/api/v1/query",
     "/api/v1/series",
     "/api/v1/labels",
     "/api/v1/format_query",
     "/api/v1/parse_query",
+    "/mcp",
 )
 
 

@@ -18,6 +18,7 @@ from alerts.why import why_paged
 from api.alert_reader import AlertReader
 from api.app import Parts, create_app
 from api.guard import LOOPBACK_HOSTS, Guard, GuardPolicy
+from api.mcp.server import routes as mcp_routes
 from api.panels.view import PanelSources
 from api.routers import (
     alertmanager,
@@ -129,7 +130,7 @@ def build_web(inputs: WebInputs) -> Web:
     policy = _policy(inputs, inputs.settings.listen, book)
     parts = Parts(
         routers=_routers(inputs, reader, incidents, timeline, boards),
-        first=inputs.intake.routes,
+        first=[*inputs.intake.routes, *mcp_routes(inputs.version)],
         last=page_routes(),
         policy=policy,
         version=inputs.version,

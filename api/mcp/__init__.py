@@ -1,0 +1,1 @@
+"""What an assistant may ask: read-only tools of the Model Context Protocol."""

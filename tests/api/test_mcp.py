@@ -1,0 +1,145 @@
+"""`/mcp`, asked by the protocol's own client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import pytest
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+
+from api.mcp.tools import TOOLS
+from tests.warroom.traces import product_list
+from tests.warroom.world import NOW_MS, World
+
+_RPC = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
+_TRACE_WINDOW = {"start_us": NOW_MS * 1000 - 3_600_000_000, "end_us": NOW_MS * 1000 + 60_000_000}
+
+
+@asynccontextmanager
+async def assistant(world: World) -> AsyncIterator[Client]:
+    transport = httpx2.ASGITransport(app=world.app)
+    base = "http://127.0.0.1:8600"
+    async with (
+        httpx2.AsyncClient(transport=transport, base_url=base) as http,
+        Client(streamable_http_client(f"{base}/mcp", http_client=http)) as client,
+    ):
+        yield client
+
+
+def asked(world: World, question: Callable[[Client], Awaitable[Any]]) -> Any:
+    async def ask() -> Any:
+        async with assistant(world) as client:
+            return await question(client)
+
+    return world.run(ask())
+
+
+def told(world: World, tool: str, **arguments: Any) -> Any:
+    answer = asked(world, lambda client: client.call_tool(tool, arguments))
+    assert not answer.is_error, answer.content
+    return answer.structured_content
+
+
+def refused(world: World, tool: str, **arguments: Any) -> str:
+    answer = asked(world, lambda client: client.call_tool(tool, arguments))
+    assert answer.is_error
+    return str(answer.content[0].text)
+
+
+def test_an_assistant_sees_every_tool_and_that_none_writes(still_world: World) -> None:
+    listed = asked(still_world, lambda client: client.list_tools()).tools
+    promised = {"slo_status", "alerts", "findings", "query_promql", "search_traces"}
+    promised |= {"trace_summary", "funnel", "what_changed", "timeline", "data_freshness"}
+    assert promised <= {tool.name for tool in listed}
+    assert all(tool.annotations.read_only_hint for tool in listed)
+    assert all(tool.description and tool.input_schema["type"] == "object" for tool in listed)
+
+
+@pytest.mark.parametrize(
+    "tool", [t.name for t in TOOLS if not any(a.required for a in t.arguments.values())]
+)
+def test_every_tool_that_needs_no_argument_answers_without_one(
+    still_world: World, tool: str
+) -> None:
+    assert isinstance(told(still_world, tool), dict)
+
+
+def test_the_cause_of_slow_pages_is_found_by_asking(world: World) -> None:
+    world.ask("POST", "/v1/traces", json=product_list(NOW_MS))
+    world.evaluate()
+    finding = told(world, "findings", kind="n_plus_one_query")["findings"][0]
+    trace_id = finding["evidence"]["trace_id"]
+    traces = told(world, "search_traces", service=finding["service"], **_TRACE_WINDOW)["traces"]
+    assert trace_id in {trace["trace_id"] for trace in traces}
+    summary = told(world, "trace_summary", trace_id=trace_id)
+    assert summary["repeated"][0]["times"] == finding["evidence"]["repetitions"]
+    assert summary["repeated"][0]["example"]["statement"].startswith("SELECT")
+    explained = told(world, "explain_trace", trace_id=trace_id)
+    assert explained["findings"][0]["kind"] == "n_plus_one_query"
+
+
+def test_a_number_is_the_same_as_over_http(world: World) -> None:
+    answer = told(world, "query_promql", query="sum(vector(2)) * 21")
+    assert answer["data"]["result"][0]["value"][1] == "42"
+
+
+def test_what_changed_tells_deploys_and_leaves_notes_of_other_kinds_out(world: World) -> None:
+    world.post("/annotations", {"kind": "deploy", "title": "shop 4.2"}, 201)
+    world.post("/annotations", {"kind": "note", "title": "lunch"}, 201)
+    changes = told(world, "what_changed")["changes"]
+    assert [change["title"] for change in changes] == ["shop 4.2"]
+    assert len(told(world, "timeline")["events"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "sentence"),
+    [
+        ("query_promql", {"query": "sum("}, "parse"),
+        ("query_promql", {}, "needs the argument 'query'"),
+        ("trace_summary", {"trace_id": "00ff"}, "not found"),
+        ("query_promql", {"query": "1 +" * 30_000}, "too long"),
+        ("findings", {"color": "red"}, "knows no argument 'color'"),
+        ("findings", {"limit": 0}, "limit"),
+        ("delete_everything", {}, "there is no tool"),
+    ],
+)
+def test_a_mistake_is_told_so_that_the_assistant_can_mend_it(
+    still_world: World, tool: str, arguments: dict[str, Any], sentence: str
+) -> None:
+    assert sentence in refused(still_world, tool, **arguments)
+
+
+def test_an_answer_too_long_for_an_assistant_is_cut_and_says_so(world: World) -> None:
+    for n in range(130):
+        world.post("/annotations", {"kind": "note", "title": f"{n} ".ljust(500, "x")}, 201)
+    answer = asked(world, lambda client: client.call_tool("timeline", {}))
+    assert len(answer.content[0].text) == 60_000
+    assert answer.content[1].text.startswith("cut to 60000 of ")
+
+
+def test_a_page_of_another_origin_may_not_ask(still_world: World) -> None:
+    headers = {**_RPC, "Origin": "https://evil.example"}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    assert still_world.ask("POST", "/mcp", json=body, headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"jsonrpc":"2.0"}', b"\xff" * 40])
+def test_what_is_no_message_is_refused_as_the_protocol_says(
+    still_world: World, body: bytes
+) -> None:
+    answer = still_world.ask("POST", "/mcp", content=body, headers=_RPC)
+    assert 400 <= answer.status_code < 500
+
+
+def test_a_message_without_bound_is_refused(still_world: World) -> None:
+    answer = still_world.ask("POST", "/mcp", content=b" " * 300_000, headers=_RPC)
+    assert answer.status_code == 413
+
+
+def test_there_is_no_stream_to_read_and_no_session_to_end(still_world: World) -> None:
+    assert still_world.ask("GET", "/mcp").status_code == 405
+    assert still_world.ask("DELETE", "/mcp").status_code == 405
