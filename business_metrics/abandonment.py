@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -22,19 +23,23 @@ from store.model import BoolArray, Int64Array
 # The stubs of the compute functions know no chunked columns.
 pc: Any = pyarrow.compute
 
-SEGMENTS = ("device", "channel", "country")
+SEGMENTS = ("device", "channel", "country", "returning")
 _MAX_SEGMENT_VALUES = 50
-_NEVER = np.iinfo(np.int64).max
+NEVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
 class Checkouts:
-    """One row a checkout. `purchased_ms` is the largest integer where nothing was bought."""
+    """One row a checkout. `purchased_ms` is the largest integer where nothing was bought.
+
+    The same shape serves searches: what is bought there is a look at something found.
+    """
 
     start_ms: Int64Array
     last_ms: Int64Array
     purchased_ms: Int64Array
     segments: dict[str, tuple[Int64Array, tuple[str, ...]]]
+    ids: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.start_ms)
@@ -75,7 +80,7 @@ class Abandonment:
     series: tuple[AbandonmentSeries, ...]
 
 
-def fold(events: pa.Table) -> Checkouts:
+def fold(events: pa.Table, *, keep_ids: bool = False) -> Checkouts:
     """Checkouts of a table of events (`EVENT_SCHEMA`'s columns), columns all the way."""
     events = events.filter(pc.is_valid(events["checkout_id"]))
     kind, ts = events["type"], events["ts_ms"]
@@ -86,7 +91,7 @@ def fold(events: pa.Table) -> Checkouts:
         "start": pc.if_else(pc.equal(kind, "begin_checkout"), ts, nothing),
         "bought": pc.if_else(pc.equal(kind, "purchase"), ts, nothing),
         "ignored": pc.or_(events["bot"], events["test"]),
-    } | {name: events[name] for name in SEGMENTS}
+    } | segment_columns(events)
     rows = pa.table(columns).group_by("id")
     wanted: Any = [("start", "min"), ("ts", "max"), ("bought", "min"), ("ignored", "max")]
     table = rows.aggregate(wanted + [(name, "min") for name in SEGMENTS])
@@ -95,16 +100,24 @@ def fold(events: pa.Table) -> Checkouts:
     return Checkouts(
         start_ms=_numbers(table["start_min"]),
         last_ms=_numbers(table["ts_max"]),
-        purchased_ms=_numbers(pc.fill_null(table["bought_min"], _NEVER)),
-        segments={name: _codes(table[f"{name}_min"]) for name in SEGMENTS},
+        purchased_ms=_numbers(pc.fill_null(table["bought_min"], NEVER)),
+        segments={name: codes_of(table[f"{name}_min"]) for name in SEGMENTS},
+        ids=tuple(map(str, table["id"].to_pylist())) if keep_ids else (),
     )
+
+
+def segment_columns(events: pa.Table) -> dict[str, Any]:
+    """The column of each segment, as text."""
+    plain: dict[str, Any] = {name: events[name] for name in SEGMENTS if name != "returning"}
+    return plain | {"returning": pc.if_else(events["returning"], "returning", "new")}
 
 
 def _numbers(column: Any) -> Int64Array:
     return np.asarray(column.to_numpy(), dtype=np.int64)
 
 
-def _codes(column: Any) -> tuple[Int64Array, tuple[str, ...]]:
+def codes_of(column: Any) -> tuple[Int64Array, tuple[str, ...]]:
+    """A text column as numbers, with what they stand for."""
     encoded = pc.fill_null(column, "").combine_chunks().dictionary_encode()
     return np.asarray(encoded.indices, dtype=np.int64), tuple(encoded.dictionary.to_pylist())
 
@@ -158,9 +171,11 @@ def split(checkouts: Checkouts, by: str) -> list[tuple[dict[str, str], Checkouts
 
 def take(checkouts: Checkouts, chosen: BoolArray) -> Checkouts:
     """The chosen checkouts."""
+    ids = tuple(compress(checkouts.ids, chosen)) if checkouts.ids else ()
     return Checkouts(
         checkouts.start_ms[chosen],
         checkouts.last_ms[chosen],
         checkouts.purchased_ms[chosen],
         {name: (codes[chosen], values) for name, (codes, values) in checkouts.segments.items()},
+        ids,
     )

@@ -19,9 +19,10 @@ from business_metrics.funnel import FunnelStep
 from business_metrics.memory import BreachMemory, ForgetfulMemory
 from business_metrics.model import KpiReading
 from business_metrics.order_watch import OrdersNow, OrderWatch
+from business_metrics.pacing import Pace, Pacer
 from business_metrics.past_orders import PastOrders
 from business_metrics.payment_watch import PaymentWatch
-from business_metrics.queries import Orders
+from business_metrics.queries import NoRequests, Orders, RequestReader
 from business_metrics.sales_figures import SalesFigures
 from business_metrics.settings import BusinessSettings
 from store.errors import WarroomError
@@ -54,13 +55,21 @@ class BusinessEvaluator:
         appender: Appender,
         settings: BusinessSettings,
         memory: BreachMemory | None = None,
+        requests: RequestReader | None = None,
     ) -> None:
         self._reader = events
+        self._requests = requests or NoRequests()
         self._appender = appender
         self._settings = settings
         keep_s = max(settings.checkout_timeout_s + settings.abandonment_window_s, 3_600) + _SPARE_S
         history_days = settings.baseline_weeks * 7 + 2
-        self._feed = EventFeed(events, settings.currency, history_days=history_days, keep_s=keep_s)
+        self._feed = EventFeed(
+            events,
+            settings.currency,
+            settings.exchange_rates,
+            history_days=history_days,
+            keep_s=keep_s,
+        )
         self._past = PastOrders(querier, self._feed, settings)
         self._baseline = Baseline(self._feed.history, settings)
         keeper = memory or ForgetfulMemory()
@@ -68,8 +77,14 @@ class BusinessEvaluator:
         self._checkouts = CheckoutWatch(self._feed, settings, keeper)
         self._payments = PaymentWatch(self._feed, settings, keeper)
         self._sales = SalesFigures(self._feed, settings)
+        self._pacer = Pacer(self._feed.history, self._baseline, settings)
         self._breached: dict[str, KpiReading] = {}
         self._lock = threading.Lock()
+
+    @property
+    def currency(self) -> str:
+        """The store's currency."""
+        return self._settings.currency
 
     def tick(self, now_ms: int) -> BusinessTick:
         """Take in what came, judge it at one instant, and record the series."""
@@ -136,17 +151,37 @@ class BusinessEvaluator:
         return queries.funnel(self._reader, start_ms, end_ms, segment)
 
     def abandonment(self, start_ms: int, end_ms: int, step_ms: int, by: str = "") -> Abandonment:
-        """Cohorts of checkouts by start, as of the last tick.
+        """Cohorts of checkouts by start, as of the last tick; `by` a segment, or `cause`.
 
         Raises:
             BadInput: The range, the step or `by` is not understood.
         """
         queries.check_range(start_ms, end_ms, step_ms, _MAX_POINTS)
-        as_of_ms = self._checkouts.as_of_ms or end_ms
-        timeout_s = self._settings.checkout_timeout_s
+        readers = (self._reader, self._requests)
+        span = (start_ms, end_ms, step_ms)
         return queries.abandonment(
-            self._reader, (start_ms, end_ms, step_ms), by, as_of_ms, timeout_s
+            readers, span, by, self._as_of(end_ms), self._settings.slow_page_s
         )
+
+    def search_abandonment(
+        self, start_ms: int, end_ms: int, step_ms: int, by: str = ""
+    ) -> Abandonment:
+        """Cohorts of searches by start, as of the last tick.
+
+        Raises:
+            BadInput: The range, the step or `by` is not understood.
+        """
+        queries.check_range(start_ms, end_ms, step_ms, _MAX_POINTS)
+        span = (start_ms, end_ms, step_ms)
+        return queries.search_abandonment(self._reader, span, by, self._as_of(end_ms))
+
+    def pace(self, now_ms: int) -> Pace:
+        """How the store's day goes, and where it will end."""
+        with self._lock:
+            return self._pacer.pace(now_ms, tuple(self._orders.excluded))
+
+    def _as_of(self, end_ms: int) -> tuple[int, int]:
+        return self._checkouts.as_of_ms or end_ms, self._settings.checkout_timeout_s
 
 
 def _money_readings(

@@ -6,7 +6,8 @@ Memory is bounded in days and in rows.
 from __future__ import annotations
 
 from collections import OrderedDict
-from decimal import Decimal
+from collections.abc import Mapping
+from decimal import ROUND_HALF_EVEN, Decimal
 from functools import cache
 from typing import Any
 
@@ -23,6 +24,8 @@ pc: Any = pyarrow.compute
 MINUTE_MS = 60_000
 DAY_MIN = 1_440
 UNITS_PER_MONEY = 10_000
+# The largest amount that an event may carry.
+_MAX_UNITS = 10**17
 _DAY_MS = 86_400_000
 _COLUMNS = (
     "type",
@@ -36,6 +39,7 @@ _COLUMNS = (
     "device",
     "channel",
     "country",
+    "returning",
     "received_ms",
     "seq",
 )
@@ -62,13 +66,37 @@ def _money_scalars() -> tuple[Any, Any]:
     return nothing, pa.scalar(Decimal(UNITS_PER_MONEY), pa.decimal128(5, 0))
 
 
-def money_units(events: pa.Table, currency: str) -> Int64Array:
-    """Each event's amount in ten-thousandths, exact; zero for none or for another currency."""
+def money_units(
+    events: pa.Table, currency: str, exchange_rates: Mapping[str, Decimal] | None = None
+) -> Int64Array:
+    """Each event's amount in ten-thousandths of `currency`, exact.
+
+    Zero for none, and for a currency that has no rate in `exchange_rates`. A converted amount is
+    rounded to the nearest ten-thousandth, halves to even.
+    """
     own = pc.or_kleene(pc.is_null(events["currency"]), pc.equal(events["currency"], currency))
+    units = _scaled(events, own)
+    for code, rate in (exchange_rates or {}).items():
+        other = pc.fill_null(pc.equal(events["currency"], code), fill_value=False)
+        if pc.any(other).as_py():
+            units = units + _converted(_scaled(events, other), rate)
+    return units
+
+
+def _scaled(events: pa.Table, chosen: Any) -> Int64Array:
     nothing, units = _money_scalars()
-    amounts = pc.fill_null(pc.if_else(own, events["amount"], nothing), nothing)
+    amounts = pc.fill_null(pc.if_else(chosen, events["amount"], nothing), nothing)
     scaled = pc.multiply(amounts, units)
     return np.asarray(pc.cast(scaled, pa.int64(), safe=False).to_numpy(), dtype=np.int64)
+
+
+def _converted(units: Int64Array, rate: Decimal) -> Int64Array:
+    """Units of another currency at a rate: whole numbers all the way, however large."""
+    distinct, place = np.unique(units, return_inverse=True)
+    worth = [
+        min(int((int(n) * rate).to_integral_value(ROUND_HALF_EVEN)), _MAX_UNITS) for n in distinct
+    ]
+    return np.asarray(worth, dtype=np.int64)[place]
 
 
 def money(units: float) -> Decimal:
@@ -163,10 +191,16 @@ class EventFeed:
     """
 
     def __init__(
-        self, reader: EventReader, currency: str, *, history_days: int, keep_s: int
+        self,
+        reader: EventReader,
+        currency: str,
+        exchange_rates: Mapping[str, Decimal] | None = None,
+        *,
+        history_days: int,
+        keep_s: int,
     ) -> None:
         self._reader = reader
-        self._currency = currency
+        self._money = (currency, exchange_rates)
         self._history_days = history_days
         self._keep_ms = keep_s * 1_000
         self._seq: int | None = None
@@ -239,7 +273,7 @@ class EventFeed:
         ts = _integers(orders, "ts_ms")
         fresh = ts >= since_ms
         if fresh.any():
-            units = money_units(orders, self._currency)[fresh]
+            units = money_units(orders, *self._money)[fresh]
             self.order_ms, self.order_units = _merged(
                 (self.order_ms, self.order_units), (ts[fresh], units)
             )
@@ -249,7 +283,7 @@ class EventFeed:
         self._event_ms = _ascending(self._event_ms, _integers(live, "ts_ms"))
         refunds = genuine(live.filter(pc.equal(live["type"], "refund")))
         if refunds.num_rows:
-            given = np.abs(money_units(refunds, self._currency))
+            given = np.abs(money_units(refunds, *self._money))
             self.refund_ms, self.refund_units = _merged(
                 (self.refund_ms, self.refund_units), (_integers(refunds, "ts_ms"), given)
             )
@@ -279,7 +313,7 @@ class EventFeed:
         ts = _integers(orders, "ts_ms")
         if len(ts):
             self._heard_ms = max(int(ts.max()), self._heard_ms or 0)
-        self.history.add(ts, money_units(orders, self._currency))
+        self.history.add(ts, money_units(orders, *self._money))
         return orders
 
     def _trim(self, now_ms: int) -> None:

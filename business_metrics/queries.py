@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
 from business_metrics import abandonment as cohorts
+from business_metrics import searches
 from business_metrics.abandonment import SEGMENTS, Abandonment, AbandonmentSeries
 from business_metrics.baseline import Expectation
+from business_metrics.causes import TROUBLE_TYPES, causes_of, cohorts_by_cause
 from business_metrics.events import genuine, money, money_units
 from business_metrics.funnel import STEPS, FunnelStep, parse_segment
 from business_metrics.funnel import funnel as funnel_of
 from business_metrics.settings import BusinessSettings
 from business_metrics.significance import quantile
 from store.errors import BadInput
-from store.ports import EventReader
+from store.ports import TROUBLED_SCHEMA, EventReader
 
 # The stubs of the compute functions know no chunked columns.
 pc: Any = pyarrow.compute
@@ -29,12 +31,30 @@ _CHECKOUT_TYPES = (
     "begin_checkout",
     "add_shipping_info",
     "add_payment_info",
-    "payment_failed",
     "purchase",
+    *TROUBLE_TYPES,
 )
+BY_CAUSE = "cause"
 # Purchases later than this after the range no longer correct its cohorts.
 _LATE_MS = 86_400_000
 _BAND = 0.005
+
+
+class RequestReader(Protocol):
+    """The requests of visitors that went wrong; the store's `SpanReader` is one."""
+
+    def troubled_requests(self, start_ms: int, end_ms: int, slow_s: float) -> pa.Table:
+        """Those that failed or took `slow_s` and more, as `TROUBLED_SCHEMA`."""
+        ...
+
+
+class NoRequests:
+    """Where no traces are kept: nobody's request is known to have gone wrong."""
+
+    def troubled_requests(self, start_ms: int, end_ms: int, slow_s: float) -> pa.Table:
+        """None at all."""
+        del start_ms, end_ms, slow_s
+        return TROUBLED_SCHEMA.empty_table()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +121,7 @@ def orders(
     start_ms, end_ms, step_ms = span
     events = genuine(table)
     bought = np.asarray(pc.equal(events["type"], "purchase").to_numpy(), dtype=np.bool_)
-    units = np.abs(money_units(events, settings.currency))
+    units = np.abs(money_units(events, settings.currency, settings.exchange_rates))
     place = (np.asarray(events["ts_ms"].to_numpy(), dtype=np.int64) - start_ms) // step_ms
     steps = -(-(end_ms - start_ms) // step_ms)
     counts = np.bincount(place[bought], minlength=steps)
@@ -152,21 +172,67 @@ def funnel(reader: EventReader, start_ms: int, end_ms: int, segment: str) -> tup
 
 
 def abandonment(
-    reader: EventReader, span: tuple[int, int, int], by: str, as_of_ms: int, timeout_s: int
+    readers: tuple[EventReader, RequestReader],
+    span: tuple[int, int, int],
+    by: str,
+    as_of: tuple[int, int],
+    slow_page_s: float,
 ) -> Abandonment:
-    """Cohorts by start; `by` names a segment or nothing."""
-    if by and by not in SEGMENTS:
-        raise BadInput(f"cannot split by {by!r}", hint=f"write one of {', '.join(SEGMENTS)}")
+    """Cohorts by start; `by` names a segment, or `cause`, or nothing.
+
+    `as_of` is the instant in milliseconds and the timeout in seconds.
+    """
+    _check_split(by, BY_CAUSE)
     start_ms, end_ms, step_ms = span
-    table = reader.events(start_ms, end_ms + _LATE_MS, types=_CHECKOUT_TYPES)
-    checkouts = cohorts.fold(table)
-    in_range = (checkouts.start_ms >= start_ms) & (checkouts.start_ms < end_ms)
-    parts = cohorts.split(cohorts.take(checkouts, in_range), by)
-    series = tuple(
+    events, spans = readers
+    table = events.events(start_ms, end_ms + _LATE_MS, types=_CHECKOUT_TYPES)
+    checkouts = _started_in(cohorts.fold(table, keep_ids=by == BY_CAUSE), start_ms, end_ms)
+    if by != BY_CAUSE:
+        return _answer(checkouts, span, by, as_of)
+    until_ms = int(checkouts.last_ms.max(initial=end_ms)) + as_of[1] * 1_000
+    requests = spans.troubled_requests(start_ms, until_ms, slow_page_s)
+    causes = causes_of(checkouts, table, requests, as_of[1])
+    starts = range(start_ms, end_ms, step_ms)
+    told = cohorts_by_cause(checkouts, causes, starts, step_ms, as_of)
+    return _abandonment(as_of, [AbandonmentSeries(labels, points) for labels, points in told])
+
+
+def search_abandonment(
+    events: EventReader, span: tuple[int, int, int], by: str, as_of: tuple[int, int]
+) -> Abandonment:
+    """Cohorts of hunts by start; a completed one found something to look at."""
+    _check_split(by)
+    start_ms, end_ms, _ = span
+    # A hunt may have begun before the range, and end after it.
+    table = events.events(start_ms - as_of[1] * 1_000, end_ms + _LATE_MS, types=searches.TYPES)
+    found = _started_in(searches.hunts(table, as_of[1]), start_ms, end_ms)
+    return _answer(found, span, by, as_of)
+
+
+def _check_split(by: str, *more: str) -> None:
+    known = (*SEGMENTS, *more)
+    if by and by not in known:
+        raise BadInput(f"cannot split by {by!r}", hint=f"write one of {', '.join(known)}")
+
+
+def _started_in(checkouts: cohorts.Checkouts, start_ms: int, end_ms: int) -> cohorts.Checkouts:
+    inside = (checkouts.start_ms >= start_ms) & (checkouts.start_ms < end_ms)
+    return cohorts.take(checkouts, inside)
+
+
+def _answer(
+    checkouts: cohorts.Checkouts, span: tuple[int, int, int], by: str, as_of: tuple[int, int]
+) -> Abandonment:
+    start_ms, end_ms, step_ms = span
+    series = [
         AbandonmentSeries(
-            labels,
-            cohorts.cohorts(part, range(start_ms, end_ms, step_ms), step_ms, as_of_ms, timeout_s),
+            labels, cohorts.cohorts(part, range(start_ms, end_ms, step_ms), step_ms, *as_of)
         )
-        for labels, part in parts
-    )
-    return Abandonment(as_of_ms - timeout_s * 1_000, timeout_s, series)
+        for labels, part in cohorts.split(checkouts, by)
+    ]
+    return _abandonment(as_of, series)
+
+
+def _abandonment(as_of: tuple[int, int], series: list[AbandonmentSeries]) -> Abandonment:
+    as_of_ms, timeout_s = as_of
+    return Abandonment(as_of_ms - timeout_s * 1_000, timeout_s, tuple(series))

@@ -17,6 +17,7 @@ _RATIOS = {
     "checkout_abandonment_live": "checkout_abandonment_live_ratio",
     "payment_success": "payment_success_ratio",
     "conversion": "conversion_ratio",
+    "search_abandonment": "search_abandonment_ratio",
 }
 
 

@@ -1,4 +1,4 @@
-"""Average order and conversion: shown, not judged."""
+"""Average order, conversion and search abandonment: shown, not judged."""
 
 from __future__ import annotations
 
@@ -7,30 +7,34 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute
 
+from business_metrics.abandonment import outcome, point
 from business_metrics.events import MINUTE_MS, EventFeed, genuine, money
 from business_metrics.model import KpiReading
+from business_metrics.searches import hunts
 from business_metrics.settings import BusinessSettings
 
 # The stubs of the compute functions know no chunked columns.
 pc: Any = pyarrow.compute
 _AVERAGE_S = 900
 _CONVERSION_S = 3_600
+_SEARCHED_S = 3_600
 
 
 class SalesFigures:
-    """Figures over the last minutes; conversion, the dearest, is counted once a minute."""
+    """Figures over the last minutes; what follows sessions is dear, and counted once a minute."""
 
     def __init__(self, feed: EventFeed, settings: BusinessSettings) -> None:
         self._feed = feed
         self._currency = settings.currency
-        self._conversion: tuple[int, KpiReading] | None = None
+        self._timeout_s = settings.checkout_timeout_s
+        self._sessions: tuple[int, tuple[KpiReading, ...]] | None = None
 
     def tick(self, now_ms: int) -> tuple[KpiReading, ...]:
         """The readings at an instant."""
         minute = now_ms // MINUTE_MS
-        if self._conversion is None or self._conversion[0] != minute:
-            self._conversion = (minute, self._converted(now_ms))
-        return self._average(now_ms), self._conversion[1]
+        if self._sessions is None or self._sessions[0] != minute:
+            self._sessions = (minute, (self._converted(now_ms), self._searched(now_ms)))
+        return self._average(now_ms), *self._sessions[1]
 
     def _average(self, now_ms: int) -> KpiReading:
         orders, units = self._feed.orders_between(now_ms - _AVERAGE_S * 1_000, now_ms)
@@ -56,6 +60,26 @@ class SalesFigures:
             reason=f"{bought:,} of {visited:,} sessions bought",
             provisional=True,
             window_s=_CONVERSION_S,
+        )
+
+    def _searched(self, now_ms: int) -> KpiReading:
+        """Searches that are old enough to be judged, of an hour."""
+        found = hunts(self._feed.recent, self._timeout_s)
+        matured_ms = now_ms - self._timeout_s * 1_000
+        begin_ms = matured_ms - _SEARCHED_S * 1_000
+        chosen = (found.start_ms >= begin_ms) & (found.start_ms < matured_ms)
+        results = outcome(found, now_ms, self._timeout_s)
+        figure = point(begin_ms, chosen, results, provisional=False)
+        decided = figure.completed + figure.abandoned
+        return KpiReading(
+            kpi="search_abandonment",
+            at_ms=now_ms,
+            value=figure.rate,
+            unit="ratio",
+            low=figure.low,
+            high=figure.high,
+            reason=f"{figure.abandoned:,} of {decided:,} searches led to no look at an article",
+            window_s=_SEARCHED_S,
         )
 
     def _since(self, start_ms: int) -> pa.Table:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from business_metrics.calendar import SaleDay
 from store.errors import ConfigError
 
 _SEVERITIES = frozenset({"ticket", "page"})
+_MAX_RATE = Decimal(1_000_000)
+_RATE_STEP = Decimal("0.000001")
+
+
+def _convertible(rates: Mapping[str, Decimal], own: str) -> bool:
+    """Rates with six decimals at most, of other currencies."""
+    return own not in rates and all(
+        len(code) == 3
+        and rate.is_finite()
+        and 0 < rate <= _MAX_RATE
+        and rate == rate.quantize(_RATE_STEP)
+        for code, rate in rates.items()
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +42,8 @@ class BusinessSettings:
         baseline_weeks: How many weeks back the baseline looks.
         payment_success_min: Below this, proven, payments fail too often.
         payment_severity: How grave that is: `ticket`, because missing orders page already.
+        slow_page_s: A request of a visitor that took so long may be why a checkout was left.
+        exchange_rates: What one unit of another currency is worth in `currency`.
     """
 
     currency: str = "EUR"
@@ -40,6 +57,8 @@ class BusinessSettings:
     baseline_weeks: int = 4
     payment_success_min: float = 0.8
     payment_severity: str = "ticket"
+    slow_page_s: float = 2.0
+    exchange_rates: Mapping[str, Decimal] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         try:
@@ -56,6 +75,8 @@ class BusinessSettings:
             ("payment_success_min", 0 < self.payment_success_min < 1, "0.8"),
             ("payment_severity", self.payment_severity in _SEVERITIES, "ticket or page"),
             ("baseline_weeks", 1 <= self.baseline_weeks <= 12, "4"),
+            ("slow_page_s", 0.05 <= self.slow_page_s <= 60, "2s"),
+            ("exchange_rates", _convertible(self.exchange_rates, self.currency), "{USD: '0.92'}"),
         )
         for name, valid, example in bounds:
             if not valid:

@@ -30,6 +30,10 @@ EVENT_TYPES = frozenset(
         "purchase",
         "payment_failed",
         "refund",
+        "search",
+        "view_search_results",
+        "select_item",
+        "out_of_stock",
     }
 )
 MAX_EVENTS = 10_000

@@ -237,6 +237,15 @@ class TraceQuery:
     limit: int = 20
 
 
+_TROUBLED_FIELDS: list[pa.Field[Any]] = [
+    pa.field("trace_id", pa.binary()),
+    pa.field("session_id", pa.string()),
+    pa.field("ts_ms", pa.int64()),
+    pa.field("failed", pa.bool_()),
+]
+TROUBLED_SCHEMA = pa.schema(_TROUBLED_FIELDS)
+
+
 class SpanReader(Protocol):
     """Spans by arrival, by trace, by search. Tables have `SPAN_READ_SCHEMA`."""
 
@@ -250,6 +259,13 @@ class SpanReader(Protocol):
 
     def find_traces(self, query: TraceQuery) -> list[bytes]:
         """Trace ids, latest first."""
+        ...
+
+    def troubled_requests(self, start_ms: int, end_ms: int, slow_s: float) -> pa.Table:
+        """Requests of visitors that failed or took `slow_s` and more, as `TROUBLED_SCHEMA`.
+
+        A trace counts by its first server span; `session_id` is that span's `session.id`.
+        """
         ...
 
     def services(self) -> dict[str, list[str]]:

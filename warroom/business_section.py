@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
+from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from business_metrics.calendar import SaleDay
 from business_metrics.settings import BusinessSettings
@@ -42,6 +43,8 @@ class BusinessSection(_Strict):
     baseline_weeks: int = _DEFAULT.baseline_weeks
     payment_success_min: float = _DEFAULT.payment_success_min
     payment_severity: str = _DEFAULT.payment_severity
+    slow_page: Duration = _DEFAULT.slow_page_s
+    exchange_rates: dict[str, Decimal] = Field(default_factory=dict, max_length=200)
 
 
 def parse_business(data: Mapping[str, Any]) -> BusinessSettings:
@@ -69,4 +72,6 @@ def parse_business(data: Mapping[str, Any]) -> BusinessSettings:
         baseline_weeks=section.baseline_weeks,
         payment_success_min=section.payment_success_min,
         payment_severity=section.payment_severity,
+        slow_page_s=section.slow_page,
+        exchange_rates=section.exchange_rates,
     )

@@ -79,6 +79,7 @@ def build_sight(settings: Settings, stores: Stores) -> Sight:
             stores.appender,
             business_settings(settings),
             BreachRepository(stores.sessions),
+            stores.spans,
         ),
     )
 

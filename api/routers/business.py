@@ -15,6 +15,7 @@ from business_metrics.abandonment import Abandonment, AbandonmentPoint
 from business_metrics.evaluation import BusinessEvaluator
 from business_metrics.funnel import FunnelStep
 from business_metrics.model import KpiReading
+from business_metrics.pacing import ComparedDay, Pace, Sold
 from business_metrics.queries import OrderPoint, Orders
 from store.timestamps import rfc3339
 
@@ -46,7 +47,7 @@ def router(
     readings: Callable[[], tuple[KpiReading, ...]],
     now: Callable[[], int],
 ) -> APIRouter:
-    """`/business/{kpis,orders,funnel,abandonment}`."""
+    """`/business/{kpis,orders,funnel,abandonment,search-abandonment,pace}`."""
     routes = APIRouter(prefix="/api/warroom/v1/business", tags=["business"])
 
     @routes.get("/kpis")
@@ -73,7 +74,58 @@ def router(
         )
         return _abandonment_json(answer)
 
+    @routes.get("/search-abandonment")
+    async def search_abandonment(asked: Annotated[Window, Query()]) -> Json:
+        start_ms, end_ms = asked.range_ms(now())
+        answer = await run_in_threadpool(
+            business.search_abandonment, start_ms, end_ms, asked.step_ms, asked.by
+        )
+        return _abandonment_json(answer)
+
+    @routes.get("/pace")
+    async def pace(at: Annotated[str, Query(max_length=64)] = "") -> Json:
+        now_ms = now()
+        at_ms = min(parse_time(at, now_ms, now_ms), now_ms)
+        return _pace_json(await run_in_threadpool(business.pace, at_ms), business.currency)
+
     return routes
+
+
+def _pace_json(pace: Pace, currency: str) -> Json:
+    forecast = pace.forecast
+    return {
+        "day": pace.day.isoformat(),
+        "currency": currency,
+        "so_far": _sold_json(pace.so_far),
+        "expected_orders_so_far": number(pace.expected_so_far),
+        "ratio": number(pace.ratio),
+        "forecast": None
+        if forecast is None
+        else {
+            "orders": number(forecast.orders),
+            "low": number(forecast.low),
+            "high": number(forecast.high),
+            "revenue": None if forecast.revenue is None else str(forecast.revenue),
+        },
+        "last_week": _compared_json(pace.last_week),
+        "last_sale": _compared_json(pace.last_sale),
+        "baseline": pace.baseline,
+    }
+
+
+def _compared_json(compared: ComparedDay | None) -> Json | None:
+    if compared is None:
+        return None
+    return {
+        "day": compared.day.isoformat(),
+        "so_far": _sold_json(compared.so_far),
+        "total": _sold_json(compared.total),
+    }
+
+
+def _sold_json(sold: Sold) -> Json:
+    revenue = None if sold.revenue is None else str(sold.revenue)
+    return {"orders": sold.orders, "revenue": revenue}
 
 
 def _orders_json(answer: Orders) -> Json:

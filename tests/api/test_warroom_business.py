@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from tests.warroom.traces import request, span
 from tests.warroom.world import NOW_MS, World
 
 OWN = "/api/warroom/v1/business"
@@ -160,6 +162,66 @@ def test_abandonment_is_split_by_device(world: World) -> None:
     series = world.get("/business/abandonment", step=3600, by="device")["series"]
     started = {s["labels"]["device"]: s["points"][0]["started"] for s in series}
     assert started == {"desktop": 1, "mobile": 4}
+
+
+def request_of(session: str, at_ms: int, took_ms: int, status: int) -> dict[str, Any]:
+    """A trace of one server span that names its visitor's session."""
+    told = {"http.request.method": "POST", "http.route": "pay/", "session.id": session}
+    root = span(
+        uuid4().hex[:16],
+        "POST pay/",
+        (at_ms, at_ms + took_ms),
+        kind=2,
+        attributes={**told, "http.response.status_code": status},
+    )
+    return request([root | {"traceId": uuid4().hex}])
+
+
+def test_abandonment_is_split_by_what_the_visitor_met(world: World) -> None:
+    start_ms = NOW_MS - 50 * MINUTE_MS
+    post(world, checkout(0, start_ms, "begin_checkout", "add_payment_info", "purchase"))
+    post(world, checkout(1, start_ms, "begin_checkout", "add_payment_info", "payment_failed"))
+    for number in range(2, 6):
+        post(world, checkout(number, start_ms, "begin_checkout"))
+    out = checkout(3, start_ms + 30_000, "out_of_stock")
+    del out[0]["data"]["checkout_id"]  # the article page knows the session only
+    post(world, out)
+    world.ask("POST", "/v1/traces", json=request_of("s4", start_ms + 40_000, 300, 503))
+    world.ask("POST", "/v1/traces", json=request_of("s5", start_ms + 40_000, 2_400, 200))
+    world.ask("POST", "/v1/traces", json=request_of("s2", start_ms + 40_000, 1_900, 404))
+    answer = world.get("/business/abandonment", **{"from": "now-1h", "step": 3600, "by": "cause"})
+    found = {s["labels"]["cause"]: s["points"][0] for s in answer["series"]}
+    abandoned = {cause: point["abandoned"] for cause, point in found.items()}
+    assert abandoned == {"payment": 1, "stock": 1, "error": 1, "slow_page": 1, "none_seen": 1}
+    assert {(p["started"], p["completed"]) for p in found.values()} == {(6, 1)}
+
+
+def test_searches_that_lead_nowhere_are_counted(world: World) -> None:
+    start_ms = NOW_MS - 50 * MINUTE_MS
+    post(world, checkout(0, start_ms, "search", "view_search_results", "select_item"))
+    post(world, checkout(1, start_ms, "search", "search"))
+    answer = world.get("/business/search-abandonment", **{"from": "now-1h", "step": 3600})
+    point = answer["series"][0]["points"][0]
+    assert (point["started"], point["completed"], point["abandoned"]) == (2, 1, 1)
+    world.evaluate()
+    kpis = {kpi["kpi"]: kpi for kpi in world.get("/business/kpis")["kpis"]}
+    assert kpis["search_abandonment"]["value"] == 0.5
+
+
+def test_a_split_that_is_not_known_is_refused_with_those_that_are(world: World) -> None:
+    error = world.refusal("GET", f"{OWN}/abandonment?by=colour", 400)
+    assert "cause" in error["hint"]
+    assert world.refusal("GET", f"{OWN}/search-abandonment?by=cause", 400)["code"] == "bad_input"
+
+
+def test_the_pace_of_the_day_tells_what_was_sold_and_where_it_ends(world: World) -> None:
+    trade(world)
+    world.evaluate()
+    pace = world.get("/business/pace")
+    assert (pace["day"], pace["currency"]) == ("2026-09-21", "EUR")
+    assert pace["so_far"] == {"orders": 3, "revenue": "59.70"}
+    assert pace["forecast"] is None  # three orders are no history
+    assert pace["last_week"] is None
 
 
 def test_figures_say_what_is_not_known(world: World) -> None:

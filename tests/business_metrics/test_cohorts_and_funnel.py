@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
+from decimal import ROUND_HALF_EVEN, Decimal
 from statistics import median
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from business_metrics.abandonment import cohorts, fold, split
+from business_metrics.events import money_units
 from business_metrics.funnel import STEPS, funnel, parse_segment
 from store.errors import BadInput
 from store.model import EVENT_READ_SCHEMA
@@ -135,3 +137,31 @@ def test_a_funnel_may_be_of_one_segment() -> None:
 def test_a_segment_written_another_way_is_refused(text: str) -> None:
     with pytest.raises(BadInput, match="device"):
         parse_segment(text)
+
+
+AMOUNTS = st.decimals(0, 10**9, places=4, allow_nan=False)
+RATES = st.decimals("0.000001", 1_000, places=6)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(st.tuples(AMOUNTS, st.sampled_from(["EUR", "USD", "GBP", "JPY", None])), max_size=20),
+    RATES,
+    RATES,
+)
+def test_other_currencies_are_converted_exactly_or_left_out(
+    sold: list[tuple[Decimal, str | None]], dollar: Decimal, pound: Decimal
+) -> None:
+    rates = {"USD": dollar, "GBP": pound}
+    worth: dict[str | None, Decimal] = {"EUR": Decimal(1), None: Decimal(1)}
+    worth.update(rates.items())
+    rows: list[Row] = [
+        {"type": "purchase", "ts_ms": 0, "amount": amount, "currency": currency}
+        | {"bot": False, "test": False}
+        for amount, currency in sold
+    ]
+    expected = [
+        int((amount * 10_000 * worth.get(currency, 0)).to_integral_value(ROUND_HALF_EVEN))
+        for amount, currency in sold
+    ]
+    assert money_units(table(rows), "EUR", rates).tolist() == expected

@@ -432,6 +432,32 @@ def test_traces_are_found_by_what_one_of_their_spans_is(
     assert found == [trace_id(number) for number in expected]
 
 
+def test_a_request_is_troubled_by_what_its_visitor_met(store: DuckDBStore) -> None:
+    """The first server span counts: a failure further down may have been dealt with."""
+    second = 1_000_000_000
+    shown = {"kind": 2, "attributes": '{"session.id": "s1"}'}
+    quick = {"start_ns": second, "end_ns": 2 * second}
+    rows = [
+        {"trace_id": trace_id(1), **quick, **shown, "http_status": 503},
+        {"trace_id": trace_id(2), **quick, **shown, "status": 2},
+        {"trace_id": trace_id(3), "start_ns": second, "end_ns": 4 * second, "kind": 2},
+        {"trace_id": trace_id(4), **quick, **shown, "http_status": 404},
+        {"trace_id": trace_id(5), **quick, **shown},
+        {"trace_id": trace_id(5), **quick, "start_ns": second + 1, "kind": 2, "status": 2},
+        {"trace_id": trace_id(6), **quick, "kind": 3, "status": 2},
+        {"trace_id": trace_id(7), "start_ns": 9 * second, "end_ns": 12 * second, "kind": 2},
+    ]
+    store.append(
+        spans(*({"span_id": trace_id(9)[:7] + bytes([n])} | r for n, r in enumerate(rows)))
+    ).result(timeout=60)
+    found = store.troubled_requests(1_000, 9_000, 3.0).to_pylist()
+    assert [(r["trace_id"], r["session_id"], r["ts_ms"], r["failed"]) for r in found] == [
+        (trace_id(1), "s1", 1_000, True),
+        (trace_id(2), "s1", 1_000, True),
+        (trace_id(3), None, 1_000, False),
+    ]
+
+
 def test_services_list_their_operations_as_they_come(store: DuckDBStore) -> None:
     assert store.services() == {}
     store.append(spans({"name": "b"}, {"name": "a"}, {"name": "a"})).result(timeout=60)

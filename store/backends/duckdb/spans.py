@@ -13,7 +13,7 @@ from store.backends.duckdb.database import Database, arrow
 from store.backends.duckdb.tail import Tail, rows_after
 from store.errors import BadInput
 from store.model import SPAN_READ_SCHEMA, SPAN_SCHEMA
-from store.ports import TraceQuery
+from store.ports import TROUBLED_SCHEMA, TraceQuery
 
 _COLUMNS = ", ".join(f'"{name}"' for name in SPAN_READ_SCHEMA.names)
 # Rows lie in commit order and scans keep it, so a limit takes the lowest `seq` first.
@@ -28,6 +28,18 @@ _TRACES = (
 _FOUND = (
     "SELECT trace_id, max(start_ns) AS latest FROM {rows} WHERE {where}"
     " GROUP BY trace_id ORDER BY latest DESC, trace_id LIMIT ?"
+)
+# The first server span of a trace is the request that the visitor made.
+_TROUBLED = (
+    "WITH odd AS (SELECT DISTINCT trace_id FROM {rows} WHERE kind = 2 AND start_ns BETWEEN ? AND ?"
+    " AND (status = 2 OR http_status >= 500 OR end_ns - start_ns >= ?) LIMIT ?),"
+    " entry AS (SELECT * FROM {rows} WHERE kind = 2 AND start_ns BETWEEN ? AND ?"
+    " AND trace_id IN (SELECT trace_id FROM odd)"
+    " QUALIFY row_number() OVER (PARTITION BY trace_id ORDER BY start_ns, span_id) = 1)"
+    " SELECT trace_id, coalesce(attributes ->> '/session.id', attributes ->> '/session_id')"
+    " AS session_id, start_ns // 1000000 AS ts_ms,"
+    " coalesce(status = 2 OR http_status >= 500, false) AS failed FROM entry"
+    " WHERE failed OR end_ns - start_ns >= ? ORDER BY ts_ms, trace_id"
 )
 _OPERATIONS = "SELECT DISTINCT service, name FROM {rows} WHERE seq > ? AND seq <= ?"
 
@@ -62,6 +74,7 @@ _KINDS = {"unspecified": 0, "internal": 1, "server": 2, "client": 3, "producer":
 _STATUSES = {"UNSET": 0, "OK": 1, "ERROR": 2}
 _MOST_ATTRIBUTES = 20
 _MOST_TRACES = 10_000
+_MOST_TROUBLED = 200_000
 
 
 def checked(table: pa.Table) -> pa.Table:
@@ -140,6 +153,12 @@ class SpanStore:
         parts = {"where": " AND ".join(where)}  # holds no input
         table = self._ask(_FOUND, parts, ahead, [*params, max(query.limit, 0)])
         return cast(list[bytes], table.column("trace_id").to_pylist())
+
+    def troubled_requests(self, start_ms: int, end_ms: int, slow_s: float) -> pa.Table:
+        start_ns, end_ns, slow_ns = start_ms * 1_000_000, end_ms * 1_000_000, round(slow_s * 1e9)
+        window = [start_ns, end_ns - 1]
+        params = [*window, slow_ns, _MOST_TROUBLED, *window, slow_ns]
+        return self._ask(_TROUBLED, {}, list(self._tail.spans()), params).cast(TROUBLED_SCHEMA)
 
     def _ask(
         self, text: str, parts: dict[str, str], ahead: list[pa.Table], params: list[Any]

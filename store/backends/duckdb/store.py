@@ -336,6 +336,10 @@ class DuckDBStore(
         return self._ingest.spans.find_traces(query)
 
     @override
+    def troubled_requests(self, start_ms: int, end_ms: int, slow_s: float) -> pa.Table:
+        return self._ingest.spans.troubled_requests(start_ms, end_ms, slow_s)
+
+    @override
     def services(self) -> dict[str, list[str]]:
         return self._ingest.spans.services()
 
