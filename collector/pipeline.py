@@ -7,6 +7,7 @@ import time
 from collections import Counter as Tally
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import anyio.to_thread
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from collector.guards import Guard
 from collector.processors.contract import Processor
 from collector.source_health import SourceRegistry
 from store.errors import LimitExceeded, Overloaded, StoreUnavailable, WarroomError
@@ -31,6 +33,14 @@ OnStored = Callable[[Batch, str], None]
 it runs on the event loop."""
 
 _log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Who is asked before a batch is processed, and who is told when it is durable."""
+
+    guards: Sequence[Guard] = ()
+    on_stored: Sequence[OnStored] = ()
 
 
 class Pushed(NamedTuple):
@@ -90,11 +100,12 @@ class Pipeline:
         *,
         now_ms: Callable[[], int],
         registry: CollectorRegistry,
-        on_stored: Sequence[OnStored] = (),
+        hooks: Hooks = Hooks(),  # frozen value
     ) -> None:
         self._appender = appender
+        self._guards = tuple(hooks.guards)
         self._processors = tuple(processors)
-        self._on_stored = tuple(on_stored)
+        self._on_stored = tuple(hooks.on_stored)
         self._metrics = PipelineMetrics(registry)
         self.sources = sources
         self.now_ms = now_ms
@@ -110,7 +121,7 @@ class Pipeline:
             by_source: Items by source, where `source` alone is too coarse.
 
         Raises:
-            Overloaded: The store sheds load; the sender should retry.
+            Overloaded: A guard or the store sheds load; the sender should retry.
             LimitExceeded: The store refuses for good, for instance too many series.
             StoreUnavailable: The store cannot write now.
         """
@@ -122,6 +133,8 @@ class Pipeline:
         pushed = Pushed(batch, {})
         try:
             if _has_content(batch):
+                for guard in self._guards:
+                    guard.check(signal, share)
                 submitted = await self._submit(batch, largest)
                 pushed = Pushed(submitted.batch, submitted.dropped)
                 lost = sum(submitted.dropped.values())
@@ -188,8 +201,8 @@ class Pipeline:
         for name, count in share.items():
             counted = self.sources.name_of(name)
             if isinstance(error, Overloaded):
-                self.sources.shed(name, count, now_ms)
-                self._metrics.dropped.labels(counted, "overloaded").inc(count)
+                self.sources.shed(name, count, now_ms, error)
+                self._metrics.dropped.labels(counted, error.reason).inc(count)
                 continue
             reason = _reason(error)
             self.dropped(name, reason, count)

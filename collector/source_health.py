@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from store.errors import Overloaded
+
 # The rate is an exponential average; half a minute hides batching and still follows a drop.
 RATE_TIME_CONSTANT_S = 30.0
 SHEDDING_SHOWN_FOR_S = 30.0
@@ -23,6 +25,7 @@ MAX_REASONS = 32
 MAX_ERROR_LENGTH = 500
 
 _OVERFLOW = "(other)"
+_SHED_REMEDY = "Lower the export rate, or give Warroom more CPU or a faster disk."
 
 
 class SourceState(StrEnum):
@@ -179,16 +182,16 @@ class SourceRegistry:
             counts = {**record.dropped, known: record.dropped.get(known, 0) + count}
             self._records[record.name] = replace(record, dropped=counts)
 
-    def shed(self, name: str, count: int, now_ms: int) -> None:
-        """Items were refused because the service is overloaded; the sender may retry."""
-        self.dropped(name, "overloaded", count, now_ms)
+    def shed(self, name: str, count: int, now_ms: int, why: Overloaded) -> None:
+        """Items were refused for now; the sender was told to retry."""
+        self.dropped(name, why.reason, count, now_ms)
         with self._lock:
             record = self._get(name, now_ms)
             self._records[record.name] = replace(
                 record,
                 last_shed_ms=now_ms,
-                error="more arrives than the store can take; senders were asked to retry",
-                remedy="Lower the export rate, or give Warroom more CPU or a faster disk.",
+                error=f"{why.message}; the sender was asked to retry"[:MAX_ERROR_LENGTH],
+                remedy=why.hint[:MAX_ERROR_LENGTH] or _SHED_REMEDY,
             )
 
     def failed(self, name: str, error: str, remedy: str, now_ms: int) -> None:

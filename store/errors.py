@@ -48,13 +48,24 @@ class LimitExceeded(WarroomError):
 
 
 class Overloaded(WarroomError):
-    """The service sheds load; the same request may succeed after `retry_after_s` seconds."""
+    """The service sheds load; the same request may succeed after `retry_after_s` seconds.
+
+    `reason` is the label of the drop counter.
+    """
 
     permanent = False
 
-    def __init__(self, message: str, *, retry_after_s: int = 1, hint: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: int = 1,
+        reason: str = "overloaded",
+        hint: str = "",
+    ) -> None:
         super().__init__(message, hint=hint)
         self.retry_after_s = retry_after_s
+        self.reason = reason
 
 
 class StoreUnavailable(WarroomError):

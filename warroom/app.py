@@ -25,7 +25,7 @@ from collector.source_health import SourceRegistry
 from detectors.finding import Finding
 from slos.model import SloStatus
 from store.annotations.repository import AnnotationRepository
-from store.backends.duckdb import DuckDBStore
+from store.backends.duckdb import DuckDBStore, StoreLimits
 from store.errors import ConfigError, WarroomError
 from store.model import UnitHealth
 from store.promql.cache import RangeCache
@@ -271,7 +271,9 @@ def _open_state(settings: Settings, opened: ExitStack) -> SessionFactory:
 
 
 def _open_store(settings: Settings, opened: ExitStack) -> DuckDBStore:
-    store = DuckDBStore.open(None if settings.in_memory else settings.data_dir / _STORE_FILE)
+    path = None if settings.in_memory else settings.data_dir / _STORE_FILE
+    limits = StoreLimits(max_series=settings.file.limits.max_series)
+    store = DuckDBStore.open(path, limits=limits)
     opened.callback(store.close)
     return store
 

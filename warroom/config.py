@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from typing_extensions import override
@@ -73,6 +73,24 @@ class RumConfig(_Strict):
     max_per_second: float = Field(default=500.0, gt=0, le=100_000)
 
 
+class PerSourceConfig(_Strict):
+    """Items a second that one source may send; 0 is no bound."""
+
+    samples_per_second: float = Field(default=0.0, ge=0, le=1e9)
+    spans_per_second: float = Field(default=0.0, ge=0, le=1e9)
+    events_per_second: float = Field(default=0.0, ge=0, le=1e9)
+    logs_per_second: float = Field(default=0.0, ge=0, le=1e9)
+
+
+class LimitsConfig(_Strict):
+    """What keeps senders from taking the service down."""
+
+    memory: Size | Literal["auto"] = "auto"
+    max_series: int = Field(default=2_000_000, ge=1_000, le=20_000_000)
+    max_future: Duration = Field(default=3_600.0, ge=0, le=86_400)
+    per_source: PerSourceConfig = PerSourceConfig()
+
+
 class FileConfig(_Strict):
     """The top level of `warroom.yaml`."""
 
@@ -92,6 +110,7 @@ class FileConfig(_Strict):
     boards_dir: str = ""
     auth: AuthConfig = AuthConfig()
     rum: RumConfig = RumConfig()
+    limits: LimitsConfig = LimitsConfig()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from functools import partial
 from prometheus_client import CollectorRegistry
 from starlette.routing import BaseRoute, Route
 
+from collector.guards import Guard, MemoryGuard, RateGuard
 from collector.otlp.ingest import OtlpIngest
-from collector.pipeline import Pipeline
+from collector.pipeline import Hooks, Pipeline
 from collector.poll_runner import PollRunner
 from collector.processors.limit import Limit, Limits
 from collector.processors.redact import Redact
@@ -23,10 +24,14 @@ from collector.scrape.target import Target
 from collector.source_health import SourceRegistry
 from store.ports import Appender
 from warroom.clock import Clock
-from warroom.config import Settings
+from warroom.config import LimitsConfig, Settings
 from warroom.forwarding import Forwarding
+from warroom.memory import releaser, resident_bytes, usable_bytes
 from warroom.poll import build_pollers, schedule_pollers
 from warroom.schedule import Schedule
+
+# Of the machine's or container's memory; the rest is the system's, and the file cache's.
+_MEMORY_SHARE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +90,17 @@ def build_intake(
     """
     kept = settings.file.store.retention
     # What is too old to be kept raw still makes roll-ups.
-    limits = Limits(max_age_ms=int(max(kept.raw, kept.rollup_5m) * 1000))
+    limits = Limits(
+        max_age_ms=int(max(kept.raw, kept.rollup_5m) * 1000),
+        max_future_ms=round(settings.file.limits.max_future * 1000),
+    )
     pipeline = Pipeline(
         appender,
         (Limit(limits, now_ms=now), Redact()),
         sources,
         now_ms=now,
         registry=registry,
-        on_stored=forwarding.listeners,
+        hooks=Hooks(_guards(settings.file.limits, sources), forwarding.listeners),
     )
     otlp = OtlpIngest(pipeline)
     configs = parse_scrape_configs(settings.document, ("scrape_configs",), settings.environment)
@@ -114,6 +122,19 @@ def build_intake(
         ],
         otlp_routes=otlp_routes,
         hot_routes=[*otlp_routes, *write_routes],
+    )
+
+
+def _guards(limits: LimitsConfig, sources: SourceRegistry) -> tuple[Guard, ...]:
+    usable = usable_bytes()
+    most = round(usable * _MEMORY_SHARE) if limits.memory == "auto" else limits.memory
+    rates = {
+        name.removesuffix("_per_second"): rate
+        for name, rate in limits.per_source.model_dump().items()
+    }
+    return (
+        MemoryGuard(most, resident_bytes, releaser()),
+        RateGuard(rates, sources.name_of),
     )
 
 

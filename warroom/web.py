@@ -170,7 +170,12 @@ def _routers(
         ),
         drills.router(engine, inputs.paging.ledger, now),
         changes.router(inputs.annotations, timeline, now),
-        sources.router(lambda now_ms: _sources(inputs.intake, now_ms), now),
+        sources.router(
+            lambda now_ms: _sources(inputs.intake, now_ms),
+            now,
+            inputs.store,
+            inputs.settings.file.limits.max_series,
+        ),
         jaeger.router(inputs.store, now),
     ]
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -353,3 +354,33 @@ def test_questions_at_once_are_all_answered(world: World) -> None:
         return [answer.status_code for answer in answers]
 
     assert set(world.run(ask())) == {200}
+
+
+def test_a_flood_of_series_is_refused_and_its_metric_and_label_are_named(tmp_path: Path) -> None:
+    configuration = f"{IN_MEMORY}limits: {{max_series: 1000}}\n"
+    headers = {"Content-Type": "application/json"}
+
+    def sent(world: World, values: range, name: str = "carts") -> httpx.Response:
+        points = [
+            {
+                "timeUnixNano": str(NOW_MS * 1_000_000),
+                "asDouble": 1.0,
+                "attributes": [{"key": "session", "value": {"stringValue": f"s{n}"}}],
+            }
+            for n in values
+        ]
+        metric = {"name": name, "gauge": {"dataPoints": points}}
+        body = {"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]}
+        return world.ask("POST", "/v1/metrics", content=json.dumps(body), headers=headers)
+
+    with open_world(tmp_path, configuration) as world:
+        assert sent(world, range(800)).status_code == 200
+        assert sent(world, range(800, 1_500)).status_code == 400
+        told = world.get("/sources/series", limit=3)
+        assert 800 <= told["series"] <= told["max_series"] == 1_000
+        assert told["by_metric"][0]["metric"] == "carts"
+        assert told["by_label"][0]["label"] == "session"
+        (source,) = [s for s in world.get("/sources")["sources"] if s["dropped"]]
+        assert source["dropped"] == {"max_series": 700}
+        # Those that are known go on.
+        assert sent(world, range(10)).status_code == 200

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from collector.cloudevents import decode_events
 from collector.otlp.traces import TraceDecoder
-from collector.pipeline import Pipeline
+from collector.pipeline import Hooks, Pipeline
 from collector.processors.limit import Limit, Limits
 from collector.processors.redact import Redact
 from collector.source_health import SourceRegistry
@@ -208,7 +208,7 @@ def test_listeners_hear_of_a_batch_once_it_is_durable_and_as_it_was_stored(
         sources,
         now_ms=clock,
         registry=registry,
-        on_stored=(lambda batch, source: heard.append((batch, source)),),
+        hooks=Hooks(on_stored=(lambda batch, source: heard.append((batch, source)),)),
     )
     good = Labels.of(__name__="good")
 
@@ -245,7 +245,7 @@ def test_a_listener_that_fails_is_counted_and_stops_nobody(
         sources,
         now_ms=clock,
         registry=registry,
-        on_stored=(broken, lambda _, source: heard.append(source)),
+        hooks=Hooks(on_stored=(broken, lambda _, source: heard.append(source))),
     )
     asyncio.run(pipeline.push(samples((Labels.of(__name__="a"), 1)), "remote_write"))
     assert heard == ["remote_write"]
@@ -271,7 +271,7 @@ def test_listeners_hear_nothing_of_what_was_not_stored(
             sources,
             now_ms=clock,
             registry=CollectorRegistry(),
-            on_stored=(lambda _, source: heard.append(source),),
+            hooks=Hooks(on_stored=(lambda _, source: heard.append(source),)),
         )
         rows = samples((Labels.of(__name__="a") if store is not appender else Labels(), 1))
         with suppress(LimitExceeded):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from collector.source_health import SourceRegistry, SourceState
+from store.errors import Overloaded
 
 NOW_MS = 1_790_000_000_000
 
@@ -56,10 +57,13 @@ def test_an_error_stays_until_the_next_success() -> None:
 def test_shedding_is_shown_for_a_while() -> None:
     sources = SourceRegistry()
     sources.accepted("otlp:shop", 1, NOW_MS)
-    sources.shed("otlp:shop", 7, NOW_MS)
+    sources.shed("otlp:shop", 7, NOW_MS, Overloaded("the queue is full"))
     assert state(sources, NOW_MS + 30_000) is SourceState.SHEDDING
     assert state(sources, NOW_MS + 30_001) is SourceState.OK
-    assert sources.list(NOW_MS)[0].dropped == {"overloaded": 7}
+    (status,) = sources.list(NOW_MS)
+    assert status.dropped == {"overloaded": 7}
+    assert "the queue is full" in status.error
+    assert status.remedy
 
 
 @pytest.mark.parametrize("seconds", [5, 30, 300])
