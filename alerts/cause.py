@@ -1,32 +1,88 @@
-"""Why an SLO burns or orders drop: what changed or broke just before, ranked. Pure.
+"""Why an alert fires: what changed or broke just before, ranked. Pure.
 
-A candidate counts for more the closer before the alert it began, and when it touches the same
-service or route; a fault that was found (with its proof) counts for more than a mere change. What
-says that requests fail counts most. An alert without a service (a business figure) fits any.
+Each candidate gets a score from 0 to 1, the product of
+
+- what it can explain (`_EXPLAINS`): that requests fail explains missing orders best, a promotion
+  explains load and no error, advice that nothing depends on explains nothing;
+- effect size: a finding of low impact counts half, one of P0 a little more;
+- time: it began before, and halves with each quarter of an hour. Faults are seen late, so that one
+  which seems to begin up to a minute after the alert may still be its cause; a deploy may not;
+- place: the same service, route or host, or a service that is called, counts more than the caller;
+  one that has nothing to do with the alert counts little. An alert without a service (a business
+  figure) fits any.
+
+Then it is asked how well the candidate stands out: another that fits as well takes up to a half.
+Faults of one place are faces of one fault and do not compete; deploys do. The words of the page are
+those of the US Intelligence Community Directive 203 (2015); below `LEAST` no cause is named.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
-from detectors.finding import Finding
+from alerts.symptom import Symptom, symptom_of
+from detectors.finding import Finding, Priority
+from detectors.topology import NO_CALLS, Relation, Topology
 from store.model import Labels
 from store.timestamps import rfc3339
 
 WINDOW_MS = 3_600_000
-# Detection takes a while: what seems to begin a little after the alert may still be its cause.
-_SLACK_MS = 120_000
+LEAST = 0.45
+"""From here on a cause is named."""
+NONE_FOUND = "no probable cause found"
+_NOTHING: Mapping[str, str] = {"cause": NONE_FOUND}
+_HALF_LIFE_MS = 15 * 60_000
 # Counts come in steps, so that a fault and its alert are timed apart though they are one.
 _TOGETHER_MS = 60_000
-_HALF_LIFE_MS = 15 * 60_000
-_WEIGHT = {"finding": 0.8, "deploy": 0.7, "flag": 0.65, "promotion": 0.4}
-_OTHER_WEIGHT = 0.3
-# Findings that say what buyers get: nothing else explains a burning SLO or missing orders as well.
-_FAILURES = frozenset({"error_regression"})
-_FAILURE_WEIGHT = 0.9
+_PUNCTUAL_MS = 15_000
 _MAX_CAUSES = 5
+_MOST_SURE = 0.95
+_WORDS = ((0.80, "very likely"), (0.55, "likely"), (LEAST, "roughly even chance"))
+
+
+class CauseKind(StrEnum):
+    """Candidates that explain the same."""
+
+    FAILURE = "failure"  # a finding that says that requests fail
+    FAULT = "fault"
+    ADVICE = "advice"  # a finding that nothing depends on
+    DEPLOY = "deploy"
+    FLAG = "flag"
+    PROMOTION = "promotion"
+    OTHER = "other"
+
+
+_E, _L, _O, _S, _X = Symptom.ERRORS, Symptom.LATENCY, Symptom.LOAD, Symptom.SALES, Symptom.OTHER
+_EXPLAINS: Mapping[CauseKind, Mapping[Symptom, float]] = {
+    CauseKind.FAILURE: {_E: 0.92, _L: 0.4, _O: 0.3, _S: 0.92, _X: 0.8},
+    CauseKind.FAULT: {_E: 0.8, _L: 0.9, _O: 0.7, _S: 0.8, _X: 0.8},
+    CauseKind.ADVICE: dict.fromkeys(Symptom, 0.0),
+    CauseKind.DEPLOY: {_E: 0.7, _L: 0.7, _O: 0.5, _S: 0.7, _X: 0.7},
+    CauseKind.FLAG: {_E: 0.65, _L: 0.65, _O: 0.5, _S: 0.65, _X: 0.65},
+    CauseKind.PROMOTION: {_E: 0.1, _L: 0.5, _O: 0.8, _S: 0.1, _X: 0.3},
+    CauseKind.OTHER: dict.fromkeys(Symptom, 0.3),
+}
+_PLACE = {
+    Relation.SAME: 1.15,
+    Relation.CALLED: 1.05,
+    Relation.CALLER: 0.7,
+    Relation.UNKNOWN: 0.4,
+    Relation.APART: 0.2,
+}
+_SAME_ROUTE, _OTHER_ROUTE, _SAME_HOST = 1.15, 0.85, 1.1
+_SIZE = {Priority.P0: 1.05, Priority.P1: 1.0, Priority.P2: 0.5}
+_FAILURES = frozenset({"error_regression"})
+# Listed only by default, since what they cause pages: their priority says nothing of their size.
+_REGRESSIONS = frozenset({"error_regression", "latency_regression", "throughput_drop"})
+_ADVICE = frozenset(
+    {
+        "missing_index", "full_scan", "unused_index", "redundant_index", "replica_underused",
+        "consecutive_queries", "consecutive_calls", "web_vital_poor",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +90,12 @@ class Change:
     """Something that happened: a deploy, a flag, a promotion, or a fault that was found.
 
     Attributes:
+        kind: `finding`, or a kind of annotation.
         failure: It says that requests fail.
         error: The failure in its own words, such as an exception's message.
+        advice: A finding that nothing depends on.
+        size: Effect size; 1 is as expected.
+        host: The instance that it is about.
     """
 
     at_ms: int
@@ -46,6 +106,19 @@ class Change:
     ref: str = ""
     failure: bool = False
     error: str = ""
+    advice: bool = False
+    size: float = 1.0
+    host: str = ""
+
+    @property
+    def explains(self) -> CauseKind:
+        if self.kind == "finding":
+            found = CauseKind.FAILURE if self.failure else CauseKind.FAULT
+            return CauseKind.ADVICE if self.advice else found
+        return CauseKind(self.kind) if self.kind in _CHANGES else CauseKind.OTHER
+
+
+_CHANGES = frozenset({"deploy", "flag", "promotion"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +133,23 @@ class ProbableCause:
     why: str
     error: str = ""
 
+    @property
+    def word(self) -> str:
+        """How sure that is in words; empty where no cause should be named."""
+        return next((word for least, word in _WORDS if self.confidence >= least), "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    change: Change
+    score: float
+    reasons: tuple[str, ...]
+
 
 def change_of(finding: Finding) -> Change:
     """A finding as a candidate."""
+    pages = finding.priority is not Priority.P2
+    size = 1.0 if finding.kind in _REGRESSIONS else _SIZE[finding.priority]
     return Change(
         kind="finding",
         ref=finding.fingerprint,
@@ -72,57 +159,10 @@ def change_of(finding: Finding) -> Change:
         route=finding.route,
         failure=finding.kind in _FAILURES,
         error=str(finding.evidence.detail.get("error", "")),
+        advice=finding.kind in _ADVICE and not pages,
+        size=size,
+        host=finding.labels.get("instance", ""),
     )
-
-
-def rank(
-    labels: Labels, started_ms: int, candidates: Iterable[Change]
-) -> tuple[ProbableCause, ...]:
-    """The likeliest causes of an alert, best first, at most five."""
-    judged = [
-        cause
-        for candidate in candidates
-        if (cause := _judged(labels, started_ms, candidate)) is not None
-    ]
-    judged.sort(key=lambda cause: (-cause.confidence, -cause.at_ms, cause.ref))
-    return tuple(judged[:_MAX_CAUSES])
-
-
-def _judged(labels: Labels, started_ms: int, candidate: Change) -> ProbableCause | None:
-    before_ms = started_ms - candidate.at_ms
-    if not -_SLACK_MS <= before_ms <= WINDOW_MS:
-        return None
-    score = _WEIGHT.get(candidate.kind, _OTHER_WEIGHT)
-    score = _FAILURE_WEIGHT if candidate.failure else score
-    score *= math.pow(0.5, max(before_ms, 0) / _HALF_LIFE_MS)
-    if before_ms < (-_TOGETHER_MS if candidate.kind == "finding" else 0):
-        # It may only have been seen late, but what began before is the better guess.
-        score *= 0.5
-    reasons = [_order(before_ms)]
-    service, route = labels.get("service"), labels.get("route")
-    if service and candidate.service:
-        same = service == candidate.service
-        score *= 1.15 if same else 0.4
-        reasons.append("same service" if same else "another service")
-    if route and route == candidate.route:
-        score *= 1.15
-        reasons.append("same route")
-    confidence = round(min(score, 0.95), 2)
-    return ProbableCause(
-        candidate.kind,
-        candidate.ref,
-        candidate.title,
-        candidate.at_ms,
-        confidence,
-        ", ".join(reasons),
-        candidate.error,
-    )
-
-
-def _order(before_ms: int) -> str:
-    if before_ms < 0:
-        return "began at about the same time"
-    return f"began {round(before_ms / 1000)} s before"
 
 
 def candidates_of(findings: Iterable[Finding], changes: Iterable[Change]) -> list[Change]:
@@ -130,14 +170,208 @@ def candidates_of(findings: Iterable[Finding], changes: Iterable[Change]) -> lis
     return [*(change_of(finding) for finding in findings), *changes]
 
 
-def stated(labels: Labels, started_ms: int, candidates: Sequence[Change], plain: str) -> str:
-    """The `cause` annotation: the likeliest cause, then what is plainly known."""
-    causes = rank(labels, started_ms, candidates)
-    if not causes:
-        return plain
+def rank(
+    labels: Labels,
+    started_ms: int,
+    candidates: Iterable[Change],
+    topology: Topology = NO_CALLS,
+) -> tuple[ProbableCause, ...]:
+    """The likeliest causes of an alert, best first, at most five."""
+    symptom = symptom_of(labels)
+    judged = [
+        one
+        for change in candidates
+        if (one := _judged(labels, started_ms, change, symptom, topology)) is not None
+    ]
+    causes = [
+        cause
+        for one in judged
+        if (cause := _cause(one, _rivals(one, judged), _after(one, judged))).confidence > 0
+    ]
+    causes.sort(key=lambda cause: (-cause.confidence, -cause.at_ms, cause.ref))
+    return tuple(causes[:_MAX_CAUSES])
+
+
+def cause_annotations(
+    labels: Labels,
+    started_ms: int,
+    candidates: Sequence[Change],
+    plain: str,
+    topology: Topology = NO_CALLS,
+) -> dict[str, str]:
+    """`cause`, and where one is named `cause_confidence`, `cause_kind` and `cause_ref`."""
+    causes = rank(labels, started_ms, candidates, topology)
+    if not causes or not causes[0].word:
+        return {"cause": f"{NONE_FOUND}. {plain}" if plain else NONE_FOUND}
     best = causes[0]
-    told = f"probably {best.kind}: {best.title} at {rfc3339(best.at_ms)}"
-    if best.kind == "finding":
-        told = " — ".join(part for part in (f"probably: {best.title}", best.error) if part)
-    text = f"{told} ({best.confidence:.0%} sure: {best.why})"
-    return f"{text}. {plain}" if plain else text
+    text = f"{best.word}: {named(best)} ({best.confidence:.0%} sure: {best.why})"
+    return {
+        "cause": f"{text}. {plain}" if plain else text,
+        "cause_confidence": f"{best.confidence:.2f}",
+        "cause_kind": best.kind,
+        "cause_ref": f"/findings/{best.ref}" if best.kind == "finding" else best.ref,
+    }
+
+
+def stated(
+    labels: Labels,
+    started_ms: int,
+    candidates: Sequence[Change],
+    plain: str,
+    topology: Topology = NO_CALLS,
+) -> str:
+    """The `cause` annotation: the likeliest cause, then what is plainly known."""
+    return cause_annotations(labels, started_ms, candidates, plain, topology)["cause"]
+
+
+def named(cause: ProbableCause) -> str:
+    """A cause in a few words."""
+    if cause.kind == "finding":
+        return " — ".join(part for part in (cause.title, cause.error) if part)
+    return f"{cause.kind} {cause.title} at {rfc3339(cause.at_ms)}"
+
+
+def _judged(
+    labels: Labels, started_ms: int, change: Change, symptom: Symptom, topology: Topology
+) -> _Judged | None:
+    before_ms = started_ms - change.at_ms
+    score = _EXPLAINS[change.explains][symptom] * change.size * _timely(change, before_ms)
+    if score <= 0:
+        return None
+    fits, reasons = _place(labels, change, topology)
+    return _Judged(change, min(score * fits, _MOST_SURE), (_order(before_ms), *reasons))
+
+
+def _timely(change: Change, before_ms: int) -> float:
+    """What is left of a candidate that began so long before the alert; 0 where it cannot be it."""
+    if before_ms > WINDOW_MS:
+        return 0.0
+    if before_ms >= 0:
+        return math.pow(0.5, before_ms / _HALF_LIFE_MS)
+    if change.kind != "finding" or before_ms < -_TOGETHER_MS:
+        return 0.0
+    return 1.0 if change.failure or before_ms >= -_PUNCTUAL_MS else 0.5
+
+
+def _place(labels: Labels, change: Change, topology: Topology) -> tuple[float, list[str]]:
+    factor, reasons = 1.0, []
+    service, route = labels.get("service"), labels.get("route")
+    host = labels.get("instance")
+    if host and host == change.host:
+        factor *= _SAME_HOST
+        reasons.append("same host")
+    elif service and change.service:
+        relation = topology.relation(service, change.service)
+        factor *= _PLACE[relation]
+        reasons.append(relation.value)
+    if route and change.route:
+        same = route == change.route
+        factor *= _SAME_ROUTE if same else _OTHER_ROUTE
+        reasons.append("same route" if same else "another route")
+    return factor, reasons
+
+
+def _rivals(one: _Judged, judged: Sequence[_Judged]) -> list[_Judged]:
+    """Candidates that would be another cause, not another face of this one."""
+    found = one.change.kind == "finding"
+    return [
+        other
+        for other in judged
+        if other is not one
+        and (other.change.kind == "finding") == found
+        and not (found and other.change.service == one.change.service)
+    ]
+
+
+def _after(one: _Judged, judged: Sequence[_Judged]) -> str:
+    """The change that seems to have brought a finding."""
+    if one.change.kind != "finding":
+        return ""
+    earlier = [
+        other.change
+        for other in judged
+        if other.change.explains in {CauseKind.DEPLOY, CauseKind.FLAG}
+        and 0 <= one.change.at_ms - other.change.at_ms <= _HALF_LIFE_MS
+        and other.change.service in {"", one.change.service}
+    ]
+    last = max(earlier, key=lambda change: change.at_ms, default=None)
+    if last is None:
+        return ""
+    return f"it began {_span(one.change.at_ms - last.at_ms)} after {last.kind} {last.title}"
+
+
+def _cause(one: _Judged, rivals: Sequence[_Judged], after: str) -> ProbableCause:
+    others = sum(_odds(other.score) for other in rivals)
+    doubt = others / (others + _odds(one.score)) if others else 0.0
+    change = one.change
+    reasons = (*one.reasons, after) if after else one.reasons
+    return ProbableCause(
+        change.kind,
+        change.ref,
+        change.title,
+        change.at_ms,
+        round(one.score * (1 - doubt / 2), 2),
+        ", ".join(reasons),
+        change.error,
+    )
+
+
+def _odds(score: float) -> float:
+    return score / (1 - min(score, _MOST_SURE))
+
+
+def _order(before_ms: int) -> str:
+    if before_ms < 0:
+        return "began at about the same time"
+    return f"began {_span(before_ms)} before"
+
+
+def _span(length_ms: int) -> str:
+    seconds = round(length_ms / 1_000)
+    return f"{seconds} s" if seconds < 120 else f"{round(seconds / 60)} min"
+
+
+class RuleCauses:
+    """Causes for the alerts of rules, which know of none.
+
+    An alert is looked at again when there are other candidates; in a storm a bounded number a tick.
+
+    Args:
+        most: Alerts that are remembered.
+        most_a_tick: Alerts that are looked at in one tick.
+    """
+
+    def __init__(self, most: int = 20_000, most_a_tick: int = 1_000) -> None:
+        self._most, self._most_a_tick = most, most_a_tick
+        self._told: dict[Labels, tuple[int, Mapping[str, str]]] = {}
+        self._candidates: tuple[Change, ...] = ()
+        self._topology = NO_CALLS
+        self._version = 0
+        self._left = 0
+
+    def begin(self, candidates: Iterable[Change], topology: Topology) -> None:
+        """A new tick with these candidates."""
+        found = tuple(candidates)
+        if _identities(found) != _identities(self._candidates):
+            self._version += 1
+        self._candidates, self._topology = found, topology
+        self._left = self._most_a_tick
+
+    def told(self, labels: Labels, started_ms: int) -> Mapping[str, str]:
+        """Annotations to add to an alert; none while it waits for its turn."""
+        if not self._candidates:
+            return _NOTHING
+        version, known = self._told.get(labels, (-1, {}))
+        if version == self._version or self._left <= 0:
+            return known
+        self._left -= 1
+        told = cause_annotations(labels, started_ms, self._candidates, "", self._topology)
+        self._told.pop(labels, None)
+        self._told[labels] = (self._version, told)
+        while len(self._told) > self._most:
+            del self._told[next(iter(self._told))]
+        return told
+
+
+def _identities(candidates: Iterable[Change]) -> frozenset[tuple[str, int, str]]:
+    return frozenset((one.ref, one.at_ms, one.title) for one in candidates)

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from bench import footprint, live_stream, month, range_queries, recovery, remote_write, traces
+from bench import (
+    footprint,
+    level_drops,
+    live_stream,
+    month,
+    range_queries,
+    recovery,
+    remote_write,
+    rules,
+    traces,
+)
 from bench.setup import Setup
 from bench.table import Table
 
@@ -16,4 +26,6 @@ BENCHMARKS: Mapping[str, Callable[[Setup], list[Table]]] = {
     "live_stream": live_stream.run,
     "footprint": footprint.run,
     "recovery": recovery.run,
+    "level_drops": level_drops.run,
+    "rules": rules.run,
 }

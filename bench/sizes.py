@@ -24,6 +24,9 @@ class Sizes:
         watch_s: How long the watchers watch.
         settle_s: Wait after a load, so that work put off by the server is charged to it.
         detect_s: Wait after a round of traces: a tick and the detection in it.
+        seasonal: Series, and days of them, in which level drops are looked for.
+        order_drops: Judged days of each simulated shop, and drops of each size.
+        rules: Alerting rules, and active alerts in all.
     """
 
     series: int
@@ -40,6 +43,9 @@ class Sizes:
     watch_s: float
     settle_s: float
     detect_s: float
+    seasonal: tuple[int, int]
+    order_drops: tuple[int, int]
+    rules: tuple[int, int]
 
 
 FULL = Sizes(
@@ -57,6 +63,9 @@ FULL = Sizes(
     watch_s=30.0,
     settle_s=1.5,
     detect_s=12.0,
+    seasonal=(100, 14),
+    order_drops=(90, 60),
+    rules=(10_000, 50_000),
 )
 QUICK = Sizes(
     series=2_000,
@@ -73,6 +82,9 @@ QUICK = Sizes(
     watch_s=4.0,
     settle_s=0.5,
     detect_s=6.0,
+    seasonal=(20, 14),
+    order_drops=(7, 10),
+    rules=(1_000, 5_000),
 )
 TINY = Sizes(
     series=200,
@@ -89,4 +101,7 @@ TINY = Sizes(
     watch_s=2.5,
     settle_s=0.1,
     detect_s=6.0,
+    seasonal=(2, 6),
+    order_drops=(1, 1),
+    rules=(100, 500),
 )

@@ -65,8 +65,9 @@ class Table:
 
 
 def markdown(table: Table, targets: Sequence[str]) -> str:
-    """A table as Markdown; it reads well in a terminal too."""
-    present = [name for name in targets if any(name in row.values for row in table.rows)]
+    """A table as Markdown; it reads well in a terminal too. Peers that are no server come last."""
+    named = dict.fromkeys([*targets, *(name for row in table.rows for name in row.values)])
+    present = [name for name in named if any(name in row.values for row in table.rows)]
     peers = [name for name in present if name != OURS]
     head = ["what", "unit", *present, *(f"× {peer}" for peer in peers)]
     lines = [head, *(_cells(row, present, peers) for row in table.rows)]

@@ -55,6 +55,10 @@ class Sender:
         raise BenchFailed(f"the server answered 429 {_MOST_RETRIES} times to one request")
 
     def _answer(self) -> tuple[int, bytes]:
+        status, _, body = self._whole_answer()
+        return status, body
+
+    def _whole_answer(self) -> tuple[int, bytes, bytes]:
         got = b""
         while b"\r\n\r\n" not in got:
             got += self._more()
@@ -66,7 +70,7 @@ class Sender:
                 length = int(line.partition(b":")[2])
         while len(body) < length:
             body += self._more()
-        return status, body
+        return status, head, body
 
     def _more(self) -> bytes:
         more = self._socket.recv(_RECEIVE)

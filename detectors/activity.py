@@ -9,21 +9,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from detectors.decision import HistoryEntry
 from detectors.finding import Finding, Priority
 from detectors.impact import priced
-from detectors.repository import HistoryEntry
 from detectors.request_rate import RequestRates
 from detectors.settings import PrioritySettings, RunnerSettings
+from detectors.wilson import wilson
 
 _EPISODES_KEPT_MS = 3_600_000
 _MAX_EPISODES = 50
 _MAX_ACTIVE = 5_000
+_SHARE_Z = 1.645
+# Judged by how long one operation took, not by what the code does.
+_MAY_BE_A_MOMENT = frozenset({"blocking_call", "slow_query", "pool_wait"})
+_LEAST_MOMENTS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class _Episode:
+    """A finding that holds; `seen` are the ticks that saw it lately, with how many traces did."""
+
     finding: Finding
     seen_tick_ms: int
+    seen: tuple[tuple[int, int], ...] = ()
 
 
 class Activity:
@@ -47,11 +55,12 @@ class Activity:
                 self._remember(entry.finding_id, int(entry.detail), entry.at_ms)
 
     def of_kinds(self, kinds: Iterable[str]) -> dict[str, Finding]:
+        """The signal findings of these kinds; one of a trace may share its kind, not its end."""
         wanted = frozenset(kinds)
         return {
             key: episode.finding
             for key, episode in self._active.items()
-            if episode.finding.kind in wanted
+            if episode.finding.kind in wanted and not _of_traces(episode.finding)
         }
 
     def observe_traces(
@@ -65,7 +74,9 @@ class Activity:
         changes = []
         for finding in found:
             rate = rates.per_second(finding.service, finding.route, now_ms)
-            changes.append(self._seen(priced(finding, rate, settings), now_ms))
+            seen = self._times_seen(finding, now_ms)
+            share = _hit_share(finding, seen, rates)
+            changes.append(self._seen(priced(finding, rate, settings, share), now_ms, seen))
         over = [
             episode.finding
             for episode in self._active.values()
@@ -89,7 +100,16 @@ class Activity:
         changes.extend(self._end(self._active[key].finding, now_ms) for key in ended)
         return changes
 
-    def _seen(self, finding: Finding, now_ms: int) -> Finding:
+    def _times_seen(self, finding: Finding, now_ms: int) -> tuple[tuple[int, int], ...]:
+        """Ticks of this episode within the window of rates, this one included."""
+        before = self._active.get(finding.fingerprint)
+        horizon = now_ms - int(self._settings.rate_window_s * 1_000)
+        kept = [item for item in before.seen if item[0] > horizon] if before else []
+        return (*kept, (now_ms, finding.occurrences))
+
+    def _seen(
+        self, finding: Finding, now_ms: int, seen: tuple[tuple[int, int], ...] = ()
+    ) -> Finding:
         before = self._active.get(finding.fingerprint)
         if before is not None:
             finding = replace(
@@ -98,7 +118,7 @@ class Activity:
                 # Within one episode a page that went out is not taken back by a slower minute.
                 priority=_higher(before.finding.priority, finding.priority),
             )
-        self._active[finding.fingerprint] = _Episode(finding, now_ms)
+        self._active[finding.fingerprint] = _Episode(finding, now_ms, seen)
         return finding
 
     def _over(self, episode: _Episode, rates: RequestRates, now_ms: int) -> bool:
@@ -129,6 +149,21 @@ class Activity:
             oldest = sorted(self._active, key=lambda key: self._active[key].seen_tick_ms)
             for key in oldest[:excess]:
                 del self._active[key]
+
+
+def _hit_share(finding: Finding, seen: tuple[tuple[int, int], ...], rates: RequestRates) -> float:
+    """The part of the route's requests that has the fault (Wilson, 95 %).
+
+    Counted since the episode began: what was before it would make a new fault look rare. A loop is
+    in the code, so its part is rather too high than too low. What is only slow may have been a bad
+    moment: its part is rather too low, and nothing before it has been seen a few times.
+    """
+    requests = rates.since(finding.service, finding.route, seen[0][0] - 1)
+    hits = sum(number for _, number in seen)
+    share = wilson(min(hits, requests), requests, _SHARE_Z)
+    if finding.kind not in _MAY_BE_A_MOMENT:
+        return share.high
+    return share.low if hits >= _LEAST_MOMENTS else 0.0
 
 
 def _of_traces(finding: Finding) -> bool:

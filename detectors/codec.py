@@ -9,10 +9,16 @@ import orjson
 
 from detectors.finding import CodeLocation, Evidence, Finding, FindingStatus, Impact, Priority
 
+# What changes apart from the evidence has columns of its own.
+_IN_COLUMNS = ("suppression", "fixed_ms")
+
 
 def encode(finding: Finding) -> str:
-    """The whole finding as one JSON object."""
-    return orjson.dumps(dataclasses.asdict(finding)).decode()
+    """The finding as one JSON object, without its suppression and the time of its fix."""
+    data = dataclasses.asdict(finding)
+    for name in _IN_COLUMNS:
+        del data[name]
+    return orjson.dumps(data).decode()
 
 
 def decode(text: str) -> Finding:

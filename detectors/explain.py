@@ -9,7 +9,7 @@ from detectors.merging import merge_findings
 from detectors.registry import DetectorSettings
 from detectors.traces.frame import build_frame
 from detectors.traces.gates import NotReported
-from detectors.traces.shape import Normaliser
+from detectors.traces.normaliser import Normaliser
 from detectors.traces.trace import traces_of
 from store.ports import SpanReader
 

@@ -52,15 +52,35 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Impact:
-    """What it costs."""
+    """What it costs.
+
+    Attributes:
+        wasted_seconds_per_request: Of a request that has the fault.
+        requests_per_second: Of its route, with the fault or without.
+        hit_share: Which part of those has it, 0 to 1; loops rather too high, durations too low.
+    """
 
     wasted_seconds_per_request: float = 0.0
     requests_per_second: float = 0.0
     money_per_hour: str = ""
+    hit_share: float = 1.0
+
+    @property
+    def requests_hit_per_hour(self) -> float:
+        return self.requests_per_second * self.hit_share * 3_600
 
     @property
     def wasted_hours_per_day(self) -> float:
-        return self.wasted_seconds_per_request * self.requests_per_second * 86_400 / 3_600
+        return self.wasted_seconds_per_request * self.requests_hit_per_hour * 24 / 3_600
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """Why a finding is accepted, until when, and up to how many repeats (None: any)."""
+
+    reason: str
+    until_ms: int
+    max_repetitions: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +92,8 @@ class Finding:
         kind: One of the kinds of the API, such as `n_plus_one_query`.
         first_seen_ms: When the fault was first observed (the time of the data, not of detection).
         active: The fault was still there at the last tick (drives the alert).
+        suppression: Set while the status is `suppressed`.
+        fixed_ms: When it was marked, or proven, as fixed; 0 while it is not.
     """
 
     fingerprint: str
@@ -91,3 +113,5 @@ class Finding:
     status: FindingStatus = FindingStatus.OPEN
     active: bool = True
     labels: dict[str, str] = field(default_factory=dict)
+    suppression: Suppression | None = None
+    fixed_ms: int = 0

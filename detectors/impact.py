@@ -1,24 +1,27 @@
-"""What a finding costs, and whether that may wake somebody.
+"""What a finding costs, and how much that hurts.
 
 Wasted time a request is the time on the critical path less the estimated cost of the better form
-(one batch instead of N round trips). Times the request rate it is hours a day.
+(one batch instead of N round trips). Times the rate of the requests that have it, it is hours a
+day. The impact of a trace finding is
 
-A trace finding pages (P1) when one of these holds:
+- critical: the waste is felt (`felt_ms` a request) and costs `urgent_hours_per_day`: a worker that
+  does nothing else;
+- high: it is felt and costs `page_hours_per_day`; or it is a loop of at least `page_repetitions` on
+  a hot route with repeats times wasted share of the request at or above `page_weight`. A loop grows
+  with the list, so many cheap repeats weigh like few dear ones: 20 repeats are high from a share of
+  5 %, 50 from 2 %;
+- medium: it is felt and costs half of `page_hours_per_day`;
+- low: everything else. So 10 queries of 17 ms in all are low.
 
-- a loop of at least `page_repetitions` on a hot route with repeats times wasted share of the
-  request at or above `page_weight`. A loop grows with the list, so many cheap repeats weigh like
-  few dear ones: 20 repeats page from a share of 5 %, 50 from 2 %;
-- the waste is felt (`felt_ms` a request) and costs `page_hours_per_day` or more.
-
-It is P0 when it is felt and costs `urgent_hours_per_day`: a worker that does nothing else.
-Everything else is P2: listed, paging nobody. So 10 queries of 17 ms in all stay P2.
+`detectors.priority` makes a priority of it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from detectors.finding import Finding, Impact, Priority
+from detectors.finding import Finding
+from detectors.priority import ImpactLevel, effort_of, priority_of
 from detectors.settings import PrioritySettings
 
 ROWS_COST = 0.05
@@ -36,49 +39,57 @@ def batched_seconds(single_s: float, count: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """A priority and the reason for it, in words."""
+    """An impact and the reason for it, in words."""
 
-    priority: Priority
+    level: ImpactLevel
     reason: str
 
 
 # Independent steps one after the other are slow when everything is slow: no reason to wake anyone.
 _ADVICE = frozenset({"consecutive_queries", "consecutive_calls"})
+_MEDIUM_PART = 0.5
 
 
 def weigh(finding: Finding, settings: PrioritySettings) -> Weighed:
-    """The priority of a finding whose request rate is known."""
+    """The impact of a finding whose request rate is known."""
     if finding.kind in _ADVICE:
-        return Weighed(Priority.P2, "advice: nothing is broken, it could be faster")
-    wasted_ms = finding.impact.wasted_seconds_per_request * 1_000
+        return Weighed(ImpactLevel.LOW, "advice: nothing is broken, it could be faster")
     hours = finding.impact.wasted_hours_per_day
-    felt = wasted_ms >= settings.felt_ms
+    felt = finding.impact.wasted_seconds_per_request * 1_000 >= settings.felt_ms
+    wasted = f"{hours:.1f} h a day wasted"
     if felt and hours >= settings.urgent_hours_per_day:
-        return Weighed(Priority.P0, f"{hours:.1f} h a day wasted")
+        return Weighed(ImpactLevel.CRITICAL, wasted)
     if felt and hours >= settings.page_hours_per_day:
-        return Weighed(Priority.P1, f"{hours:.1f} h a day wasted")
+        return Weighed(ImpactLevel.HIGH, wasted)
     share = float(finding.evidence.detail.get("wasted_share", 0.0))
     repeats = finding.evidence.repetitions
     rate = finding.impact.requests_per_second
     hot = rate >= settings.hot_route_per_s
-    many = repeats >= settings.page_repetitions
-    if hot and many and repeats * share >= settings.page_weight:
-        return Weighed(
-            Priority.P1, f"{repeats} repeats take {share:.0%} of a request, {rate:.1f} a second"
-        )
-    return Weighed(Priority.P2, "low impact")
+    if hot and repeats >= settings.page_repetitions and repeats * share >= settings.page_weight:
+        told = f"{repeats} repeats take {share:.0%} of a request, {rate:.1f} a second"
+        return Weighed(ImpactLevel.HIGH, told)
+    if felt and hours >= settings.page_hours_per_day * _MEDIUM_PART:
+        return Weighed(ImpactLevel.MEDIUM, wasted)
+    return Weighed(ImpactLevel.LOW, "low impact")
 
 
-def priced(finding: Finding, requests_per_second: float, settings: PrioritySettings) -> Finding:
+def priced(
+    finding: Finding,
+    requests_per_second: float,
+    settings: PrioritySettings,
+    hit_share: float = 1.0,
+) -> Finding:
     """The finding with its rate, its priority and the reason of it."""
-    impact = Impact(
-        finding.impact.wasted_seconds_per_request,
-        requests_per_second,
-        finding.impact.money_per_hour,
-    )
+    impact = replace(finding.impact, requests_per_second=requests_per_second, hit_share=hit_share)
     known = replace(finding, impact=impact)
     weighed = weigh(known, settings)
-    detail = {**known.evidence.detail, "priority_reason": weighed.reason}
+    detail = {
+        **known.evidence.detail,
+        "impact_level": weighed.level.value,
+        "priority_reason": weighed.reason,
+    }
     return replace(
-        known, priority=weighed.priority, evidence=replace(known.evidence, detail=detail)
+        known,
+        priority=priority_of(weighed.level, effort_of(finding.kind)),
+        evidence=replace(known.evidence, detail=detail),
     )

@@ -7,6 +7,9 @@ from dataclasses import replace
 
 from detectors.finding import Finding
 
+# Steps that could run together: nothing new where most of them are found for themselves.
+_ADVICE = frozenset({"consecutive_calls", "consecutive_queries"})
+
 
 def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
     """One finding a fingerprint, whatever the order they come in.
@@ -15,13 +18,28 @@ def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
     repeats of one trace that lie under several parents add up; waste is the mean over the traces.
     """
     by_trace: dict[tuple[str, str], list[Finding]] = {}
-    for finding in findings:
+    for finding in _one_a_cause(list(findings)):
         key = (finding.fingerprint, finding.evidence.trace_id)
         by_trace.setdefault(key, []).append(finding)
     by_fingerprint: dict[str, list[Finding]] = {}
     for (fingerprint, _), parts in sorted(by_trace.items()):
         by_fingerprint.setdefault(fingerprint, []).append(_of_one_trace(parts))
     return [_of_many_traces(parts) for parts in by_fingerprint.values()]
+
+
+def _one_a_cause(findings: list[Finding]) -> list[Finding]:
+    """Without advice to run operations together of which most have a finding of their own."""
+    told: dict[str, set[str]] = {}
+    for finding in findings:
+        if finding.kind not in _ADVICE:
+            told.setdefault(finding.evidence.trace_id, set()).update(finding.evidence.span_ids)
+    return [
+        finding
+        for finding in findings
+        if finding.kind not in _ADVICE
+        or 2 * len(told.get(finding.evidence.trace_id, set()) & set(finding.evidence.span_ids))
+        < len(finding.evidence.span_ids)
+    ]
 
 
 def _of_one_trace(parts: list[Finding]) -> Finding:

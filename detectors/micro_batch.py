@@ -22,7 +22,7 @@ import pyarrow as pa
 from detectors.settings import RunnerSettings
 from detectors.traces.columns import codes, ints, matching, places
 from detectors.traces.frame import CONSUMER, SERVER
-from store.model import SPAN_READ_SCHEMA, BoolArray, Int64Array
+from store.model import SPAN_READ_SCHEMA, BoolArray, Int32Array, Int64Array
 from store.ports import SpanReader
 
 _PAGE = 100_000
@@ -92,19 +92,22 @@ class MicroBatcher:
             self._resume(reader, self._resume_from)
             self._resume_from = None
         fresh, read_seq, behind = self._read(reader)
-        late = self._late(fresh)
-        spans = pa.concat_tables([self._waiting, fresh])
-        ready = _ready(spans, now_ms, self._settings)
+        spans = _Gathered.of(pa.concat_tables([self._waiting, fresh]))
+        late = self._late(spans, len(self._waiting))
+        ready = spans.ready(now_ms, self._settings)
         ready = self._bounded(spans, ready)
-        known = _of_traces(spans, late)
-        out = matching(spans, ready & ~known)
-        waiting = matching(spans, ~ready & ~known).combine_chunks()
-        again = late | self._fragments(out)
+        known = spans.rows_of(late)
+        judged = ready & ~known
+        again = late | spans.fragments(judged)
         if again:
             whole = reader.traces(sorted(again))
-            out = pa.concat_tables([matching(out, ~_of_traces(out, again)), _typed(whole)])
+            alone = matching(spans.table, judged & ~spans.rows_of(again))
+            out = pa.concat_tables([alone, _typed(whole)])
+        else:
+            out = matching(spans.table, judged)
+        waiting = matching(spans.table, ~ready & ~known).combine_chunks()
         # Nothing above changed this object: a reader that fails is asked again at the next tick.
-        self._remember(out)
+        self._remember(spans.traces_of(judged) | again)
         self._waiting, self._read_seq, self._tick_ms = waiting, read_seq, now_ms
         return MicroBatch(fresh, out, len(self._waiting), behind)
 
@@ -121,8 +124,9 @@ class MicroBatcher:
             spans = pa.concat_tables([spans, page])
         self._read_seq = max(self._read_seq, cursor.read_seq)
         self._tick_ms = cursor.tick_ms
-        ready = _ready(spans, cursor.tick_ms, self._settings)
-        self._remember(matching(spans, ready))
+        gathered = _Gathered.of(spans)
+        ready = gathered.ready(cursor.tick_ms, self._settings)
+        self._remember(gathered.traces_of(ready))
         self._waiting = matching(spans, ~ready).combine_chunks()
 
     def _read(self, reader: SpanReader) -> tuple[pa.Table, int, bool]:
@@ -140,35 +144,74 @@ class MicroBatcher:
             budget -= len(page)
         return pa.concat_tables(pages).combine_chunks(), read_seq, True
 
-    def _late(self, fresh: pa.Table) -> set[bytes]:
-        """Traces that were judged before and got more spans now."""
-        ids = codes(fresh["trace_id"])[1]
-        late = [trace for trace in ids if trace in self._judged]
+    def _late(self, spans: _Gathered, fresh: int) -> set[bytes]:
+        """Traces that were judged before and got more spans now, in the rows from `fresh` on."""
+        arrived = spans.traces_of(np.arange(len(spans.trace)) >= fresh)
+        late = sorted(trace for trace in arrived if trace in self._judged)
         return set(late[:_MAX_LATE_TRACES])
 
-    def _fragments(self, ready: pa.Table) -> set[bytes]:
-        """Traces that are judged incomplete: the store may hold an older part of them."""
-        if not len(ready):
-            return set()
-        traces, distinct = codes(ready["trace_id"])
-        broken = np.unique(traces[_orphans(ready)])
-        return {distinct[code] for code in broken.tolist()[:_MAX_LATE_TRACES]}
-
-    def _bounded(self, spans: pa.Table, ready: BoolArray) -> BoolArray:
+    def _bounded(self, spans: _Gathered, ready: BoolArray) -> BoolArray:
         """Also the oldest arrivals, where more would wait than may."""
         excess = int((~ready).sum()) - self._settings.max_pending_spans
         if excess <= 0:
             return ready
         waiting = np.flatnonzero(~ready)
-        traces, _ = codes(spans["trace_id"])
-        return ready | np.isin(traces, traces[waiting[:excess]])
+        return ready | np.isin(spans.trace, spans.trace[waiting[:excess]])
 
-    def _remember(self, judged: pa.Table) -> None:
-        for trace in codes(judged["trace_id"])[1]:
+    def _remember(self, judged: Iterable[bytes]) -> None:
+        for trace in judged:
             self._judged[trace] = None
             self._judged.move_to_end(trace)
         while len(self._judged) > _MAX_JUDGED:
             self._judged.popitem(last=False)
+
+
+@dataclass(frozen=True)
+class _Gathered:
+    """Spans with what is asked of them more than once.
+
+    Attributes:
+        trace: The number of each span's trace; `names[number]` is its id.
+        orphan: Its parent is named and not here, and no request enters from outside by it.
+    """
+
+    table: pa.Table
+    trace: Int32Array
+    names: list[bytes]
+    orphan: BoolArray
+
+    @classmethod
+    def of(cls, table: pa.Table) -> _Gathered:
+        trace, names = codes(table["trace_id"])
+        return cls(table, trace, names, _orphans(table, trace))
+
+    def ready(self, now_ms: int, settings: RunnerSettings) -> BoolArray:
+        """For each span: may its trace be judged?"""
+        if not len(self.trace):
+            return np.zeros(0, dtype=np.bool_)
+        arrival = np.minimum(ints(self.table, "received_ms"), now_ms)
+        latest = np.full(len(self.names), np.iinfo(np.int64).min, dtype=np.int64)
+        np.maximum.at(latest, self.trace, arrival)
+        broken = np.bincount(self.trace[self.orphan], minlength=len(self.names)) > 0
+        quiet = np.where(broken, settings.incomplete_after_ms, settings.settle_ms)
+        ready: BoolArray = (now_ms - latest >= quiet)[self.trace]
+        return ready
+
+    def traces_of(self, marked: BoolArray) -> set[bytes]:
+        """Ids of the traces that have a marked span."""
+        numbers = np.flatnonzero(np.bincount(self.trace[marked], minlength=len(self.names)))
+        return {self.names[number] for number in numbers.tolist()}
+
+    def rows_of(self, traces: set[bytes]) -> BoolArray:
+        """Spans of these traces."""
+        if not traces:
+            return np.zeros(len(self.trace), dtype=np.bool_)
+        return np.array([name in traces for name in self.names], dtype=np.bool_)[self.trace]
+
+    def fragments(self, judged: BoolArray) -> set[bytes]:
+        """Traces that are judged incomplete: the store may hold an older part of them."""
+        broken = self.traces_of(judged & self.orphan)
+        return set(sorted(broken)[:_MAX_LATE_TRACES])
 
 
 def _empty() -> pa.Table:
@@ -179,38 +222,16 @@ def _typed(table: pa.Table) -> pa.Table:
     return table.select(SPAN_READ_SCHEMA.names).cast(SPAN_READ_SCHEMA)
 
 
-def _of_traces(spans: pa.Table, traces: Iterable[bytes]) -> BoolArray:
-    wanted = set(traces)
-    if not wanted or not len(spans):
-        return np.zeros(len(spans), dtype=np.bool_)
-    numbers, distinct = codes(spans["trace_id"])
-    return np.array([trace in wanted for trace in distinct], dtype=np.bool_)[numbers]
-
-
-def _orphans(spans: pa.Table) -> BoolArray:
+def _orphans(spans: pa.Table, trace: Int32Array) -> BoolArray:
     """Spans whose parent is named and missing, where no request enters from outside."""
-    traces, _ = codes(spans["trace_id"])
     ids = pa.chunked_array([*spans["span_id"].chunks, *spans["parent_span_id"].chunks], pa.binary())
     numbers, distinct = codes(ids)
     width = len(distinct) + 2
-    own: Int64Array = traces.astype(np.int64) * width + numbers[: len(spans)]
+    traces = trace.astype(np.int64)
+    own: Int64Array = traces * width + numbers[: len(spans)]
     parent = numbers[len(spans) :]
-    above = np.where(parent >= 0, traces.astype(np.int64) * width + parent, -1)
+    above = np.where(parent >= 0, traces * width + parent, -1)
     kind = ints(spans, "kind")
     outside = (kind == SERVER) | (kind == CONSUMER)
     orphans: BoolArray = (parent >= 0) & (places(own, above) < 0) & ~outside
     return orphans
-
-
-def _ready(spans: pa.Table, now_ms: int, settings: RunnerSettings) -> BoolArray:
-    """For each span: may its trace be judged?"""
-    if not len(spans):
-        return np.zeros(0, dtype=np.bool_)
-    traces, distinct = codes(spans["trace_id"])
-    arrival = np.minimum(ints(spans, "received_ms"), now_ms)
-    latest = np.full(len(distinct), np.iinfo(np.int64).min, dtype=np.int64)
-    np.maximum.at(latest, traces, arrival)
-    broken = np.bincount(traces[_orphans(spans)], minlength=len(distinct)) > 0
-    quiet = np.where(broken, settings.incomplete_after_ms, settings.settle_ms)
-    ready: BoolArray = (now_ms - latest >= quiet)[traces]
-    return ready

@@ -3,27 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
+import orjson
+
+from detectors import codec
 from detectors.finding import Finding
 
 _HELD_MS = 30_000
 _MAX_HELD = 20_000
+_MAX_SAVED = 500
+
+_Key = tuple[str, str]
+
+
+@dataclass(slots=True)
+class _Member:
+    """A finding of one trace; `passed` when it was believed already."""
+
+    finding: Finding
+    passed: bool = False
 
 
 class Quorum:
     """Holds back findings until enough traces say the same.
 
     A finding asks for it in its detail: `needs_traces`, `within_ms` (30 s where absent) and
-    `together` (its fingerprint where absent). Bounded: the oldest are forgotten.
+    `together` (its fingerprint where absent). Those that were believed still count for those that
+    come later, so it does not matter how the traces are split into batches. Bounded: the oldest
+    are forgotten.
     """
 
     def __init__(self) -> None:
-        self._held: dict[tuple[str, str], dict[str, Finding]] = {}
+        self._held: dict[_Key, dict[str, _Member]] = {}
+        self._dumped: str | None = None
 
     def pass_on(self, findings: Iterable[Finding]) -> list[Finding]:
         """Those that need nobody else, and all of each group that is complete now."""
         passed: list[Finding] = []
-        touched: set[tuple[str, str]] = set()
+        touched: set[_Key] = set()
         latest = 0
         for finding in findings:
             latest = max(latest, finding.last_seen_ms)
@@ -32,35 +50,44 @@ class Quorum:
                 passed.append(finding)
                 continue
             key = (finding.kind, str(detail.get("together", finding.fingerprint)))
-            self._held.setdefault(key, {})[finding.evidence.trace_id] = finding
+            group = self._held.setdefault(key, {})
+            before = group.get(finding.evidence.trace_id)
+            group[finding.evidence.trace_id] = _Member(
+                finding, before is not None and before.passed
+            )
             touched.add(key)
         for key in sorted(touched):
             passed.extend(self._complete(key))
-        self._forget(latest)
+        if latest and self._held:
+            self._forget(latest)
+            self._dumped = None
         return passed
 
-    def _complete(self, key: tuple[str, str]) -> list[Finding]:
-        """The members of a group that lie in a window with enough others; they are held no more."""
+    def _complete(self, key: _Key) -> list[Finding]:
+        """The members that lie in a window with enough others and were not believed before."""
         ordered = sorted(
-            self._held[key].values(), key=lambda item: (item.first_seen_ms, item.evidence.trace_id)
+            self._held[key].values(),
+            key=lambda member: (member.finding.first_seen_ms, member.finding.evidence.trace_id),
         )
-        needed = int(ordered[0].evidence.detail["needs_traces"])
-        within_ms = float(ordered[0].evidence.detail.get("within_ms", _HELD_MS))
-        chosen: dict[str, Finding] = {}
+        detail = ordered[0].finding.evidence.detail
+        needed = int(detail["needs_traces"])
+        within_ms = float(detail.get("within_ms", _HELD_MS))
+        believed: list[Finding] = []
         for place in range(len(ordered) - needed + 1):
             window = ordered[place : place + needed]
-            if window[-1].first_seen_ms - window[0].first_seen_ms <= within_ms:
-                chosen.update({item.evidence.trace_id: item for item in window})
-        for trace_id in chosen:
-            del self._held[key][trace_id]
-        return list(chosen.values())
+            if window[-1].finding.first_seen_ms - window[0].finding.first_seen_ms <= within_ms:
+                for member in window:
+                    if not member.passed:
+                        member.passed = True
+                        believed.append(member.finding)
+        return believed
 
     def _forget(self, latest_ms: int) -> None:
         for key in list(self._held):
             kept = {
-                trace_id: item
-                for trace_id, item in self._held[key].items()
-                if item.last_seen_ms > latest_ms - _HELD_MS
+                trace_id: member
+                for trace_id, member in self._held[key].items()
+                if member.finding.last_seen_ms > latest_ms - _HELD_MS
             }
             if kept:
                 self._held[key] = kept
@@ -68,3 +95,22 @@ class Quorum:
                 del self._held[key]
         while sum(len(group) for group in self._held.values()) > _MAX_HELD:
             del self._held[next(iter(self._held))]
+
+    def dumps(self) -> str:
+        """The latest members as JSON, so that a restart in between changes nothing."""
+        if self._dumped is not None:
+            return self._dumped
+        members = [member for group in self._held.values() for member in group.values()]
+        latest = sorted(members, key=lambda member: -member.finding.last_seen_ms)[:_MAX_SAVED]
+        saved = [[codec.encode(member.finding), member.passed] for member in latest]
+        self._dumped = orjson.dumps(saved).decode()
+        return self._dumped
+
+    def loads(self, text: str) -> None:
+        """Take over what `dumps` wrote."""
+        self._held, self._dumped = {}, None
+        for encoded, passed in orjson.loads(text):
+            finding = codec.decode(encoded)
+            together = finding.evidence.detail.get("together", finding.fingerprint)
+            group = self._held.setdefault((finding.kind, str(together)), {})
+            group[finding.evidence.trace_id] = _Member(finding, bool(passed))

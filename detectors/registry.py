@@ -15,13 +15,16 @@ from detectors.signals.connection_wait import ConnectionWait, ConnectionWaitSett
 from detectors.signals.error_regression import ErrorRegression, ErrorRegressionSettings
 from detectors.signals.evictions import Evictions
 from detectors.signals.hit_rate_drop import HitRateDrop, HitRateDropSettings
+from detectors.signals.index_use import IndexUse, IndexUseSettings
 from detectors.signals.latency_regression import LatencyRegression, LatencyRegressionSettings
 from detectors.signals.missing_index import MissingIndex, MissingIndexSettings
 from detectors.signals.queue_growth import QueueGrowth
 from detectors.signals.replica_lag import ReplicaLag
+from detectors.signals.replica_underused import ReplicaUnderused, ReplicaUnderusedSettings
 from detectors.signals.replication_broken import ReplicationBroken
 from detectors.signals.resource_saturation import ResourceSaturation, ResourceSettings
 from detectors.signals.search_latency import SearchLatency
+from detectors.signals.throughput_drop import ThroughputDrop, ThroughputDropSettings
 from detectors.signals.web_vital_poor import WebVitalPoor, WebVitalSettings
 from detectors.traces.detector import TraceDetector
 from detectors.traces.shapes.blocking_call import BlockingCall, BlockingCallSettings
@@ -58,6 +61,9 @@ SETTINGS: Mapping[str, Callable[[], Any]] = {
     "search_latency": lambda: SearchLatency().settings,
     "web_vital_poor": WebVitalSettings,
     "missing_index": MissingIndexSettings,
+    "unused_index": IndexUseSettings,
+    "replica_underused": ReplicaUnderusedSettings,
+    "throughput_drop": ThroughputDropSettings,
     "error_regression": ErrorRegressionSettings,
     "latency_regression": LatencyRegressionSettings,
     "priority": PrioritySettings,
@@ -90,6 +96,9 @@ SIGNAL_DETECTORS: Mapping[str, Callable[[Mapping[str, Any]], SignalDetector]] = 
     "search_latency": lambda chosen: SearchLatency(chosen["search_latency"]),
     "web_vital_poor": lambda chosen: WebVitalPoor(chosen["web_vital_poor"]),
     "missing_index": lambda chosen: MissingIndex(chosen["missing_index"]),
+    "unused_index": lambda chosen: IndexUse(chosen["unused_index"]),
+    "replica_underused": lambda chosen: ReplicaUnderused(chosen["replica_underused"]),
+    "throughput_drop": lambda chosen: ThroughputDrop(chosen["throughput_drop"]),
     "error_regression": lambda chosen: ErrorRegression(chosen["error_regression"]),
     "latency_regression": lambda chosen: LatencyRegression(chosen["latency_regression"]),
 }
@@ -130,7 +139,7 @@ class DetectorSettings:
         """
         chosen = {name: make() for name, make in SETTINGS.items()}
         disabled: set[str] = set()
-        known = {*SETTINGS, *TRACE_DETECTORS, *SIGNAL_DETECTORS}
+        known = {*SETTINGS, *TRACE_DETECTORS, *SIGNAL_DETECTORS, *cls().kinds()}
         for name, section in data.items():
             if name not in known:
                 hint = f"known here: {', '.join(sorted(known))}"
@@ -144,6 +153,12 @@ class DetectorSettings:
                     f"detectors.{name} is {section!r}", hint="write a mapping of settings, or off"
                 )
         return cls(chosen, frozenset(disabled))
+
+    def kinds(self) -> frozenset[str]:
+        """Every kind of finding; each may be switched off, also where it shares its settings."""
+        traces = (detector.kinds for detector in self.trace_detectors().values())
+        signals = (detector.kinds for detector in self.signal_detectors().values())
+        return frozenset(kind for kinds in (*traces, *signals) for kind in kinds)
 
     def trace_detectors(self) -> dict[str, TraceDetector]:
         return {

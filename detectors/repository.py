@@ -10,12 +10,16 @@ from sqlalchemy import BigInteger, ColumnElement, String, Text, and_, or_, selec
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from detectors.codec import decode, encode
-from detectors.finding import Finding, FindingStatus, Priority
+from detectors.decision import WARROOM, Decision, HistoryEntry
+from detectors.finding import Finding, FindingStatus, Priority, Suppression
 from store.errors import BadInput
 from store.sql import Base, SessionFactory
 
 BUDGET_GROWTH = 1.5
 MAX_PAGE = 1_000
+# A fix takes a while to reach every process: what still holds after this was not fixed.
+_FIX_GRACE_MS = 600_000
+_DECIDED = (FindingStatus.SUPPRESSED.value, FindingStatus.FIXED.value)
 
 
 class FindingRow(Base):
@@ -38,6 +42,7 @@ class FindingRow(Base):
     suppress_reason: Mapped[str] = mapped_column(String(1024))
     suppress_until_ms: Mapped[int | None] = mapped_column(BigInteger)
     suppress_budget: Mapped[int | None] = mapped_column(BigInteger)
+    fixed_ms: Mapped[int | None] = mapped_column(BigInteger)
     updated_ms: Mapped[int] = mapped_column(BigInteger)
     body: Mapped[str] = mapped_column(Text)
 
@@ -52,6 +57,7 @@ class FindingHistoryRow(Base):
     at_ms: Mapped[int] = mapped_column(BigInteger)
     event: Mapped[str] = mapped_column(String(16))
     detail: Mapped[str] = mapped_column(String(1024))
+    actor: Mapped[str] = mapped_column(String(256), server_default="")
 
 
 class CursorRow(Base):
@@ -84,16 +90,6 @@ class FindingFilter:
     from_ms: int | None = None
     to_ms: int | None = None
     active: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryEntry:
-    """One change of a finding."""
-
-    finding_id: str
-    at_ms: int
-    event: str
-    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +147,8 @@ class FindingRepository:
         query = query.order_by(FindingRow.last_seen_ms.desc(), FindingRow.id).limit(limit + 1)
         with self._sessions() as session:
             rows = tuple(session.scalars(query))
-        token = None
-        if len(rows) > limit:
-            token = f"{rows[limit - 1].last_seen_ms}:{rows[limit - 1].id}"
+        last = rows[limit - 1] if len(rows) > limit else None
+        token = f"{last.last_seen_ms}:{last.id}" if last else None
         return FindingPage(tuple(_finding(row) for row in rows[:limit]), token)
 
     def get(self, finding_id: str) -> Finding | None:
@@ -167,10 +162,18 @@ class FindingRepository:
             select(FindingRow).where(FindingRow.active).order_by(FindingRow.active_since_ms.desc())
         )
         with self._sessions() as session:
-            return tuple(
-                replace(_finding(row), first_seen_ms=row.active_since_ms)
-                for row in session.scalars(query)
-            )
+            return tuple(_episode(row) for row in session.scalars(query))
+
+    def episodes(self, start_ms: int, end_ms: int, *, limit: int = 500) -> tuple[Finding, ...]:
+        """Findings seen between two times, with the start of their last episode."""
+        query = (
+            select(FindingRow)
+            .where(FindingRow.last_seen_ms >= start_ms, FindingRow.active_since_ms <= end_ms)
+            .order_by(FindingRow.active_since_ms.desc())
+            .limit(limit)
+        )
+        with self._sessions() as session:
+            return tuple(_episode(row) for row in session.scalars(query))
 
     def history(
         self, finding_id: str | None = None, *, since_ms: int = 0
@@ -181,50 +184,63 @@ class FindingRepository:
             query = query.where(FindingHistoryRow.finding_id == finding_id)
         with self._sessions() as session:
             return tuple(
-                HistoryEntry(row.finding_id, row.at_ms, row.event, row.detail)
+                HistoryEntry(row.finding_id, row.at_ms, row.event, row.detail, row.actor or WARROOM)
                 for row in session.scalars(query.order_by(FindingHistoryRow.id))
             )
 
     def suppress(
-        self, finding_id: str, reason: str, until_ms: int, now_ms: int, *, budget: int | None = None
+        self, finding_id: str, until_ms: int, decision: Decision, *, budget: int | None = None
     ) -> Finding | None:
         """Accept a fault until a time, up to a number of repeats (1.5 times today's by default).
 
         Raises:
             BadInput: There is no reason, or the time has passed.
         """
-        if not reason.strip():
+        if not decision.reason.strip():
             raise BadInput("a suppression needs a reason", hint="say why this is accepted")
-        if until_ms <= now_ms:
+        if until_ms <= decision.at_ms:
             raise BadInput("a suppression must end in the future", hint="set a later `until`")
         with self._sessions.begin() as session:
             row = session.get(FindingRow, finding_id)
             if row is None:
                 return None
-            row.suppress_reason = reason[:1024]
+            row.suppress_reason = decision.reason[:1024]
             row.suppress_until_ms = until_ms
             default = math.ceil(row.repetitions * BUDGET_GROWTH) or None
             row.suppress_budget = budget if budget is not None else default
-            _change(session, row, FindingStatus.SUPPRESSED, "suppressed", now_ms, reason)
+            row.fixed_ms = None
+            _change(session, row, FindingStatus.SUPPRESSED, "suppressed", decision)
             return _finding(row)
 
-    def reopen(self, finding_id: str, now_ms: int) -> Finding | None:
-        return self._set(finding_id, FindingStatus.OPEN, "reopened", now_ms)
+    def reopen(self, finding_id: str, decision: Decision) -> Finding | None:
+        """Open again what was suppressed or fixed."""
+        return self._set(finding_id, FindingStatus.OPEN, "reopened", decision)
 
-    def mark_fixed(self, finding_id: str, now_ms: int) -> Finding | None:
-        return self._set(finding_id, FindingStatus.FIXED, "fixed", now_ms)
+    def mark_fixed(self, finding_id: str, decision: Decision) -> Finding | None:
+        """Say that a fault is gone; one that is seen later has regressed."""
+        return self._set(finding_id, FindingStatus.FIXED, "fixed", decision)
 
-    def _set(
-        self, finding_id: str, status: FindingStatus, event: str, now_ms: int
-    ) -> Finding | None:
+    def prove_fixed(self, finding_id: str, decision: Decision) -> bool:
+        """Mark what ended as fixed, unless somebody decided otherwise or it came back."""
         with self._sessions.begin() as session:
             row = session.get(FindingRow, finding_id)
+            if row is None or row.active or row.status in _DECIDED:
+                return False
+            row.fixed_ms = decision.at_ms
+            _change(session, row, FindingStatus.FIXED, "fixed", decision)
+            return True
+
+    def _set(self, key: str, to: FindingStatus, event: str, decision: Decision) -> Finding | None:
+        with self._sessions.begin() as session:
+            row = session.get(FindingRow, key)
             if row is None:
                 return None
-            row.suppress_reason, row.suppress_until_ms, row.suppress_budget = "", None, None
-            if status is FindingStatus.FIXED:
+            _unsuppress(row)
+            row.fixed_ms = None
+            if to is FindingStatus.FIXED:
                 row.active = False
-            _change(session, row, status, event, now_ms, "")
+                row.fixed_ms = decision.at_ms
+            _change(session, row, to, event, decision)
             return _finding(row)
 
     def _upsert(self, session: Session, finding: Finding, now_ms: int) -> Finding:
@@ -232,12 +248,12 @@ class FindingRepository:
         if row is None:
             row = _new_row(finding, now_ms)
             session.add(row)
-            _note(session, row.id, now_ms, "opened", finding.title)
+            _note(session, row.id, "opened", Decision(now_ms, reason=finding.title))
         else:
             _renew(session, row, finding, now_ms)
         row.body = encode(finding)
         row.updated_ms = now_ms
-        return replace(_finding(row), first_seen_ms=row.active_since_ms)
+        return _episode(row)
 
 
 def _new_row(finding: Finding, now_ms: int) -> FindingRow:
@@ -255,19 +271,20 @@ def _new_row(finding: Finding, now_ms: int) -> FindingRow:
         active=finding.active,
         active_since_ms=finding.first_seen_ms,
         suppress_reason="",
-        suppress_until_ms=None,
-        suppress_budget=None,
         updated_ms=now_ms,
         body="",
     )
 
 
 def _renew(session: Session, row: FindingRow, finding: Finding, now_ms: int) -> None:
+    if finding.active and _is_past(row, finding):
+        # A request from before the fix that was judged after it.
+        finding = replace(finding, active=False)
     if finding.active and not row.active:
         row.active_since_ms = finding.first_seen_ms
-        _note(session, row.id, now_ms, "returned", finding.title)
+        _note(session, row.id, "returned", Decision(now_ms, reason=finding.title))
     elif row.active and not finding.active:
-        _note(session, row.id, now_ms, "ended", str(row.active_since_ms))
+        _note(session, row.id, "ended", Decision(now_ms, reason=str(row.active_since_ms)))
     _next_status(session, row, finding, now_ms)
     row.active = finding.active
     row.occurrences += finding.occurrences
@@ -277,18 +294,28 @@ def _renew(session: Session, row: FindingRow, finding: Finding, now_ms: int) -> 
     row.last_seen_ms = max(row.last_seen_ms, finding.last_seen_ms)
 
 
+def _is_past(row: FindingRow, finding: Finding) -> bool:
+    """All that was seen is from before the fix, or just lasts a little longer than it."""
+    if row.status != FindingStatus.FIXED.value or row.fixed_ms is None:
+        return False
+    grace_ms = 0 if finding.occurrences else _FIX_GRACE_MS
+    return finding.last_seen_ms <= row.fixed_ms + grace_ms
+
+
 def _next_status(session: Session, row: FindingRow, finding: Finding, now_ms: int) -> None:
     status = FindingStatus(row.status)
-    seen_again = finding.active and finding.occurrences > 0
-    if status is FindingStatus.FIXED and seen_again:
-        _change(session, row, FindingStatus.REGRESSED, "regressed", now_ms, "seen after the fix")
+    if status is FindingStatus.FIXED and finding.active:
+        row.fixed_ms = None
+        why = Decision(now_ms, reason="seen after the fix")
+        _change(session, row, FindingStatus.REGRESSED, "regressed", why)
         return
     if status is not FindingStatus.SUPPRESSED:
         return
     repeats = finding.evidence.repetitions
     if row.suppress_budget is not None and repeats > row.suppress_budget:
-        why = f"{repeats} repeats, {row.suppress_budget} were accepted"
-        _change(session, row, FindingStatus.REGRESSED, "regressed", now_ms, why)
+        why = Decision(now_ms, reason=f"{repeats} repeats, {row.suppress_budget} were accepted")
+        _unsuppress(row)
+        _change(session, row, FindingStatus.REGRESSED, "regressed", why)
 
 
 def _expire(session: Session, now_ms: int) -> None:
@@ -297,20 +324,32 @@ def _expire(session: Session, now_ms: int) -> None:
         FindingRow.suppress_until_ms <= now_ms,
     )
     for row in session.scalars(query):
-        _change(session, row, FindingStatus.OPEN, "expired", now_ms, row.suppress_reason)
+        why = Decision(now_ms, reason=row.suppress_reason)
+        _unsuppress(row)
+        _change(session, row, FindingStatus.OPEN, "expired", why)
+
+
+def _unsuppress(row: FindingRow) -> None:
+    row.suppress_reason, row.suppress_until_ms, row.suppress_budget = "", None, None
 
 
 def _change(
-    session: Session, row: FindingRow, status: FindingStatus, event: str, now_ms: int, detail: str
+    session: Session, row: FindingRow, status: FindingStatus, event: str, decision: Decision
 ) -> None:
     row.status = status.value
-    row.updated_ms = now_ms
-    _note(session, row.id, now_ms, event, detail)
+    row.updated_ms = decision.at_ms
+    _note(session, row.id, event, decision)
 
 
-def _note(session: Session, finding_id: str, at_ms: int, event: str, detail: str) -> None:
+def _note(session: Session, finding_id: str, event: str, decision: Decision) -> None:
     session.add(
-        FindingHistoryRow(finding_id=finding_id, at_ms=at_ms, event=event, detail=detail[:1024])
+        FindingHistoryRow(
+            finding_id=finding_id,
+            at_ms=decision.at_ms,
+            event=event,
+            detail=decision.reason[:1024],
+            actor=decision.by[:256],
+        )
     )
 
 
@@ -324,7 +363,19 @@ def _finding(row: FindingRow) -> Finding:
         priority=Priority(row.priority),
         status=FindingStatus(row.status),
         active=row.active,
+        suppression=_suppression(row),
+        fixed_ms=row.fixed_ms or 0,
     )
+
+
+def _episode(row: FindingRow) -> Finding:
+    return replace(_finding(row), first_seen_ms=row.active_since_ms)
+
+
+def _suppression(row: FindingRow) -> Suppression | None:
+    if row.suppress_until_ms is None:
+        return None
+    return Suppression(row.suppress_reason, row.suppress_until_ms, row.suppress_budget)
 
 
 def _conditions(filters: FindingFilter) -> Iterator[ColumnElement[bool]]:

@@ -11,17 +11,22 @@ from functools import partial
 import structlog
 
 from detectors.activity import Activity
+from detectors.decision import Decision
 from detectors.detector import SignalContext, SignalDetector
 from detectors.finding import Finding
 from detectors.merging import merge_findings
 from detectors.micro_batch import MicroBatcher, SpanCursor
+from detectors.quiet import QuietWatch
 from detectors.quorum import Quorum
 from detectors.registry import DetectorSettings
 from detectors.repository import Cursor, FindingRepository
 from detectors.request_rate import RequestRates
+from detectors.seasonal_history import Calendar
+from detectors.stack import StackAdvisor
+from detectors.topology import ServiceEdges, Topology
 from detectors.traces.detector import TraceDetector
 from detectors.traces.frame import SpanFrame, build_frame
-from detectors.traces.shape import Normaliser
+from detectors.traces.normaliser import Normaliser
 from detectors.traces.trace import traces_of
 from store.errors import WarroomError
 from store.model import UnitHealth
@@ -30,8 +35,12 @@ from store.ports import Querier, SpanReader
 _log = structlog.get_logger()
 _SPANS = "spans"
 _RATES = "request_rates"
+_QUIET = "quiet"
+_QUORUM = "quorum"
 _HISTORY_MS = 3_600_000
 _MAX_UNRECORDED = 10_000
+# A fault of everything at once needs no list of everything.
+_MAX_TOLD = 200
 
 
 class DetectionFailed(WarroomError):
@@ -62,11 +71,13 @@ class DetectorRunner:
         querier: Querier,
         repository: FindingRepository,
         settings: DetectorSettings | None = None,
+        calendar: Callable[[int], Calendar] = lambda _now_ms: Calendar(),
     ) -> None:
         self._spans = spans
         self._querier = querier
         self._repository = repository
         self._settings = settings or DetectorSettings()
+        self._calendar = calendar
         self._trace_detectors = self._settings.trace_detectors()
         self._signal_detectors = self._settings.signal_detectors()
         self._normaliser = Normaliser()
@@ -74,6 +85,9 @@ class DetectorRunner:
         self._batcher: MicroBatcher | None = None
         self._activity = Activity(self._settings.runner)
         self._quorum = Quorum()
+        self._quiet = QuietWatch(self._settings.runner.fixed_after_s)
+        self._edges = ServiceEdges()
+        self._advisor = StackAdvisor(spans)
         self._last: set[str] = set()
         # What a failing state database did not take; handed over again at the next tick.
         self._unrecorded: deque[Finding] = deque(maxlen=_MAX_UNRECORDED)
@@ -85,26 +99,36 @@ class DetectorRunner:
             SQLAlchemyError: The state database cannot be written; nothing was lost, tick again.
         """
         batcher = self._batcher or self._restore()
-        units = _Units(now_ms)
+        units = _Units(now_ms, self._calendar(now_ms))
         judged = self._quorum.pass_on(self._enabled(self._judge_traces(batcher, units)))
-        seen = merge_findings(judged)
+        seen = [self._advisor.advise(finding) for finding in merge_findings(judged)]
         priority = self._settings.priority
         changes = self._activity.observe_traces(seen, self._rates, priority, now_ms)
         for name, detector in self._signal_detectors.items():
             held = self._enabled(self._judge_signals(name, detector, units))
             kinds = frozenset(detector.kinds)
             changes.extend(self._activity.observe_signals(held, kinds, now_ms))
+        self._quiet.observe(changes, now_ms)
+        self._quiet.count(self._rates, self._querier, now_ms)
         self._unrecorded.extend(changes)
         self._repository.record(self._unrecorded, now_ms, cursors=self._cursors(batcher))
         self._unrecorded.clear()
+        for proof in self._quiet.proven(now_ms):
+            self._repository.prove_fixed(proof.fingerprint, Decision(now_ms, reason=proof.reason))
         active = self._repository.active()
         return DetectionTick(active, self._changed(active), tuple(units.health))
+
+    def topology(self, now_ms: int) -> Topology:
+        """Who calls whom, by the traces that were judged."""
+        return self._edges.topology(now_ms)
 
     def _cursors(self, batcher: MicroBatcher) -> tuple[tuple[str, Cursor], ...]:
         cursor = batcher.cursor
         return (
             (_SPANS, Cursor(cursor.read_seq, cursor.dumps())),
             (_RATES, Cursor(0, self._rates.dumps())),
+            (_QUORUM, Cursor(0, self._quorum.dumps())),
+            (_QUIET, Cursor(0, self._quiet.dumps())),
         )
 
     def _changed(self, active: Iterable[Finding]) -> tuple[str, ...]:
@@ -119,6 +143,12 @@ class DetectorRunner:
         rates = self._repository.cursor(_RATES)
         if rates is not None:
             self._rates.loads(rates.body)
+        quiet = self._repository.cursor(_QUIET)
+        if quiet is not None:
+            self._quiet.loads(quiet.body)
+        held = self._repository.cursor(_QUORUM)
+        if held is not None:
+            self._quorum.loads(held.body)
         active = self._repository.active()
         self._last = {finding.fingerprint for finding in active}
         place = SpanCursor.loads(cursor.body) if cursor is not None else None
@@ -139,6 +169,7 @@ class DetectorRunner:
             self._rates.count(batch.fresh, units.now_ms)
             if len(batch.ready):
                 frames.append(build_frame(batch.ready, self._normaliser))
+                self._edges.observe(frames[-1], units.now_ms)
             return {
                 "read": len(batch.fresh),
                 "judged": len(batch.ready),
@@ -155,7 +186,9 @@ class DetectorRunner:
 
     def _judge_signals(self, name: str, detector: SignalDetector, units: _Units) -> list[Finding]:
         active = self._activity.of_kinds(detector.kinds)
-        context = SignalContext(units.now_ms, active, self._activity.episodes, self._spans)
+        context = SignalContext(
+            units.now_ms, active, self._activity.episodes, self._spans, units.calendar
+        )
         found: list[Finding] = []
 
         def evaluate() -> dict[str, int]:
@@ -163,14 +196,24 @@ class DetectorRunner:
             return {"findings": len(found)}
 
         # A detector that cannot tell ends nothing.
-        return found if units.run(name, evaluate) else list(active.values())
+        return _worst(found, active) if units.run(name, evaluate) else list(active.values())
+
+
+def _worst(found: list[Finding], active: Mapping[str, Finding]) -> list[Finding]:
+    """What is told of one detector: what holds already, then what is graver."""
+    if len(found) <= _MAX_TOLD:
+        return found
+    return sorted(found, key=lambda item: (item.fingerprint not in active, item.priority))[
+        :_MAX_TOLD
+    ]
 
 
 class _Units:
     """Runs each unit of a tick alone and keeps how it fared."""
 
-    def __init__(self, now_ms: int) -> None:
+    def __init__(self, now_ms: int, calendar: Calendar) -> None:
         self.now_ms = now_ms
+        self.calendar = calendar
         self.health: list[UnitHealth] = []
 
     def run(self, unit: str, action: Callable[[], Mapping[str, int]]) -> bool:

@@ -24,6 +24,7 @@ class LoopSettings:
         min_repetitions: Fewest repeats.
         min_union_ms: Least time that the repeats cover together.
         min_share: Least part of the request that they cover, from 0 to 1.
+        min_each_us: Cache commands that take less on average come from the process's own memory.
         chunk_min_size: Median length of an IN list from which the repeats are batches already.
         partition_columns: A query for each value of these is legitimate (tenants, shards).
     """
@@ -31,15 +32,18 @@ class LoopSettings:
     min_repetitions: int = 5
     min_union_ms: float = 1.0
     min_share: float = 0.03
+    min_each_us: float = 50.0
     chunk_min_size: int = 5
     partition_columns: tuple[str, ...] = (
-        "tenant_id", "tenant", "shard_id", "shard", "organization_id", "organisation_id",
+        "tenant_id", "tenant", "tenant_uuid", "shard_id", "shard", "organization_id",
+        "organisation_id", "org_id", "workspace_id", "partition_id", "partition",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
         require(self.min_repetitions >= 2, "min_repetitions", "2 or more", self.min_repetitions)
         require(self.min_union_ms >= 0, "min_union_ms", "0 or more", self.min_union_ms)
         require(0 <= self.min_share < 1, "min_share", "from 0 to below 1", self.min_share)
+        require(self.min_each_us >= 0, "min_each_us", "0 or more", self.min_each_us)
         require(self.chunk_min_size >= 2, "chunk_min_size", "2 or more", self.chunk_min_size)
 
 
@@ -79,6 +83,8 @@ class RunnerSettings:
         resolve_after_s: A finding not seen for so long, though its route was used, has ended.
         forget_after_s: A finding whose route is not used any more has ended after so long.
         clean_requests: Requests of the route without the fault before it can have ended.
+        fixed_after_s: Least time after which a finding that ended is proven fixed, by the traffic
+            that went by without it.
         rate_window_s: Over how long request rates are measured.
         max_pending_spans: Spans held back at most; beyond, the oldest traces are judged at once.
         max_spans_per_tick: Spans read at most in one tick; the rest waits for the next.
@@ -89,6 +95,7 @@ class RunnerSettings:
     resolve_after_s: float = 30.0
     forget_after_s: float = 900.0
     clean_requests: int = 3
+    fixed_after_s: float = 3_600.0
     rate_window_s: float = 60.0
     max_pending_spans: int = 200_000
     max_spans_per_tick: int = 500_000
@@ -97,7 +104,10 @@ class RunnerSettings:
         require(self.settle_ms >= 0, "settle_ms", "0 or more", self.settle_ms)
         wait = self.incomplete_after_ms
         require(wait > self.settle_ms, "incomplete_after_ms", "more than settle_ms", wait)
-        for name in ("resolve_after_s", "rate_window_s", "max_pending_spans", "max_spans_per_tick"):
+        for name in (
+            "resolve_after_s", "rate_window_s", "fixed_after_s", "max_pending_spans",
+            "max_spans_per_tick",
+        ):  # fmt: skip
             require(getattr(self, name) > 0, name, "above 0", getattr(self, name))
         forget = self.forget_after_s
         require(forget >= self.resolve_after_s, "forget_after_s", "resolve_after_s or more", forget)

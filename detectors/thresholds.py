@@ -13,7 +13,7 @@ from detectors.detector import SignalContext
 from detectors.finding import Evidence, Finding, Impact, Priority
 from detectors.fingerprint import fingerprint
 from detectors.settings import require
-from store.model import METRIC_NAME, Labels
+from store.model import METRIC_NAME, Float64Array, Labels
 from store.ports import Querier
 
 _STEP_MS = 5_000
@@ -26,7 +26,9 @@ class ThresholdSettings:
     Attributes:
         warn: From this value on it is listed (P2).
         page: From this value on it pages (P1).
-        hold_s: So long it must be there without a break, before it counts.
+        hold_s: So long it must be at `warn` without a break, before it counts.
+        page_hold_s: So long it must be at `page` without a break, before it pages. What is so bad
+            counts at once, also before `hold_s`.
         clear: Below this value it has ended.
         forget_s: A series that has been away for so long has ended too: its server is gone.
     """
@@ -36,12 +38,15 @@ class ThresholdSettings:
     hold_s: float
     clear: float
     forget_s: float = 86_400.0
+    page_hold_s: float = 5.0
 
     def __post_init__(self) -> None:
         require(self.warn > 0, "warn", "above 0", self.warn)
         require(self.page >= self.warn, "page", "warn or more", self.page)
         require(0 <= self.clear <= self.warn, "clear", "from 0 to warn", self.clear)
         require(0 < self.hold_s <= 3_600, "hold_s", "above 0, at most 3600", self.hold_s)
+        hold = self.page_hold_s
+        require(0 < hold <= 3_600, "page_hold_s", "above 0, at most 3600", hold)
         require(self.forget_s >= self.hold_s, "forget_s", "hold_s or more", self.forget_s)
 
 
@@ -81,10 +86,8 @@ class ThresholdDetector(ABC):
                 judged.add(key)
                 if finding is not None:
                     found.append(finding)
-        forget_ms = max(settings.forget_s for _, settings in self.rows()) * 1_000
-        vanished = (item for key, item in context.active.items() if key not in judged)
-        found.extend(item for item in vanished if _remembered(item, forget_ms, context.now_ms))
-        return tuple(found)
+        forget_s = max(settings.forget_s for _, settings in self.rows())
+        return (*found, *context.without_data(judged, forget_s))
 
 
 def _judge(
@@ -98,7 +101,8 @@ def _judge(
 
     A series without values now proves nothing: an active finding stays as it is, for a while.
     """
-    start_ms = context.now_ms - (int(settings.hold_s * 1_000) // _STEP_MS + 1) * _STEP_MS
+    longest_s = max(settings.hold_s, settings.page_hold_s)
+    start_ms = context.now_ms - _steps(longest_s) * _STEP_MS
     matrix = querier.range(watched.expr, start_ms, context.now_ms, _STEP_MS)
     for place, series in enumerate(matrix.series):
         labels = series.drop((METRIC_NAME,))
@@ -107,18 +111,24 @@ def _judge(
         present = matrix.present[place] & np.isfinite(matrix.values[place])
         if not present[-1]:
             continue
-        values = matrix.values[place][present]
+        values = np.where(present, matrix.values[place], -np.inf)
+        pages = _lasts(values, settings.page, settings.page_hold_s)
         if active is None:
-            high = present.all() and bool((values >= settings.warn).all())
+            high = pages or _lasts(values, settings.warn, settings.hold_s)
         else:
             high = bool(values[-1] >= settings.clear)
-        seen = _Seen(labels, key, float(values[-1]), active)
+        seen = _Seen(labels, key, float(values[-1]), active, pages)
         yield key, _finding(kind, watched, settings, seen, context.now_ms) if high else None
 
 
-def _remembered(finding: Finding, forget_ms: float, now_ms: int) -> bool:
-    """No data is no recovery, until the server must be taken for gone."""
-    return now_ms - finding.last_seen_ms < forget_ms
+def _steps(hold_s: float) -> int:
+    """Steps between the first and the last value of a time, one at least."""
+    return max(int(hold_s * 1_000) // _STEP_MS, 1)
+
+
+def _lasts(values: Float64Array, bound: float, hold_s: float) -> bool:
+    """The value was there for so long without a break."""
+    return bool((values[-_steps(hold_s) - 1 :] >= bound).all())
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +139,7 @@ class _Seen:
     key: str
     value: float
     active: Finding | None
+    pages: bool
 
 
 def _where(labels: Labels) -> str:
@@ -148,13 +159,14 @@ def _finding(
 ) -> Finding:
     value, active = seen.value, seen.active
     shown = f"{value:.0%}" if watched.percent else f"{value:.1f}"
-    since = now_ms - int(settings.hold_s * 1_000) if active is None else active.first_seen_ms
+    hold_s = settings.page_hold_s if seen.pages else settings.hold_s
+    since = now_ms - int(hold_s * 1_000) if active is None else active.first_seen_ms
     where = _where(seen.labels)
     words = _Words(seen.labels.to_dict(), value=shown, where=where)
     return Finding(
         fingerprint=seen.key,
         kind=kind,
-        priority=Priority.P1 if value >= settings.page else Priority.P2,
+        priority=Priority.P1 if seen.pages else Priority.P2,
         title=" ".join(watched.title.format_map(words).split()),
         service=where,
         route="",

@@ -33,7 +33,9 @@ class AutoscalingAtLimit(ThresholdDetector):
     """
 
     settings: ThresholdSettings = field(
-        default_factory=lambda: ThresholdSettings(warn=0.9, page=1.0, hold_s=60.0, clear=0.85)
+        default_factory=lambda: ThresholdSettings(
+            warn=0.9, page=1.0, hold_s=60.0, clear=0.85, page_hold_s=60.0
+        )
     )
 
     kinds: ClassVar[tuple[str, ...]] = ("autoscaling_at_limit",)

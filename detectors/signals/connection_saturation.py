@@ -20,6 +20,10 @@ _WATCHED = tuple(
         ("sig:pg_connections:used_ratio", "{where} uses {value} of its connections"),
         ("sig:cache_conn:used_ratio", "Cache {where} uses {value} of its connections"),
         (
+            "sig:pgbouncer_clients:used_ratio",
+            "Pooler {where} uses {value} of its client connections",
+        ),
+        (
             "sig:db_client_pool:used_ratio",
             "{job} uses {value} of its connection pool {db_client_connection_pool_name}",
         ),
@@ -31,11 +35,12 @@ _WATCHED = tuple(
 class ConnectionSaturation(ThresholdDetector):
     """A server, or a client's pool, close to its limit of connections.
 
-    Maths: used / allowed is at or above `warn` at every step of `hold_s`; it ends below `clear`.
+    Maths: used / allowed is at or above `warn` at every step of `hold_s`, or at or above `page`
+    for `page_hold_s`, which pages; it ends below `clear`.
 
     Parameters: `ThresholdSettings`.
 
-    Example: 96 % of max_connections for 15 s pages; 85 % is listed.
+    Example: 96 % of max_connections at two looks in a row pages; 85 % for 15 s is listed.
 
     Reference: the MySQL manual, "Too many connections"; the PostgreSQL manual, max_connections.
     """

@@ -32,6 +32,13 @@ _REFUSED = Watched(
 )
 
 
+_CACHE_REFUSED = Watched(
+    "sig:cache_conn_refused:rate5m",
+    "Cache {where} refuses {value} connections a second",
+    "maxclients is reached: see who holds them (CLIENT LIST) and give each process one pool.",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectionWaitSettings:
     """From where on waiting counts.
@@ -44,16 +51,16 @@ class ConnectionWaitSettings:
     """
 
     pooler_wait: ThresholdSettings = field(
-        default_factory=lambda: ThresholdSettings(warn=0.5, page=2.0, hold_s=10.0, clear=0.2)
+        default_factory=lambda: ThresholdSettings(warn=0.5, page=2.0, hold_s=5.0, clear=0.2)
     )
     delayed: ThresholdSettings = field(
-        default_factory=lambda: ThresholdSettings(warn=1.0, page=20.0, hold_s=15.0, clear=0.5)
+        default_factory=lambda: ThresholdSettings(warn=1.0, page=20.0, hold_s=10.0, clear=0.5)
     )
     pending: ThresholdSettings = field(
-        default_factory=lambda: ThresholdSettings(warn=5.0, page=50.0, hold_s=15.0, clear=2.0)
+        default_factory=lambda: ThresholdSettings(warn=5.0, page=50.0, hold_s=10.0, clear=2.0)
     )
     refused: ThresholdSettings = field(
-        default_factory=lambda: ThresholdSettings(warn=0.02, page=0.5, hold_s=10.0, clear=0.005)
+        default_factory=lambda: ThresholdSettings(warn=0.02, page=0.5, hold_s=5.0, clear=0.005)
     )
 
 
@@ -62,7 +69,7 @@ class ConnectionWait(ThresholdDetector):
     """A queue in front of the database, seen at the pooler, the proxy, the client or the server.
 
     Maths: the wait (seconds), the rate (a second) or the number is at or above `warn` at every step
-    of `hold_s`; it ends below `clear`.
+    of `hold_s`, or at or above `page` for `page_hold_s`, which pages; it ends below `clear`.
 
     Parameters: `ConnectionWaitSettings`, each a `ThresholdSettings`.
 
@@ -83,4 +90,5 @@ class ConnectionWait(ThresholdDetector):
             (_DELAYED, chosen.delayed),
             (_PENDING, chosen.pending),
             (_REFUSED, chosen.refused),
+            (_CACHE_REFUSED, chosen.refused),
         )

@@ -129,14 +129,8 @@ class ErrorRegression:
                 found.append(self._held(counts, active, context))
             elif counts.errors[-_LONGEST_S * 1_000 // _STEP_MS :].any():
                 found.append(self._begun(key, counts, context))
-        vanished = (item for key, item in context.active.items() if key not in judged)
-        found.extend(self._kept(item, context.now_ms) for item in vanished)
-        return tuple(item for item in found if item is not None)
-
-    def _kept(self, active: Finding, now_ms: int) -> Finding | None:
-        """No data is no recovery, for a while."""
-        unseen_ms = now_ms - active.last_seen_ms
-        return active if unseen_ms < self.settings.forget_s * 1_000 else None
+        holding = (item for item in found if item is not None)
+        return (*holding, *context.without_data(judged, self.settings.forget_s))
 
     def _begun(self, key: str, counts: RouteCounts, context: SignalContext) -> Finding | None:
         learned = outside(counts.steps_ms, _STEP_MS, context.episodes.get(key, ()))
@@ -177,7 +171,7 @@ class ErrorRegression:
         if rise.requests < _FEW_REQUESTS:
             rise = self._since_proven(counts, active, _LONGEST_S)
         if rise.requests < 1:
-            return self._kept(active, context.now_ms)
+            return active if context.remembers(active, self.settings.forget_s) else None
         if rise.now - rise.base < self.settings.min_rise:
             return None
         since_ms = active.first_seen_ms

@@ -19,40 +19,85 @@ from store.model import BoolArray, Float64Array, Int64Array, Labels
 from store.ports import Querier
 
 _STEP_MS = 5_000
+# Labels that name a cache, and systems whose instance does.
+_NAMES = ("backend", "zone", "cache_name")
+_PLAIN = frozenset({"django", "redis", "memcached", "cdn"})
 
 
 @dataclass(frozen=True, slots=True)
 class CounterPair:
-    """Two counters of one cache, and the labels that tell one cache from another."""
+    """Two counters of one cache, and the labels that tell one cache from another.
+
+    Attributes:
+        system: What it is, in words.
+        hits: PromQL of counters; likewise `misses`.
+        by: Labels of one cache.
+        scale: What the falls of the settings are multiplied with: where hardly anything may miss,
+            a small fall is a great one.
+        pages: It may page: a miss costs what the shop cannot bear for long.
+    """
 
     system: str
     hits: str
     misses: str
     by: tuple[str, ...]
+    scale: float = 1.0
+    pages: bool = True
 
 
-# Hits and misses by the names that exporters and instrumentations give them.
+# Hits and misses by the names that exporters, collectors and instrumentations give them.
 _DJANGO_BY = ("job", "instance", "backend")
+_SERVER_BY = ("job", "instance")
+_SEARCH_BY = ("job", "cluster")
+_OTEL_SEARCH = '{__name__=~"elasticsearch_node_cache_count(_total)?",type="%s"}'
 PAIRS = (
     CounterPair(
         "django", "django_cache_get_hits_total", "django_cache_get_misses_total", _DJANGO_BY
     ),
-    CounterPair(
-        "redis", "redis_keyspace_hits_total", "redis_keyspace_misses_total", ("job", "instance")
-    ),
+    CounterPair("redis", "redis_keyspace_hits_total", "redis_keyspace_misses_total", _SERVER_BY),
     CounterPair(
         "memcached",
         'memcached_commands_total{command="get",status="hit"}',
         'memcached_commands_total{command="get",status="miss"}',
-        ("job", "instance"),
+        _SERVER_BY,
     ),
     CounterPair(
-        "elasticsearch",
+        "memcached",
+        'memcached_operations_total{operation="get",type="hit"}',
+        'memcached_operations_total{operation="get",type="miss"}',
+        _SERVER_BY,
+    ),
+    CounterPair(
+        "search request cache",
         "elasticsearch_indices_request_cache_count",
         "elasticsearch_indices_request_miss_count",
-        ("job", "cluster"),
+        _SEARCH_BY,
+        pages=False,
+    ),
+    CounterPair(
+        "search query cache",
+        "elasticsearch_indices_query_cache_count",
+        "elasticsearch_indices_query_miss_count",
+        _SEARCH_BY,
+        pages=False,
+    ),
+    CounterPair(
+        "search cache",
+        _OTEL_SEARCH % "hit",
+        _OTEL_SEARCH % "miss",
+        ("job", "instance", "cache_name"),
+        pages=False,
     ),
     CounterPair("cdn", "sig:cdn_hits:total", "sig:cdn_misses:total", ("zone",)),
+    CounterPair("cdn", "varnish_main_cache_hit", "varnish_main_cache_miss", _SERVER_BY),
+    CounterPair(
+        "buffer pool",
+        "sig:bufferpool_hits:total",
+        "sig:bufferpool_misses:total",
+        _SERVER_BY,
+        scale=0.2,
+        pages=False,
+    ),
 )
 
 
@@ -70,6 +115,7 @@ class HitRateDropSettings:
         recover_s: Window that must be back at the baseline for the drop to end.
         page_drop: Fall of the hit rate that pages.
         page_misses_per_s: More misses a second than before that page.
+        forget_s: A cache whose counters have been away for so long is gone.
     """
 
     z: float = 4.5
@@ -81,13 +127,14 @@ class HitRateDropSettings:
     recover_s: float = 15.0
     page_drop: float = 0.3
     page_misses_per_s: float = 20.0
+    forget_s: float = 86_400.0
 
     def __post_init__(self) -> None:
         require(self.z >= 1, "z", "1 or more", self.z)
         require(0 < self.min_drop < 1, "min_drop", "between 0 and 1", self.min_drop)
         require(0 < self.page_drop <= 1, "page_drop", "between 0 and 1", self.page_drop)
         require(self.min_misses >= 1, "min_misses", "1 or more", self.min_misses)
-        for name in ("min_baseline_s", "baseline_s", "recover_s", "page_misses_per_s"):
+        for name in ("min_baseline_s", "baseline_s", "recover_s", "page_misses_per_s", "forget_s"):
             require(getattr(self, name) > 0, name, "above 0", getattr(self, name))
         gets = self.min_baseline_gets
         require(gets >= 10, "min_baseline_gets", "10 or more", gets)
@@ -99,7 +146,7 @@ class HitRateDropSettings:
 class _Cache:
     """One cache's increases of hits and gets, a step each."""
 
-    system: str
+    pair: CounterPair
     labels: Labels
     steps_ms: Int64Array
     hits: Float64Array
@@ -107,15 +154,21 @@ class _Cache:
 
     @property
     def name(self) -> str:
-        return self.labels.get("backend") or self.labels.get("zone") or self.labels.get("instance")
+        """In words, such as `default`, or `buffer pool of db-1`."""
+        own = next((self.labels.get(name) for name in _NAMES if self.labels.get(name)), "")
+        if own or self.pair.system in _PLAIN:
+            return own or self.labels.get("instance") or self.service
+        return f"{self.pair.system} of {self.labels.get('instance') or self.service}"
 
     @property
     def service(self) -> str:
-        return self.labels.get("job") or self.labels.get("cluster") or self.system
+        return self.labels.get("job") or self.labels.get("cluster") or self.pair.system
 
     @property
     def key(self) -> str:
-        return fingerprint(HitRateDrop.kinds[0], self.service, "", f"{self.system}{self.labels!r}")
+        return fingerprint(
+            HitRateDrop.kinds[0], self.service, "", f"{self.pair.system}{self.labels!r}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,13 +238,7 @@ class HitRateDrop:
                 )
                 if finding is not None:
                     found.append(finding)
-        # A cache that vanished has no data, which is no recovery.
-        found.extend(
-            finding
-            for key, finding in context.active.items()
-            if finding.kind in self.kinds and key not in judged
-        )
-        return tuple(found)
+        return (*found, *context.without_data(judged, self.settings.forget_s))
 
     def _read(self, querier: Querier, pair: CounterPair, now_ms: int) -> Iterator[_Cache]:
         length_s = self.settings.baseline_s + self.windows[-1][0] + _STEP_MS / 1_000
@@ -200,7 +247,7 @@ class HitRateDrop:
         misses = read_increases(querier, pair.misses, start_ms, now_ms, _STEP_MS, pair.by)
         for labels in sorted({*hits.values, *misses.values}):
             yield _Cache(
-                pair.system,
+                pair,
                 labels,
                 hits.steps_ms,
                 hits.of(labels),
@@ -211,7 +258,9 @@ class HitRateDrop:
         learned = outside(cache.steps_ms, _STEP_MS, context.episodes.get(cache.key, ()))
         for window_s, least in self.windows:
             drop = self._drop(cache, window_s, learned)
-            if drop is not None and self._proven(drop, max(least, self.settings.min_drop)):
+            if drop is not None and self._proven(
+                drop, cache.pair.scale * max(least, self.settings.min_drop)
+            ):
                 return self._finding(cache, drop, _since_ms(cache, drop), context.now_ms)
         return None
 
@@ -249,7 +298,7 @@ class HitRateDrop:
         if gets < 1:
             return active
         drop = _Drop(self.settings.recover_s, hits, gets, base_hits, base_gets)
-        if drop.base - drop.now < self.settings.min_drop:
+        if drop.base - drop.now < cache.pair.scale * self.settings.min_drop:
             return None
         return self._finding(cache, drop, active.first_seen_ms, int(cache.steps_ms[-1]))
 
@@ -272,7 +321,7 @@ class HitRateDrop:
         return Finding(
             fingerprint=cache.key,
             kind=self.kinds[0],
-            priority=Priority.P1 if page else Priority.P2,
+            priority=Priority.P1 if page and cache.pair.pages else Priority.P2,
             title=f"Hit rate of cache {cache.name} fell from {drop.base:.0%} to {drop.now:.0%}",
             service=cache.service,
             route="",
@@ -312,8 +361,7 @@ def _since_ms(cache: _Cache, drop: _Drop) -> int:
 
 
 def _series(cache: _Cache) -> str:
-    pair = next(pair for pair in PAIRS if pair.system == cache.system)
     selector = ",".join(f"{name}={value!r}".replace("'", '"') for name, value in cache.labels)
-    metric, _, rest = pair.misses.partition("{")
+    metric, _, rest = cache.pair.misses.partition("{")
     inner = ",".join(part for part in (rest.rstrip("}"), selector) if part)
     return f"{metric}{{{inner}}}"

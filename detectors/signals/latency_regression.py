@@ -11,8 +11,16 @@ from detectors.detector import SignalContext
 from detectors.episodes import began, outside, steps_since
 from detectors.example_trace import ExampleTrace, RequestSearch, slow
 from detectors.finding import Evidence, Finding, Impact, Priority
-from detectors.fingerprint import fingerprint
 from detectors.http_requests import RouteDurations, read_durations
+from detectors.latency_creep import (
+    KIND,
+    CreepQuery,
+    by_earlier_days,
+    creep_finding,
+    key_of,
+    read_creeps,
+)
+from detectors.seasonal_history import SeasonalHistory
 from detectors.settings import require
 from detectors.wilson import wilson
 from store.model import BoolArray, Float64Array
@@ -37,6 +45,7 @@ class LatencyRegressionSettings:
         min_requests: Fewest requests in the window.
         baseline_s: Length of the baseline.
         min_baseline_requests: Fewest requests in the baseline.
+        min_factor_of_days: Least mean, as a multiple of that of the same hours of earlier weeks.
         recover_s: Window that must be fast again for the regression to end.
         forget_s: A route without requests for so long has ended.
         page: It may page by itself.
@@ -49,6 +58,7 @@ class LatencyRegressionSettings:
     min_requests: int = 20
     baseline_s: float = 600.0
     min_baseline_requests: int = 100
+    min_factor_of_days: float = 1.5
     recover_s: float = 60.0
     forget_s: float = 900.0
     page: bool = False
@@ -56,6 +66,8 @@ class LatencyRegressionSettings:
     def __post_init__(self) -> None:
         require(self.z >= 1, "z", "1 or more", self.z)
         require(self.min_factor > 1, "min_factor", "above 1", self.min_factor)
+        days = self.min_factor_of_days
+        require(days > 1, "min_factor_of_days", "above 1", days)
         require(self.min_more_s >= 0, "min_more_s", "0 or more", self.min_more_s)
         require(self.slow_s > 0, "slow_s", "above 0", self.slow_s)
         require(self.min_requests >= 5, "min_requests", "5 or more", self.min_requests)
@@ -96,6 +108,10 @@ class LatencyRegression:
     last `recover_s` (5 minutes for a quiet route) hold less than 5 % above the bound more than the
     baseline did, or when the route had no request for `forget_s`. It does not page by itself.
 
+    What no minute shows: where earlier days are known, the mean of 15, 30 or 60 minutes is
+    `min_factor_of_days` times that of the same hours of earlier weeks, and at least `min_more_s`
+    and six deviations above it (see `detectors.seasonal`). That ends at half of the rise.
+
     Parameters: `LatencyRegressionSettings`.
 
     Example: the p95 of `products/` was 60 ms; the bound is 0.25 s. After a deploy 30 of 60 requests
@@ -105,32 +121,34 @@ class LatencyRegression:
     """
 
     settings: LatencyRegressionSettings = field(default_factory=LatencyRegressionSettings)
+    history: SeasonalHistory = field(default_factory=SeasonalHistory, compare=False, repr=False)
 
-    kinds: ClassVar[tuple[str, ...]] = ("latency_regression",)
+    kinds: ClassVar[tuple[str, ...]] = (KIND,)
     windows: ClassVar[tuple[int, ...]] = (30, 60, _LONGEST_S)
 
     def evaluate(self, querier: Querier, context: SignalContext) -> tuple[Finding, ...]:
-        length_s = self.settings.baseline_s + _LONGEST_S
+        chosen = self.settings
+        length_s = chosen.baseline_s + _LONGEST_S
         start_ms = context.now_ms - (int(length_s * 1_000 // _STEP_MS) + 1) * _STEP_MS
         judged: set[str] = set()
         found: list[Finding | None] = []
         for durations in read_durations(querier, start_ms, context.now_ms, _STEP_MS):
             route = durations.route
-            key = fingerprint(self.kinds[0], route.job, route.route, "")
+            key = key_of(route)
             judged.add(key)
             active = context.active.get(key)
             if active is None:
                 found.append(self._begun(key, durations, context))
-            else:
+            elif not by_earlier_days(active):
                 found.append(self._held(durations, active, context))
-        vanished = (item for key, item in context.active.items() if key not in judged)
-        found.extend(self._kept(item, context.now_ms) for item in vanished)
-        return tuple(item for item in found if item is not None)
-
-    def _kept(self, active: Finding, now_ms: int) -> Finding | None:
-        """No data is no recovery, for a while."""
-        unseen_ms = now_ms - active.last_seen_ms
-        return active if unseen_ms < self.settings.forget_s * 1_000 else None
+        told = {item.fingerprint for item in found if item is not None}
+        asked = CreepQuery(judged - told, chosen.min_factor_of_days, chosen.min_more_s)
+        found.extend(
+            creep_finding(creep, context, page=chosen.page)
+            for creep in read_creeps(querier, self.history, context, asked)
+        )
+        holding = (item for item in found if item is not None)
+        return (*holding, *context.without_data(judged, self.settings.forget_s))
 
     def _begun(self, key: str, durations: RouteDurations, context: SignalContext) -> Finding | None:
         learned = outside(durations.steps_ms, _STEP_MS, context.episodes.get(key, ()))
@@ -178,7 +196,7 @@ class LatencyRegression:
         if slowdown.requests < self.settings.min_requests:
             slowdown = self._since_proven(durations, active, _LONGEST_S)
         if slowdown.requests < 1:
-            return self._kept(active, context.now_ms)
+            return active if context.remembers(active, self.settings.forget_s) else None
         base_share = float(detail.get("baseline_slow_ratio", 0.0))
         if slowdown.above / slowdown.requests < base_share + _TAIL:
             return None
@@ -237,6 +255,7 @@ class LatencyRegression:
                 detail={
                     "p95_seconds": round(slowdown.p95_s, 4),
                     "baseline_p95_seconds": round(slowdown.base_p95_s, 4),
+                    **_quantiles(durations, slowdown.window_s),
                     "bound_seconds": slowdown.bound_s,
                     "slow_requests": round(slowdown.above, 1),
                     "requests": round(slowdown.requests, 1),
@@ -291,6 +310,15 @@ def quantile(bounds_s: Float64Array, counts: Float64Array, share: float) -> floa
     within = float(counts[place]) - below
     part = (rank - below) / within if within > 0 else 1.0
     return low_s + (float(bounds_s[place]) - low_s) * part
+
+
+def _quantiles(durations: RouteDurations, window_s: float) -> dict[str, float]:
+    """The other quantiles that people ask for: is it everybody, or the slowest alone?"""
+    now = durations.counts[:, -int(window_s * 1_000 // _STEP_MS) :].sum(axis=1)
+    return {
+        name: round(quantile(durations.bounds_s, now, share), 4)
+        for name, share in (("p50_seconds", 0.5), ("p99_seconds", 0.99))
+    }
 
 
 def _slowdown(

@@ -1,4 +1,4 @@
-"""Statements that read many rows to answer with few, for lack of an index."""
+"""Statements that cost the server too much: for lack of an index, or just slow."""
 
 from __future__ import annotations
 
@@ -20,19 +20,23 @@ _NO_INDEX = "sig:sql_digest_no_index:rate5m"
 _EXAMINED = "sig:sql_digest_rows_examined:rate5m"
 _SENT = "sig:sql_digest_rows_sent:rate5m"
 _TIME = "sig:sql_digest_time:rate5m"
+_P95 = "sig:sql_digest_p95:seconds"
 _MAX_FINDINGS = 50
 _SHOWN = 160
 
 
 @dataclass(frozen=True, slots=True)
 class MissingIndexSettings:
-    """When a statement reads too much.
+    """When a statement reads too much, or takes too long.
 
     Attributes:
         min_rows: Fewest rows that one execution examines.
         min_ratio: Fewest rows examined for each row sent.
         min_no_index: Least share of executions that used no index, from 0 to 1.
         min_calls_per_s: Fewest executions a second.
+        slow_s: Mean seconds of an execution from which a statement is slow.
+        slow_p95_s: Where the server knows quantiles: p95 from which it is slow, if its mean is now
+            a third of that or more.
         page_load: Seconds of work a second from which it may page.
         forget_s: A statement that is not run for so long has ended.
     """
@@ -41,6 +45,8 @@ class MissingIndexSettings:
     min_ratio: float = 10.0
     min_no_index: float = 0.5
     min_calls_per_s: float = 0.02
+    slow_s: float = 1.0
+    slow_p95_s: float = 1.0
     page_load: float = 1.0
     forget_s: float = 900.0
 
@@ -50,13 +56,15 @@ class MissingIndexSettings:
         share = self.min_no_index
         require(0 < share <= 1, "min_no_index", "above 0, at most 1", share)
         require(self.min_calls_per_s > 0, "min_calls_per_s", "above 0", self.min_calls_per_s)
+        require(self.slow_s > 0, "slow_s", "above 0", self.slow_s)
+        require(self.slow_p95_s > 0, "slow_p95_s", "above 0", self.slow_p95_s)
         require(self.page_load > 0, "page_load", "above 0", self.page_load)
         require(self.forget_s > 0, "forget_s", "above 0", self.forget_s)
 
 
 @dataclass(frozen=True, slots=True)
 class _Digest:
-    """What the server says of one statement: everything but `text` is a rate a second."""
+    """What the server says of one statement: rates a second, and its p95 in seconds."""
 
     labels: Labels
     text: str
@@ -65,6 +73,11 @@ class _Digest:
     examined: float
     sent: float
     seconds: float
+    p95_s: float = 0.0
+
+    @property
+    def mean_s(self) -> float:
+        return self.seconds / self.calls
 
     @property
     def rows(self) -> float:
@@ -77,13 +90,15 @@ class _Digest:
 
 @dataclass(frozen=True)
 class MissingIndex:
-    """A statement that scans, found in the server's own digests.
+    """A statement that scans or is slow, found in the server's own digests.
 
     Maths: of the executions of the last 5 minutes `min_no_index` or more used no index, one
     examined `min_rows` or more, and it examined `min_ratio` or more rows for each row that it sent
     (one that sends nothing counts as sending one). It is `missing_index` where the statement names
-    columns that an index could serve, with the `CREATE INDEX` to try; else `full_scan`. It pages
-    when it keeps the server busy for `page_load` seconds a second.
+    columns that an index could serve, with the `CREATE INDEX` to try; else `full_scan`. One
+    that does not scan is a `slow_query` when an execution takes `slow_s` on average, or when its
+    p95 (MySQL 8: since the server's start) is `slow_p95_s` and its mean a third of that. So each
+    statement is told once. It pages when it keeps the server busy for `page_load` seconds a second.
 
     Parameters: `MissingIndexSettings`.
 
@@ -96,20 +111,33 @@ class MissingIndex:
 
     settings: MissingIndexSettings = field(default_factory=MissingIndexSettings)
 
-    kinds: ClassVar[tuple[str, ...]] = ("missing_index", "full_scan")
+    kinds: ClassVar[tuple[str, ...]] = ("missing_index", "full_scan", "slow_query")
 
     def evaluate(self, querier: Querier, context: SignalContext) -> tuple[Finding, ...]:
         found: dict[str, Finding] = {}
         judged: set[str] = set()
         for digest in _digests(querier, context.now_ms):
-            advice = advise(digest.text)
-            key = _key(digest, advice)
-            judged.add(key)
-            if self._scans(digest):
-                found[key] = self._finding(key, digest, advice, context)
+            judged.update(_key(kind, digest) for kind in self.kinds)
+            kind = self._kind(digest)
+            if kind:
+                key = _key(kind, digest)
+                found[key] = self._finding(key, kind, digest, context)
         worst = sorted(found.values(), key=_load, reverse=True)[:_MAX_FINDINGS]
-        vanished = (item for key, item in context.active.items() if key not in judged)
-        return (*worst, *(item for item in vanished if self._kept(item, context.now_ms)))
+        # A statement that nobody runs proves nothing, for a while.
+        return (*worst, *context.without_data(judged, self.settings.forget_s))
+
+    def _kind(self, digest: _Digest) -> str:
+        """What is wrong with a statement; empty if nothing is."""
+        if self._scans(digest):
+            return self.kinds[0] if advise(digest.text) else self.kinds[1]
+        return self.kinds[2] if self._slow(digest) else ""
+
+    def _slow(self, digest: _Digest) -> bool:
+        chosen = self.settings
+        if digest.calls < chosen.min_calls_per_s:
+            return False
+        tail = digest.p95_s >= chosen.slow_p95_s and digest.mean_s >= chosen.slow_p95_s / 3
+        return tail or digest.mean_s >= chosen.slow_s
 
     def _scans(self, digest: _Digest) -> bool:
         chosen = self.settings
@@ -120,29 +148,22 @@ class MissingIndex:
             and digest.ratio >= chosen.min_ratio
         )
 
-    def _kept(self, active: Finding, now_ms: int) -> bool:
-        """A statement that nobody runs proves nothing, for a while."""
-        return now_ms - active.last_seen_ms < self.settings.forget_s * 1_000
-
-    def _finding(
-        self, key: str, digest: _Digest, advice: IndexAdvice | None, context: SignalContext
-    ) -> Finding:
+    def _finding(self, key: str, kind: str, digest: _Digest, context: SignalContext) -> Finding:
         active = context.active.get(key)
         since_ms = context.now_ms if active is None else active.first_seen_ms
         server = digest.labels.get("instance")
         pages = digest.seconds >= self.settings.page_load
         return Finding(
             fingerprint=key,
-            kind=self.kinds[0] if advice else self.kinds[1],
+            kind=kind,
             priority=Priority.P1 if pages else Priority.P2,
-            title=f"{digest.rows:,.0f} rows read for {digest.sent / digest.calls:,.0f} sent: "
-            f"{' '.join(digest.text.split())[:_SHOWN]}",
+            title=_title(kind, digest),
             service=server,
             route="",
             first_seen_ms=since_ms,
             last_seen_ms=context.now_ms,
             evidence=Evidence(
-                series=_EXAMINED + _selector(digest.labels),
+                series=(_TIME if kind == self.kinds[2] else _EXAMINED) + _selector(digest.labels),
                 statement=digest.text,
                 window_start_ms=context.now_ms - 300_000,
                 window_end_ms=context.now_ms,
@@ -151,14 +172,16 @@ class MissingIndex:
                     "rows_sent": round(digest.sent / digest.calls, 1),
                     "no_index_ratio": round(digest.no_index / digest.calls, 3),
                     "load_seconds_per_second": round(digest.seconds, 4),
+                    "mean_seconds": round(digest.mean_s, 4),
+                    "p95_seconds": round(digest.p95_s, 4),
                 },
             ),
             impact=Impact(
                 wasted_seconds_per_request=digest.seconds / digest.calls,
                 requests_per_second=round(digest.calls, 3),
             ),
-            fix=_fix(advice),
-            confidence=0.8 if advice else 0.7,
+            fix=_fix(kind, advise(digest.text)),
+            confidence=0.7 if kind == self.kinds[1] else 0.8,
             labels=digest.labels.to_dict(),
         )
 
@@ -167,12 +190,25 @@ def _load(finding: Finding) -> float:
     return float(finding.evidence.detail["load_seconds_per_second"])
 
 
-def _key(digest: _Digest, advice: IndexAdvice | None) -> str:
-    kind = MissingIndex.kinds[0] if advice else MissingIndex.kinds[1]
+def _key(kind: str, digest: _Digest) -> str:
     return fingerprint(kind, digest.labels.get("instance"), "", repr(digest.labels))
 
 
-def _fix(advice: IndexAdvice | None) -> str:
+def _title(kind: str, digest: _Digest) -> str:
+    text = " ".join(digest.text.split())[:_SHOWN]
+    if kind == MissingIndex.kinds[2]:
+        slowest_s = max(digest.mean_s, digest.p95_s)
+        which = "p95" if digest.p95_s >= digest.mean_s else "on average"
+        return f"A statement takes {slowest_s:.1f} s {which}: {text}"
+    return f"{digest.rows:,.0f} rows read for {digest.sent / digest.calls:,.0f} sent: {text}"
+
+
+def _fix(kind: str, advice: IndexAdvice | None) -> str:
+    if kind == MissingIndex.kinds[2]:
+        return (
+            "Look at EXPLAIN ANALYZE: a sort or a temporary table without an index, too many rows "
+            "fetched, a lock that it waits for. Ask for fewer rows, or keep the answer."
+        )
     if advice is None:
         return (
             "No plain index serves this statement: give it a WHERE on an indexed column, a LIMIT, "
@@ -194,15 +230,16 @@ def _digests(querier: Querier, now_ms: int) -> Iterator[_Digest]:
     calls = _rates(querier, _CALLS, now_ms)
     if not calls:
         return
-    rates = [_rates(querier, name, now_ms) for name in (_NO_INDEX, _EXAMINED, _SENT, _TIME)]
+    rates = [_rates(querier, name, now_ms) for name in (_NO_INDEX, _EXAMINED, _SENT, _TIME, _P95)]
     texts = {
         series.keep(_IDENTITY): series.get("digest_text")
         for series in querier.instant(_TIME, now_ms).series
     }
     for labels, per_second in calls.items():
-        if per_second > 0 and texts.get(labels):
-            no_index, examined, sent, seconds = (rate.get(labels, 0.0) for rate in rates)
-            yield _Digest(labels, texts[labels], per_second, no_index, examined, sent, seconds)
+        if per_second > 0 and labels in texts:
+            # PostgreSQL's exporters name a statement by its id alone.
+            text = texts[labels] or labels.get("digest")
+            yield _Digest(labels, text, per_second, *(rate.get(labels, 0.0) for rate in rates))
 
 
 def _rates(querier: Querier, name: str, now_ms: int) -> Mapping[Labels, float]:

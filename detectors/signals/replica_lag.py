@@ -16,6 +16,12 @@ _FIX = (
 _WATCHED = (
     Watched("sig:mysql_replica_lag:seconds", "Replica {where} is {value} s behind", _FIX),
     Watched("sig:pg_replica_lag:seconds", "Replica {where} is {value} s behind", _FIX),
+    Watched(
+        "sig:redis_replica_lag:seconds",
+        "Replica {slave_ip}:{slave_port} of {where} is {value} s behind",
+        "Look at the link and at what the replica does (a slow command, a save to disk); a backlog "
+        "that is too small makes it copy everything again.",
+    ),
 )
 
 
@@ -23,18 +29,19 @@ _WATCHED = (
 class ReplicaLag(ThresholdDetector):
     """A replica that stays behind its primary.
 
-    Maths: the canonical lag (heartbeat first, then what the server says) is at or above `warn` at
-    every step of `hold_s`; it ends below `clear`.
+    Maths: the canonical lag (the heartbeat; else the larger of what the server says and of what its
+    GTIDs say) is at or above `warn` at every step of `hold_s`, at or above `page` for `page_hold_s`
+    to page; it ends below `clear`.
 
     Parameters: `ThresholdSettings`.
 
-    Example: 45 s behind for 15 s pages; 12 s is listed.
+    Example: 45 s behind at two looks in a row pages; 12 s is listed.
 
     Reference: Percona's pt-heartbeat documentation on why the server's own figure lies.
     """
 
     settings: ThresholdSettings = field(
-        default_factory=lambda: ThresholdSettings(warn=10.0, page=30.0, hold_s=15.0, clear=5.0)
+        default_factory=lambda: ThresholdSettings(warn=10.0, page=30.0, hold_s=5.0, clear=5.0)
     )
 
     kinds: ClassVar[tuple[str, ...]] = ("replica_lag",)

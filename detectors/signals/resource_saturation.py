@@ -52,19 +52,27 @@ class ResourceSettings:
     """
 
     cpu: ThresholdSettings = field(
-        default_factory=lambda: ThresholdSettings(warn=0.8, page=0.95, hold_s=60.0, clear=0.75)
+        default_factory=lambda: ThresholdSettings(
+            warn=0.8, page=0.95, hold_s=60.0, clear=0.75, page_hold_s=60.0
+        )
     )
     memory: ThresholdSettings = field(
-        default_factory=lambda: ThresholdSettings(warn=0.85, page=0.95, hold_s=60.0, clear=0.82)
+        default_factory=lambda: ThresholdSettings(
+            warn=0.85, page=0.95, hold_s=60.0, clear=0.82, page_hold_s=30.0
+        )
     )
     cache_memory: ThresholdSettings = field(
         default_factory=lambda: ThresholdSettings(warn=0.95, page=1.5, hold_s=60.0, clear=0.9)
     )
     disk: ThresholdSettings = field(
-        default_factory=lambda: ThresholdSettings(warn=0.9, page=0.97, hold_s=60.0, clear=0.88)
+        default_factory=lambda: ThresholdSettings(
+            warn=0.9, page=0.97, hold_s=60.0, clear=0.88, page_hold_s=30.0
+        )
     )
     disk_in_4h: ThresholdSettings = field(
-        default_factory=lambda: ThresholdSettings(warn=1.0, page=1.0, hold_s=300.0, clear=0.98)
+        default_factory=lambda: ThresholdSettings(
+            warn=1.0, page=1.0, hold_s=300.0, clear=0.98, page_hold_s=300.0
+        )
     )
 
 

@@ -32,7 +32,9 @@ class SearchLatency(ThresholdDetector):
     """
 
     settings: ThresholdSettings = field(
-        default_factory=lambda: ThresholdSettings(warn=0.3, page=1.0, hold_s=60.0, clear=0.2)
+        default_factory=lambda: ThresholdSettings(
+            warn=0.3, page=1.0, hold_s=60.0, clear=0.2, page_hold_s=30.0
+        )
     )
 
     kinds: ClassVar[tuple[str, ...]] = ("search_latency",)

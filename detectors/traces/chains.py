@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from detectors.settings import require
 from detectors.traces.gates import Gate, GateName
 from detectors.traces.report import request_seconds
-from detectors.traces.shape import KEY_SEPARATOR, Category
+from detectors.traces.shape import Category, Shape, identifies, is_primary
 from detectors.traces.trace import NANOSECONDS, Trace
 
 _MS = 1_000_000
+_LOOP = 5  # so many of one form are a loop, which has detectors of its own
+_MAX_CHAIN = 64
+_SIGNS_IN = re.compile(r"token|oauth|login|signin|/auth\b|session|csrf|handshake", re.IGNORECASE)
+_DATA = re.compile(r"\d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,52 +43,127 @@ class ChainSettings:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Sequential reads under one parent; `independent` are those that could run together."""
+    """Sequential reads of one request; `independent` are those that could run together."""
 
     spans: tuple[int, ...]
     independent: tuple[int, ...]
 
     def saving_s(self, trace: Trace) -> float:
         """Time saved on the critical path: all but the longest."""
-        paths = [trace.on_critical_path_ns([span]) / NANOSECONDS for span in self.independent]
-        return sum(paths) - max(paths) if paths else 0.0
+        return _saving_s(trace, self.independent)
+
+
+def _saving_s(trace: Trace, spans: tuple[int, ...]) -> float:
+    paths = [trace.on_critical_path_ns([span]) / NANOSECONDS for span in spans]
+    return sum(paths) - max(paths) if paths else 0.0
 
 
 def chains(trace: Trace, category: Category, settings: ChainSettings) -> Iterator[Chain]:
-    """For each parent its longest run of sequential reads, each of another form."""
-    by_parent: dict[int, list[int]] = {}
-    for span in range(trace.n):
-        if trace.category[span] != category or trace.parent[span] < 0:
+    """For each request its sequential reads, whatever spans wrap them."""
+    counts = Counter(
+        (trace.entry[span], trace.service[span], trace.form[span]) for span in trace.operations
+    )
+    requests: dict[tuple[int, int], list[int]] = {}
+    for span in trace.operations:
+        request = (trace.entry[span], trace.service[span])
+        if trace.category[span] != category or counts[*request, trace.form[span]] >= _LOOP:
             continue
-        if trace.duration_ns(span) >= settings.min_each_ms * _MS and trace.shape(span).reads:
-            by_parent.setdefault(trace.parent[span], []).append(span)
-    for spans in by_parent.values():
+        long_enough = trace.duration_ns(span) >= settings.min_each_ms * _MS
+        if long_enough and trace.shape(span).reads and trace.entry[span] != span:
+            requests.setdefault(request, []).append(span)
+    for spans in requests.values():
         run = _sequential(trace, spans)
         if len(run) > 1:
-            yield Chain(tuple(run), tuple(_independent(trace, run)))
+            yield Chain(tuple(run), _independent(trace, run))
 
 
 def _sequential(trace: Trace, spans: list[int]) -> list[int]:
+    """Each that begins when the one before it has ended; a question asked twice counts once."""
     run: list[int] = []
-    forms: set[int] = set()
+    asked: set[tuple[int, str | None]] = set()
     for span in spans:
+        question = (trace.form[span], trace.shape(span).key)
         overlaps = run and trace.start_ns[span] < trace.end_ns[run[-1]]
-        if trace.form[span] not in forms and not overlaps:
+        if question not in asked and not overlaps and not trace.failed[span]:
             run.append(span)
-            forms.add(trace.form[span])
-    return run
+            asked.add(question)
+    return run[:_MAX_CHAIN]
 
 
-def _independent(trace: Trace, run: list[int]) -> list[int]:
-    """The first, and all whose values were known before it; unknown values prove nothing."""
-    first = trace.shape(run[0])
-    known = set(first.key.split(KEY_SEPARATOR)) if first.key else set()
-    kept = [run[0]]
-    for span in run[1:]:
-        key = trace.shape(span).key
-        if key is not None and set(filter(None, key.split(KEY_SEPARATOR))) <= known:
-            kept.append(span)
-    return kept
+def _independent(trace: Trace, run: list[int]) -> tuple[int, ...]:
+    """The members that save the most together: what they ask with was known to the first of them.
+
+    Known are the values in the request's own URL, and those that were used until then. What is not
+    known may have come from an answer; unknown values of keys prove nothing.
+    """
+    known = _Known()
+    request = trace.entry[run[0]]
+    if request >= 0:
+        known.see_url(trace.text("url", request))
+    best: tuple[int, ...] = ()
+    best_s = -1.0
+    for place, first in enumerate(run):
+        shape = trace.shape(first)
+        known.see(shape)
+        if _SIGNS_IN.search(shape.text):
+            continue
+        after = [span for span in run[place + 1 :] if known.answers(trace.shape(span))]
+        together = (first, *after)
+        saving_s = _saving_s(trace, together)
+        if saving_s > best_s:
+            best, best_s = together, saving_s
+    return best
+
+
+class _Known:
+    """Values, and columns whose values are known though their texts do not tell them."""
+
+    def __init__(self) -> None:
+        self._values: set[str] = set()
+        self._columns: set[str] = set()
+
+    def see_url(self, url: str) -> None:
+        self._values.update(re.split(r"[/?&=#.,;]+", url))
+
+    def see(self, shape: Shape) -> None:
+        self._values.update(_bare(value) for value in shape.values or ())
+        for column in shape.columns:
+            self._columns.add(_place(shape, column))
+            if is_primary(column):
+                self._columns.add(f"{_row(shape)}_id")
+
+    def answers(self, shape: Shape) -> bool:
+        """Could this have been asked already?"""
+        if _SIGNS_IN.search(shape.text):
+            return False
+        values = shape.values
+        if values is not None:
+            return all(self._holds(_bare(value)) for value in values)
+        if shape.category == Category.CALL or shape.compares_more or not shape.operation:
+            return False
+        if not shape.columns and "?" not in shape.text:
+            return False  # a name, or a command without its text
+        wanted = [_place(shape, column) for column in shape.columns if identifies(column)]
+        return all(column in self._columns for column in wanted)
+
+    def _holds(self, value: str) -> bool:
+        """A word without a digit is a constant of the code; an id is data."""
+        return value in self._values or _DATA.search(value) is None or value in {"0", "1"}
+
+
+def _place(shape: Shape, column: str) -> str:
+    """A primary key says nothing without its table."""
+    return f"{column}@{_row(shape)}" if is_primary(column) else column
+
+
+def _row(shape: Shape) -> str:
+    """What a row of the table is called: `shop_products` holds a product."""
+    word = shape.table.rpartition(".")[2].rpartition("_")[2]
+    return word[:-1] if word.endswith("s") and not word.endswith("ss") else word
+
+
+def _bare(value: str) -> str:
+    return value.strip("'\"")
 
 
 def chain_gates(trace: Trace, chain: Chain, settings: ChainSettings) -> Iterator[Gate]:
@@ -98,15 +179,18 @@ def chain_gates(trace: Trace, chain: Chain, settings: ChainSettings) -> Iterator
 
 
 def _in_transaction(trace: Trace, span: int) -> bool:
-    """Was the last word before this span, under the same parent, the start of a transaction?"""
+    """Was the last word before this span, in the same request, the start of a transaction?"""
+    if trace.category[span] != Category.QUERY:
+        return False
     opened = False
-    for sibling in trace.children[trace.parent[span]]:
-        if trace.start_ns[sibling] > trace.start_ns[span]:
-            break
-        if trace.category[sibling] == Category.CONTROL:
-            operation = trace.shape(sibling).operation
-            if operation in {"BEGIN", "START"}:
+    for other in range(span):
+        if trace.category[other] != Category.CONTROL:
+            continue
+        same = trace.entry[other] == trace.entry[span]
+        if same and trace.service[other] == trace.service[span]:
+            words = trace.shape(other).text.upper()
+            if words.startswith(("BEGIN", "START")):
                 opened = True
-            elif operation in {"COMMIT", "ROLLBACK", "END"}:
+            elif words.startswith(("COMMIT", "ROLLBACK", "END", "ABORT")) and " TO " not in words:
                 opened = False
     return opened

@@ -6,19 +6,28 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from store.model import BoolArray, Int32Array, Int64Array
 
+_WORD = 8  # bytes of a span id
+
 
 def places(keys: Int64Array, wanted: Int64Array) -> Int64Array:
-    """For each wanted key its row, or -1."""
-    if not len(keys):
-        return np.empty(0, dtype=np.int64)
+    """For each wanted key its row, or -1. Negative ones are not looked for."""
+    found = np.full(len(wanted), -1, dtype=np.int64)
+    asked = np.flatnonzero(wanted >= 0)
+    if not len(keys) or not len(asked):
+        return found
+    # Siblings ask for one parent, mostly one after the other: each run is looked up once.
+    values = wanted[asked]
+    begins = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))
     by_key = np.argsort(keys, kind="stable")
     ordered = keys[by_key]
-    found = np.minimum(np.searchsorted(ordered, wanted), len(keys) - 1)
-    return np.where(ordered[found] == wanted, by_key[found], -1).astype(np.int64)
+    heads = values[begins]
+    near = np.minimum(np.searchsorted(ordered, heads), len(keys) - 1)
+    rows = np.where(ordered[near] == heads, by_key[near], -1)
+    found[asked] = np.repeat(rows, np.diff(np.append(begins, len(values))))
+    return found
 
 
 def ints(spans: pa.Table, name: str) -> Int64Array:
@@ -52,6 +61,26 @@ def matching(table: pa.Table, mask: BoolArray) -> pa.Table:
 
 
 def ranks(column: pa.ChunkedArray[Any]) -> Int64Array:
-    """Dense ranks of a column's values: equal for equal values, ascending with them."""
-    ranked: Any = pc.rank(column, sort_keys="ascending", tiebreaker="dense")
-    return np.asarray(ranked.to_numpy(), dtype=np.int64)
+    """Numbers of a column's values: equal for equal values, ascending with them."""
+    words = _words(column)
+    if words is not None:
+        return words
+    numbers, distinct = codes(column)
+    order = np.empty(len(distinct) + 1, dtype=np.int64)
+    order[-1] = -1  # null
+    order[sorted(range(len(distinct)), key=distinct.__getitem__)] = np.arange(len(distinct))
+    return order[numbers]
+
+
+def _words(column: pa.ChunkedArray[Any]) -> Int64Array | None:
+    """Eight bytes each as one number that sorts like them; None where a value has another size."""
+    array: Any = column.cast(pa.large_binary()).combine_chunks()
+    if array.null_count or not len(array):
+        return None
+    _, offsets, data = array.buffers()
+    places = np.frombuffer(offsets, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
+    if data is None or not (np.diff(places) == _WORD).all():
+        return None
+    raw = np.frombuffer(data, dtype=np.uint8)[places[0] : places[-1]]
+    unsigned = raw.view(">u8").astype(np.uint64)
+    return (unsigned ^ np.uint64(1 << 63)).view(np.int64)

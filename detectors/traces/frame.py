@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -12,15 +13,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from detectors.traces.columns import codes, ints, places, ranks, rows
-from detectors.traces.shape import Category, Normaliser, Shape
+from detectors.traces.normaliser import Normaliser
+from detectors.traces.shape import Category, Shape
 from store.model import BoolArray, Int32Array, Int64Array
 
 CLIENT, SERVER, CONSUMER = 3, 2, 5
 NO_SHAPE = -1
-_ERROR, _SERVER_ERROR, _TOO_MANY = 2, 500, 429  # span status; HTTP statuses worth a retry
+_ERROR, _SERVER_ERROR = 2, 500  # span status; HTTP statuses worth a retry, from there on …
+_WORTH_A_RETRY = (408, 425, 429)  # … and these
 _EMPTY_SHAPE = Shape("", Category.OTHER)
-# Attribute names that say one span stands for many operations (see `traces.weights`).
-_MULTIPLE_MARKERS = r"composite|batch\.size|pipeline_length"
+# Attribute names that say a span stands for more, or less, than one operation (`traces.loops`).
+_MULTIPLE_MARKERS = r"composite|batch\.size|pipeline_length|resend_count"
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class SpanFrame:
         parent_key: A number that is equal for siblings, also where the parent is missing.
         shape: Place in `shapes`, -1 for spans without one.
         form: Equal for spans whose shapes differ only in their keys; -1 for spans without one.
+        family: Equal for spans whose forms may be one (see `Shape.family`).
+        stated: It has a statement or a URL of its own, not only a name.
     """
 
     table: pa.Table
@@ -51,8 +56,10 @@ class SpanFrame:
     shape: Int32Array
     shapes: tuple[Shape, ...]
     form: Int32Array
+    family: Int32Array
     category: Int32Array
     multiple: BoolArray
+    stated: BoolArray
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -73,14 +80,42 @@ class SpanFrame:
         return cast(BoolArray, begins | serving)
 
     @cached_property
-    def _values(self) -> dict[str, list[Any]]:
+    def _coded(self) -> dict[str, tuple[Int32Array, list[Any]]]:
         return {}
 
+    def coded(self, column: str) -> tuple[Int32Array, list[Any]]:
+        """A column as numbers and the distinct values that they stand for; -1 is null."""
+        known = self._coded.get(column)
+        if known is None:
+            numbers, values = codes(self.table[column])
+            known = self._coded[column] = (numbers, [*values, None])
+        return known
+
+    def value(self, column: str, row: int) -> Any:
+        """A cell as a Python value."""
+        numbers, values = self.coded(column)
+        return values[numbers[row]]
+
     def values(self, column: str) -> list[Any]:
-        """A column of the table as Python values, made once: a scalar at a time is far slower."""
-        if column not in self._values:
-            self._values[column] = self.table[column].to_pylist()
-        return self._values[column]
+        """A column as Python values."""
+        return self.table[column].to_pylist()
+
+    @cached_property
+    def _ids(self) -> dict[str, tuple[Any, Any]]:
+        return {}
+
+    def ids(self, column: str, first: int, end: int) -> list[str]:
+        """Ids of rows in hex, empty where null. All are distinct: they stay in their buffer."""
+        known = self._ids.get(column)
+        if known is None:
+            array: Any = self.table[column].cast(pa.large_binary()).combine_chunks()
+            _, offsets, data = array.buffers()
+            begin = np.frombuffer(offsets, dtype=np.int64)[array.offset :]
+            known = self._ids[column] = (begin, memoryview(data or b""))
+        places = known[0][first : end + 1].tolist()
+        text = bytes(known[1][places[0] : places[-1]]).hex()
+        marks = [2 * (place - places[0]) for place in places]
+        return [text[low:high] for low, high in pairwise(marks)]
 
     def traces_with(self, marked: BoolArray, at_least: int = 1) -> BoolArray:
         """For each trace: has it this many of the marked rows?"""
@@ -95,8 +130,8 @@ class SpanFrame:
         return sums.astype(np.int64)
 
     def traces_repeating(self, marked: BoolArray, at_least: int) -> BoolArray:
-        """For each trace: does one form occur this often among the marked rows?"""
-        wide = self.trace_of_row[marked] * (len(self.shapes) + 1) + self.form[marked]
+        """For each trace: does one family occur this often among the marked rows?"""
+        wide = self.trace_of_row[marked] * (len(self.shapes) + 1) + self.family[marked]
         keys, counts = np.unique(wide, return_counts=True)
         found = np.zeros(len(self), dtype=np.bool_)
         found[keys[counts >= at_least] // (len(self.shapes) + 1)] = True
@@ -145,9 +180,11 @@ def build_frame(spans: pa.Table, normaliser: Normaliser) -> SpanFrame:
         services=tuple(services),
         shape=shape,
         shapes=shapes,
-        form=_forms(shapes)[shape],
+        form=_numbered([(item.category, item.text) for item in shapes])[shape],
+        family=_numbered([(item.category, item.family or item.text) for item in shapes])[shape],
         category=kinds[shape],
         multiple=_multiple(spans),
+        stated=_stated(spans),
     )
 
 
@@ -158,17 +195,21 @@ def _order(spans: pa.Table, key: Int64Array) -> Int64Array:
     last = np.ones(len(ordered), dtype=np.bool_)
     last[:-1] = ordered[1:] != ordered[:-1]
     kept = by_key[last]
-    chosen = rows(spans.select(["trace_id", "span_id", "start_ns"]), kept)
     # Codes depend on the order of arrival; ranks of the bytes do not.
-    by_trace = (ranks(chosen["span_id"]), ints(chosen, "start_ns"), ranks(chosen["trace_id"]))
-    return kept[np.lexsort(by_trace)]
+    by_trace = (ranks(spans["span_id"]), ints(spans, "start_ns"), ranks(spans["trace_id"]))
+    return kept[np.lexsort([column[kept] for column in by_trace])]
 
 
 def _failed(spans: pa.Table) -> BoolArray:
     status = ints(spans, "http_status")
-    bad: BoolArray = (status >= _SERVER_ERROR) | (status == _TOO_MANY)
+    bad: BoolArray = (status >= _SERVER_ERROR) | np.isin(status, _WORTH_A_RETRY)
     bad |= ints(spans, "status") == _ERROR
     return bad
+
+
+def _stated(spans: pa.Table) -> BoolArray:
+    said: Any = pc.or_(spans["statement"].is_valid(), spans["url"].is_valid())
+    return np.asarray(said.to_numpy(), dtype=np.bool_)
 
 
 def _multiple(spans: pa.Table) -> BoolArray:
@@ -197,9 +238,11 @@ def _shapes(spans: pa.Table, normaliser: Normaliser) -> tuple[Int32Array, tuple[
     text = np.where(statement >= 0, statement, len(statements) + name)
     for members in _distinct(database, (system, text)):
         first = members[0]
-        value = statements[statement[first]] if statement[first] >= 0 else names[name[first]]
-        of = systems[system[first]] if system[first] >= 0 else ""
-        shape[members] = place(normaliser.statement(of, value))
+        of = _at(systems, system[first])
+        if statement[first] >= 0:
+            shape[members] = place(normaliser.statement(of, statements[statement[first]]))
+        else:
+            shape[members] = place(normaliser.name(of, names[name[first]]))
     for members in _distinct(call, (method, url, host, np.where(url >= 0, -1, name))):
         first = members[0]
         shape[members] = place(
@@ -213,11 +256,11 @@ def _shapes(spans: pa.Table, normaliser: Normaliser) -> tuple[Int32Array, tuple[
     return shape, tuple(found)
 
 
-def _forms(shapes: Sequence[Shape]) -> Int32Array:
+def _numbered(texts: Sequence[tuple[Category, str]]) -> Int32Array:
     """For each shape the number of its text; one more entry so that -1 maps to -1."""
-    numbers: dict[tuple[int, str], int] = {}
-    forms = [numbers.setdefault((int(item.category), item.text), len(numbers)) for item in shapes]
-    return np.array([*forms, NO_SHAPE], dtype=np.int32)
+    numbers: dict[tuple[Category, str], int] = {}
+    found = [numbers.setdefault(text, len(numbers)) for text in texts]
+    return np.array([*found, NO_SHAPE], dtype=np.int32)
 
 
 def _at(values: Sequence[str], code: int) -> str:

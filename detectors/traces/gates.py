@@ -13,6 +13,7 @@ class GateName(StrEnum):
     MIN_REPETITIONS = "min_repetitions"
     MIN_UNION_TIME = "min_union_time_ms"
     MIN_SHARE = "min_share_of_request"
+    MIN_EACH = "min_each_us"
     ALREADY_BATCHED = "already_batched_list_size"
     RETRIES = "retries_after_failure"
     PARTITION_LOOP = "one_query_per_partition"
@@ -26,6 +27,7 @@ class GateName(StrEnum):
     ROUTE_MAY_WAIT = "route_may_wait"
     EXPECTED_TO_BLOCK = "expected_to_block"
     OFF_CRITICAL_PATH = "off_the_critical_path"
+    WAITS_FURTHER_IN = "waits_for_a_call_further_in"
 
 
 @dataclass(frozen=True, slots=True)

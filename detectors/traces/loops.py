@@ -7,26 +7,24 @@ sequential ones, and several statements a turn (M x N) are one loop.
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
+from detectors.traces.families import Form, joined
 from detectors.traces.shape import Category, Shape
 from detectors.traces.trace import Trace
 
-_LOOPABLE = frozenset({Category.QUERY, Category.CACHE, Category.CALL})
-_DIGITS = re.compile(r"\d+")
 _SERVER = 2
-_UNKNOWN_SCOPE = -2
 _CLIENT_NS = 500_000
 # Where one span says how many operations it stands for: compressed by Elastic's agents …
 _COMPOSITE = ("composite.count", "span.composite.count", "elastic.span.composite.count")
 # … or sent as one batch by the client, which is what a loop should be turned into.
 _BATCH = ("db.operation.batch.size", "db.redis.pipeline_length")
-_NAMESPACE = ("db.namespace", "db.name")
+_RETRY = ("http.request.resend_count", "http.resend_count")
+_MAX_COUNT = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +34,7 @@ class Group:
     Attributes:
         spans: The repeats, ascending in start; failures that were tried again are left out.
         count: How many operations they stand for (a composite span stands for several).
+        shapes: The shape of each of `spans`.
         retries: Repeats left out because an equal one before them had failed.
         batched: Spans left out because each is a batch already.
     """
@@ -44,35 +43,47 @@ class Group:
     spans: tuple[int, ...]
     count: int
     shape: Shape
+    shapes: tuple[Shape, ...]
     anchor: int
     retries: int = 0
     batched: int = 0
     followers: tuple[Group, ...] = field(default=())
 
+    @property
+    def keys(self) -> set[tuple[str, str]] | None:
+        """What the repeats ask for; None where the texts do not tell."""
+        found: set[tuple[str, str]] = set()
+        for shape in self.shapes:
+            if shape.key is None:
+                return None
+            found.add((shape.text, shape.key))
+        return found
+
+    @property
+    def list_sizes(self) -> list[int]:
+        """Values in the IN list of each repeat, in order."""
+        return [shape.list_size for shape in self.shapes]
+
 
 def groups(trace: Trace) -> list[Group]:
     """Every form that occurs at least twice under one entry, in order of its first start."""
     members: dict[tuple[int, int, int | str], list[int]] = {}
-    for span in range(trace.n):
-        form = _countable_form(trace, span)
-        if form is not None:
-            key = (_scope(trace, span), trace.service[span], form)
-            members.setdefault(key, []).append(span)
+    entry, service, form_of = trace.entry, trace.service, trace.form
+    for span in trace.operations:
+        members.setdefault((entry[span], service[span], form_of[span]), []).append(span)
+    for span, kind in enumerate(trace.kind):
+        if kind == _SERVER and trace.parent_key[span] >= 0:
+            route = _served_form(trace, span)
+            if route is not None:
+                key = (_served_scope(trace, span), service[span], route)
+                members.setdefault(key, []).append(span)
     found = []
-    for (scope, _, _), spans in members.items():
-        group = _group(trace, max(scope, -1), spans)
+    forms = {Form(*key): spans for key, spans in members.items()}
+    for form, spans, text in joined(trace, forms):
+        group = _group(trace, form.scope, spans, text)
         if group is not None:
             found.append(group)
     return sorted(found, key=lambda group: (trace.start_ns[group.spans[0]], group.shape.text))
-
-
-def _countable_form(trace: Trace, span: int) -> int | str | None:
-    category = trace.category[span]
-    if category in _LOOPABLE:
-        return None if _inner_duplicate(trace, span) else trace.form[span]
-    if trace.kind[span] == _SERVER and trace.parent_key[span] >= 0:
-        return _served_form(trace, span)
-    return None
 
 
 def _served_form(trace: Trace, span: int) -> str | None:
@@ -85,50 +96,65 @@ def _served_form(trace: Trace, span: int) -> str | None:
     return trace.text("http_route", span) or trace.name(span)
 
 
-def _scope(trace: Trace, span: int) -> int:
-    """The request in which a span repeats: its entry span, or a negative number where unknown."""
-    caller = span if trace.category[span] in _LOOPABLE else trace.parent[span]
-    if caller < 0:
-        return -3 - trace.parent_key[span]
-    entry = trace.entry[caller]
-    return entry if entry >= 0 else _UNKNOWN_SCOPE
+def _served_scope(trace: Trace, span: int) -> int:
+    """The request that called. Lost client spans had one caller each, and most likely the same."""
+    parent = trace.parent[span]
+    return trace.entry[parent] if parent >= 0 else -1
 
 
-def _inner_duplicate(trace: Trace, span: int) -> bool:
-    """A driver's span inside the span of an ORM or a client that says the same."""
-    above = trace.parent[span]
-    for _ in range(4):
-        if above < 0 or trace.service[above] != trace.service[span]:
-            return False
-        if trace.category[above] == trace.category[span]:
-            return True
-        if trace.category[above] != Category.OTHER or trace.entry[above] == above:
-            return False
-        above = trace.parent[above]
-    return False
-
-
-def _group(trace: Trace, entry: int, spans: list[int]) -> Group | None:
-    weights = {span: _weight(trace, span) for span in spans}
-    single = [span for span in spans if weights[span] > 0]
-    kept = _without_retries(trace, single)
-    count = sum(weights[span] for span in kept)
+def _group(trace: Trace, entry: int, spans: list[int], text: str) -> Group | None:
+    if len(spans) < 2 and not trace.multiple[spans[0]]:
+        return None
+    plain = _plain_group(trace, entry, spans, text)
+    if plain is not None:
+        return plain
+    weights = [_weight(trace, span) for span in spans]
+    single = [span for span, weight in zip(spans, weights, strict=True) if weight > 0]
+    shapes = {span: shape_of(trace, span) for span in (single or spans)}
+    kept = _without_retries(trace, single, shapes)
+    count = sum(
+        weight for span, weight in zip(spans, weights, strict=True) if weight and span in kept
+    )
     if len(spans) < 2 and count < 2:
         return None
+    chosen = [span for span in single if span in kept] or spans
+    first = shapes[chosen[0]]
     return Group(
         entry=entry,
-        spans=tuple(kept or spans),
+        spans=tuple(chosen),
         count=count,
-        shape=shape_of(trace, spans[0]),
-        anchor=_anchor(trace, kept or spans),
+        shape=_retold(first, text),
+        shapes=tuple(shapes[span] for span in chosen),
+        anchor=_anchor(trace, chosen),
         retries=len(single) - len(kept),
         batched=len(spans) - len(single),
     )
 
 
+def _plain_group(trace: Trace, entry: int, spans: list[int], text: str) -> Group | None:
+    """Most groups: every span is one operation, and none has failed."""
+    multiple, failed = trace.multiple, trace.failed
+    if any(multiple[span] or failed[span] for span in spans):
+        return None
+    shapes = tuple([shape_of(trace, span) for span in spans])
+    first = shapes[0]
+    if first.category == Category.CACHE and any(shape.list_size > 1 for shape in shapes):
+        return None
+    anchor = _anchor(trace, spans)
+    return Group(entry, tuple(spans), len(spans), _retold(first, text), shapes, anchor)
+
+
+def _retold(shape: Shape, text: str) -> Shape:
+    """The shape under the common text of its family, where there is one."""
+    if not text:
+        return shape
+    table = text.partition(" ")[2] if shape.category == Category.CACHE else shape.table
+    return replace(shape, text=text, table=table)
+
+
 def shape_of(trace: Trace, span: int) -> Shape:
     """The shape of a member; a request served without its client span gets one by its route."""
-    if trace.category[span] in _LOOPABLE:
+    if trace.category[span] in (Category.QUERY, Category.CACHE, Category.CALL):
         return trace.shape(span)
     method = trace.text("http_method", span)
     route = trace.text("http_route", span) or trace.name(span)
@@ -138,7 +164,7 @@ def shape_of(trace: Trace, span: int) -> Shape:
 
 def _weight(trace: Trace, span: int) -> int:
     """How many operations a span stands for; 0 for a batch."""
-    if trace.category[span] in _LOOPABLE and _is_pipeline(trace.shape(span)):
+    if trace.category[span] == Category.CACHE and trace.shape(span).list_size > 1:
         return 0
     if not trace.multiple[span]:
         return 1
@@ -149,37 +175,34 @@ def _weight(trace: Trace, span: int) -> int:
     return 0 if _number(attributes, _BATCH) > 1 else 1
 
 
-def _is_pipeline(shape: Shape) -> bool:
-    return shape.category == Category.CACHE and shape.list_size > 1
-
-
 def _number(attributes: Any, names: Iterable[str]) -> int:
     for name in names:
         value = attributes.get(name)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return min(int(value), 1_000_000)
+            return min(int(value), _MAX_COUNT) if value == value else 0  # NaN is no number
     return 0
 
 
-def _without_retries(trace: Trace, spans: list[int]) -> list[int]:
-    """Drops each failure that the next repeat tried again: same key, or a key nobody knows."""
-    kept = []
+def _without_retries(trace: Trace, spans: list[int], shapes: dict[int, Shape]) -> set[int]:
+    """Without each failure that the next repeat tried again: same key, or a key nobody knows."""
+    kept = set(spans)
     for place, span in enumerate(spans):
-        following = spans[place + 1] if place + 1 < len(spans) else None
-        if trace.failed[span] and following is not None:
-            before, after = shape_of(trace, span), shape_of(trace, following)
-            if before.key is None or before.key == after.key:
-                continue
-        kept.append(span)
+        if trace.multiple[span] and _number(trace.attributes(span), _RETRY) > 0:
+            kept.discard(span)
+        elif trace.failed[span] and place + 1 < len(spans):
+            before, after = shapes[span], shapes[spans[place + 1]]
+            if before.key is None or (before.key, before.text) == (after.key, after.text):
+                kept.discard(span)
     return kept
 
 
-def _anchor(trace: Trace, spans: Iterable[int]) -> int:
+def _anchor(trace: Trace, spans: list[int]) -> int:
     """The lowest span above all of these; -1 where it is not in the trace."""
-    paths = [_path_up(trace, trace.parent[span]) for span in spans]
-    shared = set(paths[0])
-    for path in paths[1:]:
-        shared.intersection_update(path)
+    parents = {trace.parent[span] for span in spans}
+    if len(parents) == 1:
+        return parents.pop()
+    paths = [_path_up(trace, parent) for parent in parents]
+    shared = set(paths[0]).intersection(*paths[1:])
     return next((span for span in paths[0] if span in shared), -1)
 
 
@@ -191,43 +214,15 @@ def _path_up(trace: Trace, span: int) -> list[int]:
     return path
 
 
-def scattered_names(trace: Trace, group: Group) -> int:
-    """Distinct names of the spans directly under the anchor that hold one repeat each.
-
-    Repeats in differently named functions are no loop. Names that differ only in digits are equal.
-    """
-    names: Counter[str] = Counter()
-    for span in group.spans:
-        below = span
-        while trace.parent[below] >= 0 and trace.parent[below] != group.anchor:
-            below = trace.parent[below]
-        if below == span:
-            return 0
-        names[_DIGITS.sub("*", trace.name(below))] += 1
-    return len(names) if max(names.values()) == 1 else 0
-
-
-def namespaces(trace: Trace, group: Group) -> int:
-    """Distinct databases that the repeats went to; a database a tenant is a legitimate loop."""
-    found: set[str] = set()
-    for span in group.spans[:64]:
-        attributes = trace.attributes(span)
-        name = next((attributes[key] for key in _NAMESPACE if attributes.get(key)), None)
-        if name is not None:
-            found.add(str(name))
-    return len(found)
-
-
-def distinct_keys(trace: Trace, group: Group) -> int | None:
-    """How many keys the repeats read; None where the texts do not tell."""
-    shapes = [shape_of(trace, span) for span in group.spans]
-    keys = {shape.key for shape in shapes}
-    return None if None in keys else len(keys)
-
-
-def median_list_size(trace: Trace, group: Group) -> float:
+def median_list_size(group: Group) -> float:
     """Values in the IN list of a typical repeat; long ones are batches already."""
-    return float(median(shape_of(trace, span).list_size for span in group.spans))
+    return float(median(group.list_sizes))
+
+
+def grows(group: Group) -> bool:
+    """Does no IN list hold fewer values than the one before it, and the last one more?"""
+    sizes = group.list_sizes
+    return sizes[0] < sizes[-1] and all(a <= b for a, b in pairwise(sizes))
 
 
 def client_ns(trace: Trace, group: Group) -> int:
@@ -239,22 +234,27 @@ def client_ns(trace: Trace, group: Group) -> int:
     if group.shape.category == Category.CACHE:
         return 0
     total = 0
-    until = trace.end_ns[group.spans[0]]
+    starts, ends = trace.start_ns, trace.end_ns
+    until = ends[group.spans[0]]
     for span in group.spans[1:]:
-        total += min(max(trace.start_ns[span] - until, 0), _CLIENT_NS)
-        until = max(until, trace.end_ns[span])
+        gap = starts[span] - until
+        if gap > 0:
+            total += min(_CLIENT_NS, gap)
+        if ends[span] > until:
+            until = ends[span]
     return total
 
 
 def merge_turns(trace: Trace, found: list[Group]) -> list[Group]:
-    """Loops whose repeats alternate are the statements of one loop (M x N); the first one leads.
+    """Loops whose repeats alternate are the statements of one loop (M x N).
 
-    A call leads a query and a query leads a cache command, since it explains more of the turn.
+    A call leads a query and a query leads a cache command, since it explains more of the turn. Of
+    equals the first by its text leads: parallel turns begin in any order, a fingerprint must not.
     """
+    if len(found) < 2:
+        return found
     rank = {Category.CALL: 0, Category.QUERY: 1, Category.CACHE: 2}
-    ordered = sorted(
-        found, key=lambda group: (rank[group.shape.category], trace.start_ns[group.spans[0]])
-    )
+    ordered = sorted(found, key=lambda group: (rank[group.shape.category], group.shape.text))
     leaders: list[tuple[Group, list[Group]]] = []
     for group in ordered:
         for leader, followers in leaders:
@@ -263,19 +263,7 @@ def merge_turns(trace: Trace, found: list[Group]) -> list[Group]:
                 break
         else:
             leaders.append((group, []))
-    return [
-        Group(
-            entry=leader.entry,
-            spans=leader.spans,
-            count=leader.count,
-            shape=leader.shape,
-            anchor=leader.anchor,
-            retries=leader.retries,
-            batched=leader.batched,
-            followers=tuple(followers),
-        )
-        for leader, followers in leaders
-    ]
+    return [replace(leader, followers=tuple(followers)) for leader, followers in leaders]
 
 
 def _alternate(trace: Trace, one: Group, other: Group) -> bool:

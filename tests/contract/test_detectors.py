@@ -18,12 +18,13 @@ from detectors.registry import SETTINGS, SIGNAL_DETECTORS, TRACE_DETECTORS, Dete
 from detectors.repository import FindingRepository
 from detectors.runner import DetectorRunner
 from detectors.traces.frame import build_frame
-from detectors.traces.shape import Normaliser
+from detectors.traces.normaliser import Normaliser
 from detectors.traces.trace import traces_of
 from store.errors import ConfigError
 from store.model import SPAN_READ_SCHEMA
 from store.testing import open_state
 from tests.detectors.corpus import TraceBuilder, cases, table
+from tests.detectors.corpus_calls import stampede
 from tests.detectors.counters import Counters
 from tests.detectors.stored_spans import StoredSpans
 
@@ -32,10 +33,10 @@ NOW_MS = 1_700_000_100_000
 
 
 def corpus_rows() -> list[dict[str, Any]]:
-    """The whole corpus, each case as a trace of its own."""
+    """The whole corpus, each case as a trace of its own; a stampede is many traces."""
     return [
         {**row, "trace_id": number.to_bytes(16, "big")}
-        for number, case in enumerate(cases(), start=1)
+        for number, case in enumerate([*cases(), *stampede(9)], start=1)
         for row in case.rows
     ]
 
@@ -164,7 +165,7 @@ def test_order_splits_and_restarts_change_nothing(seed: int, pieces: int, restar
     random.Random(seed).shuffle(rows)
     batches = [rows[place::pieces] for place in range(pieces)]
     assert told(run(batches, restart_after=restart)) == whole
-    assert whole
+    assert "cache_stampede" in {item[0] for item in whole.values()}
 
 
 @pytest.mark.parametrize("section", SETTINGS)

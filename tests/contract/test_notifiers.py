@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from alerts.notification import DeliveryError, EventAction, Notice, NoticeAlert, Receipt
-from alerts.notifiers import email
+from alerts.notifiers import apprise, email
 from alerts.notifiers.pagerduty import MAX_EVENT_BYTES, event
 from alerts.page import MAX_SUMMARY, page_of
 from alerts.registry import NOTIFIERS
@@ -25,6 +25,8 @@ from store.model import Labels
 from tests.alerts.http_double import Says, http_double
 from tests.alerts.smtp_double import smtp_double
 
+# Apprise loads every one of its plug-ins, one of which reads an old module.
+pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 NOW_MS = 1_795_766_400_000
 KEY = base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
 
@@ -50,19 +52,27 @@ def integrations(host: str, port: int) -> dict[str, Integration]:
         "opsgenie": Integration(
             "opsgenie", options={"api_url": url}, secrets={"api_key": Secret("R0UT1NG")}
         ),
+        "newrelic": Integration(
+            "newrelic",
+            options={"url": url, "event_type": "WarroomAlert"},
+            secrets={"license_key": Secret("R0UT1NG")},
+        ),
+        "apprise": Integration("apprise", secrets={"url": Secret(url.replace("http:", "json:"))}),
         "email": Integration("email", options=mail, secrets={"auth_password": Secret("R0UT1NG")}),
     }
 
 
 INTEGRATIONS = integrations("receiver.test", 80)
 KINDS = sorted(INTEGRATIONS)
-# What each service answers when it takes a message; e-mail has a protocol of its own.
+# What each service answers when it takes a message; e-mail has a protocol of its own, and apprise
+# says no more than yes or no.
 TAKES = {
     "pagerduty": Says(202, '{"status":"success"}'),
     "webhook": Says(204, ""),
     "slack": Says(200, '{"ok":true,"channel":"C1","ts":"1.1"}'),
     "msteamsv2": Says(202, ""),
     "opsgenie": Says(202, '{"result":"Request will be processed"}'),
+    "newrelic": Says(200, '{"success":true,"uuid":"1"}'),
 }
 
 
@@ -143,7 +153,7 @@ async def server(serve: Callable[..., Any]) -> AsyncIterator[str]:
 
 
 def test_every_notifier_of_the_table_is_under_contract() -> None:
-    assert set(INTEGRATIONS) == set(NOTIFIERS) == {*TAKES, "email"}
+    assert set(INTEGRATIONS) == set(NOTIFIERS) == {*TAKES, "email", "apprise"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -156,7 +166,7 @@ def test_a_notice_that_is_taken_has_a_receipt_and_is_sent_once(
             async with smtp_double() as mailbox:
                 url = f"http://127.0.0.1:{mailbox.port}"
                 return await deliver(kind, notice(action), url), len(mailbox.mails)
-        async with http_double(TAKES[kind]) as double:
+        async with http_double(TAKES.get(kind)) as double:
             return await deliver(kind, notice(action), double.url), len(double.asked)
 
     receipt, count = asyncio.run(run())
@@ -231,6 +241,7 @@ def test_a_receiver_that_is_silent_is_given_up_and_may_come_back(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(email, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(apprise, "TIMEOUT_S", 0.2)
 
     async def run() -> Any:
         done = asyncio.Event()
@@ -245,6 +256,20 @@ def test_a_receiver_that_is_silent_is_given_up_and_may_come_back(
             return error
 
     assert not asyncio.run(run()).permanent
+
+
+def test_apprise_may_always_be_tried_again_but_for_an_address_that_it_does_not_know() -> None:
+    async def run() -> None:
+        async with http_double(Says(400)) as double:
+            assert not (await refused_with("apprise", notice(), double.url)).permanent
+            assert b"deploy v42" in double.asked[0].body
+        to = Integration("apprise", secrets={"url": Secret("nothing://s3cr3t")})
+        with pytest.raises(DeliveryError) as caught:
+            await apprise.deliver(notice(), to, httpx.AsyncClient(trust_env=False), NOW_MS)
+        assert caught.value.permanent
+        assert "s3cr3t" not in str(caught.value)
+
+    asyncio.run(run())
 
 
 def test_pagerduty_gets_the_whole_page() -> None:

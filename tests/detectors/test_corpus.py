@@ -7,7 +7,7 @@ import pytest
 from detectors.merging import merge_findings
 from detectors.registry import DetectorSettings
 from detectors.traces.frame import build_frame
-from detectors.traces.shape import Normaliser
+from detectors.traces.normaliser import Normaliser
 from detectors.traces.trace import traces_of
 from tests.detectors.corpus import Case, cases, table
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from typing_extensions import override
 
+from detectors.decision import Decision
 from detectors.explain import explain
 from detectors.finding import FindingStatus, Priority
 from detectors.registry import DetectorSettings
@@ -165,8 +166,8 @@ def test_suppression_holds_until_the_loop_grows() -> None:
     (finding,) = shop.run(20, 18)[-1].findings
     key = finding.fingerprint
     with pytest.raises(BadInput, match="reason"):
-        shop.repository.suppress(key, " ", shop.now_ms + 1, shop.now_ms)
-    shop.repository.suppress(key, "known", shop.now_ms + 10**7, shop.now_ms)
+        shop.repository.suppress(key, shop.now_ms + 1, Decision(shop.now_ms, reason=" "))
+    shop.repository.suppress(key, shop.now_ms + 10**7, Decision(shop.now_ms, reason="known"))
     assert shop.run(5, 18)[-1].findings[0].status is FindingStatus.SUPPRESSED
     assert shop.run(10, 30)[-1].findings[0].status is FindingStatus.REGRESSED
 
@@ -174,7 +175,9 @@ def test_suppression_holds_until_the_loop_grows() -> None:
 def test_suppression_expires() -> None:
     shop = Shop()
     (finding,) = shop.run(20, 20)[-1].findings
-    shop.repository.suppress(finding.fingerprint, "sale", shop.now_ms + 6_000, shop.now_ms)
+    shop.repository.suppress(
+        finding.fingerprint, shop.now_ms + 6_000, Decision(shop.now_ms, reason="sale")
+    )
     assert shop.run(5, 20)[-1].findings[0].status is FindingStatus.SUPPRESSED
     assert shop.run(10, 20)[-1].findings[0].status is FindingStatus.OPEN
     events = [entry.event for entry in shop.repository.history(finding.fingerprint)]
@@ -185,9 +188,9 @@ def test_a_fixed_finding_that_is_seen_again_has_regressed() -> None:
     shop = Shop()
     (finding,) = shop.run(20, 20)[-1].findings
     shop.run(60, 0)
-    shop.repository.mark_fixed(finding.fingerprint, shop.now_ms)
+    shop.repository.mark_fixed(finding.fingerprint, Decision(shop.now_ms))
     assert shop.run(10, 20)[-1].findings[0].status is FindingStatus.REGRESSED
-    assert shop.repository.reopen("no such", shop.now_ms) is None
+    assert shop.repository.reopen("no such", Decision(shop.now_ms)) is None
 
 
 def test_pages_of_the_list_are_complete_and_without_doubles() -> None:

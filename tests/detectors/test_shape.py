@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.traces.shape import Category, Normaliser, normalise_call, normalise_statement
+from detectors.traces.call_shape import normalise_call
+from detectors.traces.normaliser import Normaliser, normalise_statement
+from detectors.traces.shape import Category
 
 SYSTEMS = ("", "mysql", "postgresql", "sqlite", "redis", "memcached", "mongodb", "elasticsearch")
 
@@ -111,4 +113,12 @@ def test_the_cache_is_bounded() -> None:
     normaliser = Normaliser(cache_size=10)
     for number in range(100):
         normaliser.statement("mysql", f"SELECT {number}")
-    assert normaliser.statement.cache_info().currsize == 10
+    assert normaliser.remembered == 10
+
+
+def test_long_texts_are_not_remembered() -> None:
+    normaliser = Normaliser()
+    for number in range(10):
+        normaliser.statement("mysql", f"SELECT {number} FROM t WHERE a = '{'x' * 100_000}'")
+        normaliser.call("GET", f"http://a/{number}?q={'x' * 100_000}", "GET", "")
+    assert normaliser.remembered == 0

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import ClassVar
 
 from detectors.finding import Finding
 from detectors.settings import require
 from detectors.traces.detector import DetectorResult
-from detectors.traces.frame import SpanFrame
+from detectors.traces.frame import SERVER, SpanFrame
 from detectors.traces.gates import Gate, GateName, NotReported, first_closed, refuse
 from detectors.traces.report import Report, request_seconds, span_finding
 from detectors.traces.shape import Category
@@ -18,7 +19,13 @@ from detectors.traces.trace import NANOSECONDS, Trace
 from store.model import BoolArray
 
 _MS = 1_000_000
-_AUTHORISATION = re.compile(r"authori[sz]|charge|payment|/pay\b|capture|3ds", re.IGNORECASE)
+_MAX_DEPTH = 256
+_AUTHORISATION = re.compile(
+    r"authori[sz]|charge|payment|/pay\b|\bpay/|capture|3ds|\bpsp\b|stripe|adyen|paypal|braintree"
+    r"|klarna|worldpay|mollie",
+    re.IGNORECASE,
+)
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,32 +77,59 @@ class BlockingCall:
     def detect(self, trace: Trace) -> DetectorResult:
         findings: list[Finding] = []
         refused: list[NotReported] = []
-        for span in range(trace.n):
-            if trace.category[span] != Category.CALL:
-                continue
-            if trace.duration_ns(span) < self.settings.min_ms * _MS:
-                continue
-            closed = first_closed(self._gates(trace, span))
+        least_ns = self.settings.min_ms * _MS
+        long_calls = [
+            span
+            for span in trace.operations
+            if trace.category[span] == Category.CALL and trace.duration_ns(span) >= least_ns
+        ]
+        for span in long_calls:
+            inner = [
+                other for other in long_calls if other != span and _is_below(trace, other, span)
+            ]
+            closed = first_closed(self._gates(trace, span, inner))
             if closed is None:
                 findings.append(self._finding(trace, span))
             else:
                 refused.append(refuse(self.kinds[0], trace.shape(span).text, closed))
         return DetectorResult(tuple(findings), tuple(refused))
 
-    def _gates(self, trace: Trace, span: int) -> Iterator[Gate]:
-        route = trace.route(span).lower()
-        critical = float(any(word in route for word in self.settings.routes))
-        yield Gate(GateName.ROUTE_MAY_WAIT, critical, 1)
-        text = trace.shape(span).text
-        expected = bool(_AUTHORISATION.search(text)) or any(
-            word in text for word in self.settings.expected
-        )
-        yield Gate(GateName.EXPECTED_TO_BLOCK, float(expected), 1, below=True)
+    def _gates(self, trace: Trace, span: int, inner: list[int]) -> Iterator[Gate]:
+        yield Gate(GateName.ROUTE_MAY_WAIT, float(self._must_not_wait(trace, span)), 1)
+        expected = float(self._is_expected(trace, span))
+        yield Gate(GateName.EXPECTED_TO_BLOCK, expected, 1, below=True)
         path_ns = trace.on_critical_path_ns([span])
+        # What the callee waits for is told there, or is expected there: one cause, one finding.
+        told = [
+            other
+            for other in inner
+            if self._is_expected(trace, other) or self._must_not_wait(trace, other)
+        ]
+        own_ns = path_ns - sum(
+            trace.on_critical_path_ns([other])
+            for other in told
+            if not any(_is_below(trace, other, outer) for outer in told if outer != other)
+        )
         yield Gate(GateName.OFF_CRITICAL_PATH, path_ns / _MS, self.settings.min_ms)
+        if told:
+            yield Gate(GateName.WAITS_FURTHER_IN, own_ns / _MS, self.settings.min_ms)
         request_s = request_seconds(trace, span)
-        share = path_ns / NANOSECONDS / request_s if request_s > 0 else 0.0
+        share = own_ns / NANOSECONDS / request_s if request_s > 0 else 0.0
         yield Gate(GateName.MIN_SHARE, share, self.settings.min_share)
+
+    def _must_not_wait(self, trace: Trace, span: int) -> bool:
+        """A buyer waits for this request. Nobody waits for a consumer of a queue, or for a job."""
+        entry = trace.entry[span]
+        if entry < 0 or (trace.kind[entry] != SERVER and not trace.text("http_route", entry)):
+            return False
+        route = trace.route(span)
+        spaced = _CAMEL.sub(" ", route).lower()
+        return any(_word(word).search(spaced) for word in self.settings.routes)
+
+    def _is_expected(self, trace: Trace, span: int) -> bool:
+        text = trace.shape(span).text
+        named = any(word in text for word in self.settings.expected)
+        return named or _AUTHORISATION.search(text) is not None
 
     def _finding(self, trace: Trace, span: int) -> Finding:
         text = trace.shape(span).text
@@ -110,3 +144,18 @@ class BlockingCall:
             confidence=0.8,
         )
         return span_finding(trace, [span], report)
+
+
+@lru_cache(maxsize=256)
+def _word(word: str) -> re.Pattern[str]:
+    """Its singular and its plural, not a part of another word: "order" is not in "border"."""
+    return re.compile(rf"(?<![a-z]){re.escape(word.lower())}s?(?![a-z])")
+
+
+def _is_below(trace: Trace, span: int, above: int) -> bool:
+    current = trace.parent[span]
+    for _ in range(_MAX_DEPTH):
+        if current < 0 or current == above:
+            return current == above
+        current = trace.parent[current]
+    return False

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from detectors.finding import Finding
 from detectors.fingerprint import fingerprint
@@ -14,12 +14,17 @@ from detectors.traces.frame import SpanFrame
 from detectors.traces.report import Report, span_finding
 from detectors.traces.shape import Category
 from detectors.traces.trace import NANOSECONDS, Trace
+from detectors.traces.vocabulary import CACHE_READS, CACHE_WRITES
 from store.model import BoolArray
 
 _MS = 1_000_000
-_SETS = frozenset({"SET", "SETEX", "PSETEX", "SETNX", "ADD", "HSET"})
-_HIT_ATTRIBUTES = ("cache.hit", "db.cache.hit", "cache_hit")
-_KEY_ATTRIBUTES = ("cache.key", "db.redis.key", "cache_key")
+_MAX_GETS = 200
+_MAX_KEYS = 20
+_HITS = ("cache.hit", "db.cache.hit", "cache_hit", "cache.success", "redis.hit")
+_MISSES = ("cache.miss", "cache_miss")
+_COUNTS = ("db.response.returned_rows", "db.redis.returned_rows", "cache.item_size")
+_RESULTS = ("cache.result", "cache.status")
+_KEY_ATTRIBUTES = ("cache.key", "db.redis.key", "cache_key", "db.operation.parameter.key")
 _FIX = (
     "Let one request compute and the others wait or take the old value: a lock around the miss "
     "(cache.add as a lock), stale-while-revalidate, and timeouts with jitter."
@@ -82,13 +87,18 @@ class CacheStampede:
         found: dict[str, Finding] = {}
         for miss in self._misses(trace):
             finding = self._finding(trace, miss)
-            found.setdefault(finding.fingerprint, finding)
+            found.setdefault(str(finding.evidence.detail["together"]), finding)
+            if len(found) >= _MAX_KEYS:
+                break
         return DetectorResult(tuple(found.values()))
 
     def _misses(self, trace: Trace) -> Iterator[_Miss]:
-        for get in range(trace.n):
-            if trace.category[get] != Category.CACHE or trace.shape(get).operation != "GET":
-                continue
+        gets = [
+            span
+            for span in trace.operations
+            if trace.category[span] == Category.CACHE and trace.shape(span).operation in CACHE_READS
+        ]
+        for get in gets[:_MAX_GETS]:
             key = _key(trace, get)
             until = _missed_until(trace, get, key)
             if not key or until is None:
@@ -102,7 +112,7 @@ class CacheStampede:
         kinds = (Category.QUERY, Category.CALL)
         chosen = [
             span
-            for span in range(trace.n)
+            for span in trace.operations
             if trace.category[span] in kinds
             and trace.service[span] == trace.service[get]
             and trace.end_ns[get] <= trace.start_ns[span] < until_ns
@@ -139,11 +149,27 @@ def _key(trace: Trace, span: int) -> str:
 
 def _missed_until(trace: Trace, get: int, key: str) -> int | None:
     """When the missed key was set again; the end of the trace where only the miss is known."""
-    for span in range(trace.n):
+    missed = _told_miss(trace.attributes(get))
+    if missed is False:
+        return None
+    for span in trace.operations:
         later = trace.start_ns[span] >= trace.end_ns[get]
         sets = later and trace.category[span] == Category.CACHE
-        if sets and trace.shape(span).operation in _SETS and _key(trace, span) == key:
+        if sets and trace.shape(span).operation in CACHE_WRITES and _key(trace, span) == key:
             return trace.start_ns[span]
-    attributes = trace.attributes(get)
-    told = [attributes[name] for name in _HIT_ATTRIBUTES if name in attributes]
-    return max(trace.end_ns) if told and told[0] in {False, "false"} else None
+    return max(trace.end_ns) if missed else None
+
+
+def _told_miss(attributes: Mapping[str, Any]) -> bool | None:
+    """What the span itself says; None where it says nothing."""
+    for name in (*_HITS, *_MISSES):
+        if name in attributes:
+            said = str(attributes[name]).lower() in {"true", "1"}
+            return said if name in _MISSES else not said
+    for name in _RESULTS:
+        if name in attributes:
+            return str(attributes[name]).lower() == "miss"
+    for name in _COUNTS:
+        if name in attributes:
+            return str(attributes[name]) in {"0", "0.0"}
+    return None

@@ -13,7 +13,7 @@ from detectors.finding import Evidence, Finding, Impact, Priority
 from detectors.fingerprint import fingerprint
 from detectors.impact import batched_seconds
 from detectors.settings import LoopSettings
-from detectors.traces import loops
+from detectors.traces import loops, partitions
 from detectors.traces.advice import loop_fix, loop_title
 from detectors.traces.detector import DetectorResult
 from detectors.traces.frame import SERVER, SpanFrame
@@ -100,55 +100,68 @@ class NPlusOne:
         passed: list[Group] = []
         refused: list[NotReported] = []
         for group in groups:
-            kind = _kind(trace, group)
+            kind = _kind(group)
             closed = first_closed(self._gates(trace, group, kind))
             if closed is None:
                 passed.append(group)
             else:
                 refused.append(refuse(kind, group.shape.text, closed))
         merged = loops.merge_turns(trace, passed)
-        findings = (_finding(trace, group, _kind(trace, group)) for group in merged)
+        findings = (_finding(trace, group, _kind(group)) for group in merged)
         return DetectorResult(tuple(findings), tuple(refused))
 
     def _gates(self, trace: Trace, group: Group, kind: str) -> Iterator[Gate]:
         settings = self.settings.of(kind)
+        chunk = settings.chunk_min_size
         if group.retries:
             least = settings.min_repetitions
             yield Gate(GateName.RETRIES, group.count, least)
         if group.batched and group.count < settings.min_repetitions:
             yield Gate(GateName.ALREADY_BATCHED, group.batched, 1, below=True)
         yield Gate(GateName.MIN_REPETITIONS, group.count, settings.min_repetitions)
-        sizes = loops.median_list_size(trace, group)
-        yield Gate(GateName.ALREADY_BATCHED, sizes, settings.chunk_min_size, below=True)
+        yield Gate(GateName.ALREADY_BATCHED, self._list_size(group), chunk, below=True)
         union_s = trace.union_ns(group.spans) / NANOSECONDS
         yield Gate(GateName.MIN_UNION_TIME, union_s * 1_000, settings.min_union_ms)
         request_s = _request_s(trace, group)
         if request_s > 0:
             cost_s = union_s + loops.client_ns(trace, group) / NANOSECONDS
             yield Gate(GateName.MIN_SHARE, cost_s / request_s, settings.min_share)
-        partitioned = group.shape.column in settings.partition_columns
+        each_us = union_s * 1_000_000 / group.count
+        if group.shape.category == Category.CACHE:
+            yield Gate(GateName.MIN_EACH, each_us, settings.min_each_us)
+        partitioned = partitions.by_partition_column(group, settings.partition_columns)
         yield Gate(GateName.PARTITION_LOOP, float(partitioned), 1, below=True)
-        spread = loops.namespaces(trace, group)
-        yield Gate(GateName.PARTITION_LOOP, spread, max(2.0, 0.8 * len(group.spans)), below=True)
-        scattered = loops.scattered_names(trace, group)
+        most = max(2.0, 0.8 * len(group.spans))
+        yield Gate(GateName.PARTITION_LOOP, partitions.databases(trace, group), most, below=True)
+        if group.shape.category == Category.QUERY:
+            yield Gate(GateName.PARTITION_LOOP, partitions.switches(trace, group), most, below=True)
+        scattered = partitions.scattered_names(trace, group)
         yield Gate(GateName.SCATTERED, scattered, 2, below=True)
 
+    def _list_size(self, group: Group) -> float:
+        """Values in the list of a typical repeat; of lists that only grow, in the last."""
+        return group.list_sizes[-1] if loops.grows(group) else loops.median_list_size(group)
 
-def _kind(trace: Trace, group: Group) -> str:
+
+def _kind(group: Group) -> str:
     shape = group.shape
-    keys = loops.distinct_keys(trace, group)
-    by_offset = shape.paginated and (keys is None or keys == 1)
-    by_key = shape.paginated and not shape.offset and "OFFSET" not in shape.text.upper()
-    if by_offset or by_key or _moving_keyset(shape.text, paginated=shape.paginated):
-        return "paginated_loop"
-    if keys == 1 and group.count == len(group.spans) and shape.category != Category.CALL:
+    keys = group.keys
+    if any(item.paginated for item in group.shapes):
+        by_key = (
+            not any(item.offset for item in group.shapes) and "OFFSET" not in shape.text.upper()
+        )
+        if keys is None or len(keys) == 1 or by_key or _seeks(shape.text):
+            return "paginated_loop"
+    asks = shape.reads and "NEXTVAL" not in shape.text.upper()
+    same = keys is not None and len(keys) == 1 and group.count == len(group.spans)
+    if same and asks and shape.category != Category.CALL:
         return "repeated_query"
     return _KIND_OF[shape.category]
 
 
-def _moving_keyset(text: str, *, paginated: bool) -> bool:
+def _seeks(text: str) -> bool:
     upper = text.upper()
-    return paginated and "OFFSET" not in upper and "LIMIT" in upper
+    return "OFFSET" not in upper and ("LIMIT" in upper or "FETCH" in upper or "TOP" in upper)
 
 
 def _request_s(trace: Trace, group: Group) -> float:

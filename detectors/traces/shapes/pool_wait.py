@@ -13,16 +13,19 @@ import pyarrow.compute as pc
 from detectors.finding import Finding
 from detectors.settings import require
 from detectors.traces.detector import DetectorResult
-from detectors.traces.frame import SpanFrame
+from detectors.traces.frame import SERVER, SpanFrame
 from detectors.traces.gates import Gate, GateName, first_closed, refuse
 from detectors.traces.report import Report, request_seconds, span_finding
+from detectors.traces.shape import Category
 from detectors.traces.trace import NANOSECONDS, Trace
 from store.model import BoolArray
 
 _MS = 1_000_000
 _PATTERN = (
-    r"(?i)pool.*(checkout|get|acquire|wait|timeout)|acquire.*(conn|pool)|getconn|^connect$"
-    r"|conn\w*[ ._-]*(wait|acquire|checkout|queue)"
+    r"(?i)pool.*(checkout|get|acquire|wait|timeout|connect|borrow|queue)"
+    r"|(acquire|check ?out|borrow|wait[_ ]for)[\w .:-]*(conn|pool)|get[_ ]?conn|^connect$"
+    r"|^(pg|mysql2?|mariadb|db|sql|postgres\w*|mongo\w*|redis|oracle)([.\w]*\.)?connect$"
+    r"|conn\w*[ ._:-]*(wait|acquire|checkout|queue|borrow)|^prisma:engine:connection$"
 )
 _WAITING = re.compile(_PATTERN)
 
@@ -71,13 +74,15 @@ class PoolWait:
         matched: Any = pc.match_substring_regex(encoded.dictionary, _PATTERN)
         waiting = np.asarray(matched.to_numpy(zero_copy_only=False), dtype=np.bool_)
         rows: BoolArray = waiting[np.asarray(encoded.indices.to_numpy())]
+        rows = rows & (frame.kind != SERVER) & ~((frame.category == Category.CALL) & frame.stated)
         enough: BoolArray = frame.time_per_trace_ns(rows) >= self.settings.min_ms * _MS
         return enough
 
     def detect(self, trace: Trace) -> DetectorResult:
         by_entry: dict[tuple[int, int], list[int]] = {}
         for span in range(trace.n):
-            if _WAITING.search(trace.name(span)):
+            called = trace.category[span] == Category.CALL and trace.stated[span]
+            if trace.kind[span] != SERVER and not called and _WAITING.search(trace.name(span)):
                 by_entry.setdefault((trace.entry[span], trace.service[span]), []).append(span)
         findings = []
         refused = []

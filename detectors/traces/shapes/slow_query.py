@@ -48,8 +48,9 @@ class SlowQuery:
 
     Parameters: `SlowQuerySettings`.
 
-    Example: `SELECT … FROM orders WHERE email = %s` of 1.4 s. Not reported: SLEEP, LISTEN, blocking
-    pops, lock waits, COPY and cursors, which wait or stream on purpose.
+    Example: `SELECT … FROM orders WHERE email = %s` of 1.4 s, or `KEYS *`. Not reported: SLEEP,
+    LISTEN, blocking pops, lock waits, COPY, cursors and maintenance, which wait, stream or work on
+    purpose.
 
     Reference: Sentry's slow DB detector (SELECT only); here writes count too.
     """
@@ -60,14 +61,15 @@ class SlowQuery:
 
     def candidates(self, frame: SpanFrame) -> BoolArray:
         slow = frame.duration_ns >= self.settings.min_ms * _MS
-        queries: BoolArray = (frame.category == Category.QUERY) & slow
+        asking = (frame.category == Category.QUERY) | (frame.category == Category.CACHE)
+        queries: BoolArray = asking & slow
         return frame.traces_with(queries)
 
     def detect(self, trace: Trace) -> DetectorResult:
         findings: dict[str, Finding] = {}
         refused: list[NotReported] = []
-        for span in range(trace.n):
-            if trace.category[span] != Category.QUERY or self._inside_another(trace, span):
+        for span in trace.operations:
+            if trace.category[span] == Category.CALL:
                 continue
             closed = first_closed(self._gates(trace, span))
             if closed is None:
@@ -81,10 +83,6 @@ class SlowQuery:
         yield Gate(GateName.MIN_DURATION, trace.duration_ns(span) / _MS, self.settings.min_ms)
         waits = float(trace.shape(span).waits)
         yield Gate(GateName.DELIBERATE_WAIT, waits, 1, below=True)
-
-    def _inside_another(self, trace: Trace, span: int) -> bool:
-        parent = trace.parent[span]
-        return parent >= 0 and trace.category[parent] == Category.QUERY
 
     def _finding(self, trace: Trace, span: int) -> Finding:
         shape = trace.shape(span)

@@ -1,0 +1,288 @@
+"""Two windows of one route compared figure by figure: did a change help, harm, or do nothing?
+
+Each figure is judged by `detectors.two_samples` and must be apart by so much that somebody would
+care (`FIGURES`). The whole is `worse` when any figure that decides is worse, else `better` when
+one is better, else `same`. Throughput decides nothing: people come and go.
+
+Of a finding, only the figures decide that its kind is about: an N+1 is fixed when the queries of a
+request are fewer, whatever the latency did meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from detectors.two_samples import (
+    UNKNOWN,
+    Difference,
+    Judgement,
+    Verdict,
+    apart,
+    compare_ranks,
+    compare_shares,
+    decide,
+)
+from detectors.window_reading import Durations, Reading
+from store.model import Float64Array
+
+MIN_EVENTS = 30
+"""Requests, gets or sampled requests that each window needs."""
+_MIN_STEPS = 8
+_DELTA_MARGIN = 0.147  # below it Cliff's delta is negligible (J. Romano et al., 2006)
+_TAIL_EVENTS = 100  # five of them lie above the p95
+
+
+@dataclass(frozen=True, slots=True)
+class FigureSpec:
+    """A figure, and when two of it are so far apart that somebody would care.
+
+    Attributes:
+        unit: `1` for counts and ratios.
+        lower: Less is better.
+        ratio: The larger is so many times the smaller, or more.
+        floor: And they are apart by so much, in the figure's own unit.
+        decides: It counts for the whole.
+    """
+
+    name: str
+    unit: str
+    lower: bool
+    ratio: float
+    floor: float
+    decides: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One figure before and after; None where it is not known.
+
+    Attributes:
+        samples: How many events or requests each side stands on.
+    """
+
+    spec: FigureSpec
+    before: float | None
+    after: float | None
+    samples: tuple[int, int]
+    judgement: Judgement
+
+
+Judge = Callable[[FigureSpec, Reading, Reading], Compared]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two windows compared.
+
+    Attributes:
+        judgement: Of the whole.
+        why: The figure that decided, in words.
+        decisive: Names of the figures that count for the whole.
+    """
+
+    before: Reading
+    after: Reading
+    figures: tuple[Compared, ...]
+    judgement: Judgement
+    why: str
+    decisive: tuple[str, ...]
+
+
+_QUERIES = FigureSpec("queries_per_request", "1", lower=True, ratio=1.1, floor=0.5)
+_CALLS = FigureSpec("calls_per_request", "1", lower=True, ratio=1.1, floor=0.5)
+_COMMANDS = FigureSpec("cache_commands_per_request", "1", lower=True, ratio=1.1, floor=0.5)
+_WASTED = FigureSpec("wasted_seconds_per_request", "seconds", lower=True, ratio=1.1, floor=0.001)
+_P50 = FigureSpec("latency_p50", "seconds", lower=True, ratio=1.1, floor=0.002)
+_P95 = FigureSpec("latency_p95", "seconds", lower=True, ratio=1.1, floor=0.005)
+_ERRORS = FigureSpec("error_ratio", "ratio", lower=True, ratio=1.1, floor=0.005)
+_HITS = FigureSpec("hit_rate", "ratio", lower=False, ratio=1.0, floor=0.02)
+_RATE = FigureSpec("throughput", "requests/s", lower=False, ratio=1.2, floor=0.01, decides=False)
+_SIGNAL = FigureSpec("signal", "1", lower=True, ratio=1.1, floor=0.0)
+FIGURES = (_QUERIES, _CALLS, _COMMANDS, _P50, _P95, _ERRORS, _HITS, _WASTED, _SIGNAL, _RATE)
+
+# Which figures prove that a finding of a kind is gone; of other kinds its own series does.
+_OF_KIND: Mapping[str, tuple[FigureSpec, ...]] = {
+    "n_plus_one_query": (_QUERIES, _WASTED),
+    "n_plus_one_call": (_CALLS, _WASTED),
+    "n_plus_one_cache": (_COMMANDS, _WASTED),
+    "repeated_query": (_QUERIES, _WASTED),
+    "paginated_loop": (_QUERIES, _CALLS, _WASTED),
+    "hit_rate_drop": (_HITS,),
+    "error_regression": (_ERRORS,),
+    "latency_regression": (_P95, _P50),
+    "cache_stampede": (_QUERIES, _WASTED, _P95),
+    **dict.fromkeys(
+        ("slow_query", "blocking_call", "pool_wait", "consecutive_queries", "consecutive_calls"),
+        (_WASTED, _P95),
+    ),
+}
+
+
+def compare(before: Reading, after: Reading, kind: str = "") -> Comparison:
+    """Compare two readings of one subject; `kind` is that of the finding it is about, if any."""
+    figures = tuple(
+        known for known in (_compared(spec, before, after) for spec in FIGURES) if _is_known(known)
+    )
+    decisive = tuple(spec.name for spec in _decisive(kind))
+    counted = [figure for figure in figures if figure.spec.name in decisive]
+    deciding = _deciding(counted)
+    judgement = deciding.judgement if deciding else UNKNOWN
+    return Comparison(before, after, figures, judgement, _why(deciding, before, after), decisive)
+
+
+def _is_known(figure: Compared) -> bool:
+    """There is a value; of spans that no request makes, zero is none."""
+    if figure.spec in (_CALLS, _COMMANDS):
+        return bool(figure.before or figure.after)
+    return figure.before is not None or figure.after is not None
+
+
+def _decisive(kind: str) -> tuple[FigureSpec, ...]:
+    if not kind:
+        return tuple(spec for spec in FIGURES if spec.decides)
+    return _OF_KIND.get(kind, (_SIGNAL,))
+
+
+def _deciding(counted: list[Compared]) -> Compared | None:
+    """The figure that decides the whole.
+
+    Any that is worse, else any that is better, else the least sure of those that stayed.
+    """
+    for verdict in (Verdict.WORSE, Verdict.BETTER):
+        found = [one for one in counted if one.judgement.verdict is verdict]
+        if found:
+            return max(found, key=lambda one: (one.judgement.confidence, _effect(one)))
+    same = [one for one in counted if one.judgement.verdict is Verdict.SAME]
+    return min(same, key=lambda one: one.judgement.confidence) if same else None
+
+
+def _effect(one: Compared) -> float:
+    before, after = one.before or 0.0, one.after or 0.0
+    largest = max(abs(before), abs(after))
+    return abs(after - before) / largest if largest else 0.0
+
+
+def _why(deciding: Compared | None, before: Reading, after: Reading) -> str:
+    if deciding is None:
+        least = min(before.requests, after.requests)
+        return f"{least:.0f} requests in one of the windows: at least {MIN_EVENTS} are needed"
+    name = deciding.spec.name.replace("_", " ")
+    verdict = deciding.judgement.verdict
+    told = f"{name} {_shown(deciding.before, deciding.spec)} → "
+    told += _shown(deciding.after, deciding.spec)
+    return f"{told}: {'no proven difference' if verdict is Verdict.SAME else verdict.value}"
+
+
+def _shown(value: float | None, spec: FigureSpec) -> str:
+    if value is None:
+        return "unknown"
+    if spec.unit == "ratio":
+        return f"{value:.1%}"
+    if spec.unit == "seconds":
+        return f"{value * 1_000:.3g} ms" if value < 1 else f"{value:.3g} s"
+    return f"{value:.3g}"
+
+
+def _compared(spec: FigureSpec, before: Reading, after: Reading) -> Compared:
+    return _JUDGES[spec.name](spec, before, after)
+
+
+def _counts(name: str) -> Judge:
+    def judge(spec: FigureSpec, before: Reading, after: Reading) -> Compared:
+        empty = np.empty(0)
+        sides = (before.counts.get(name, empty), after.counts.get(name, empty))
+        return _ranks(spec, *sides, MIN_EVENTS)
+
+    return judge
+
+
+def _ranks(spec: FigureSpec, before: Float64Array, after: Float64Array, least: int) -> Compared:
+    """The means are shown, the ranks are judged: one slow request must not decide."""
+    samples = (len(before), len(after))
+    means = tuple(float(values.mean()) if len(values) else None for values in (before, after))
+    if min(samples) < least or means[0] is None or means[1] is None:
+        return Compared(spec, means[0], means[1], samples, UNKNOWN)
+    found = compare_ranks(before, after)
+    agree = (means[1] - means[0]) * found.effect > 0
+    relevant = agree and apart(means[0], means[1], ratio=spec.ratio, floor=spec.floor)
+    judged = decide(found, margin=_DELTA_MARGIN, relevant=relevant, lower=spec.lower)
+    return Compared(spec, means[0], means[1], samples, judged)
+
+
+def _share(spec: FigureSpec, before: tuple[float, float], after: tuple[float, float]) -> Compared:
+    samples = (round(before[1]), round(after[1]))
+    shares = tuple(part / total if total > 0 else None for part, total in (before, after))
+    if min(samples) < MIN_EVENTS or shares[0] is None or shares[1] is None:
+        return Compared(spec, shares[0], shares[1], samples, UNKNOWN)
+    relevant = apart(shares[0], shares[1], ratio=spec.ratio, floor=spec.floor)
+    found = compare_shares(*before, *after)
+    judged = decide(found, margin=max(spec.floor, 0.01), relevant=relevant, lower=spec.lower)
+    return Compared(spec, shares[0], shares[1], samples, judged)
+
+
+def _quantile(spec: FigureSpec, before: Durations, after: Durations, share: float) -> Compared:
+    samples = (round(before.total), round(after.total))
+    known = tuple(quantile(durations, share) for durations in (before, after))
+    least = MIN_EVENTS if share <= 0.5 else _TAIL_EVENTS
+    if min(samples) < least or known[0] is None or known[1] is None:
+        return Compared(spec, known[0], known[1], samples, UNKNOWN)
+    found = _above_common_quantile(before, after, share)
+    agree = (known[1] - known[0]) * found.effect > 0
+    relevant = agree and apart(known[0], known[1], ratio=spec.ratio, floor=spec.floor)
+    judged = decide(found, margin=(1 - share) / 2, relevant=relevant, lower=spec.lower)
+    return Compared(spec, known[0], known[1], samples, judged)
+
+
+def _above_common_quantile(before: Durations, after: Durations, share: float) -> Difference:
+    """Mood's test: which part of each lies above the quantile of both.
+
+    Each window weighs the same, so that a busy one does not hide the other.
+    """
+    bounds = np.union1d(before.bounds_s, after.bounds_s)
+    below = [_at_most(durations, bounds) / durations.total for durations in (before, after)]
+    # Among coarse buckets the nearest in odds: nearly all lies below a bound far in the tail.
+    middle = np.clip((below[0] + below[1]) / 2, 1e-9, 1 - 1e-9)
+    place = int(np.argmin(np.abs(np.log(middle / (1 - middle)) - np.log(share / (1 - share)))))
+    above = [
+        durations.total * (1 - float(part[place]))
+        for durations, part in zip((before, after), below, strict=True)
+    ]
+    return compare_shares(above[0], before.total, above[1], after.total)
+
+
+def _at_most(durations: Durations, bounds: Float64Array) -> Float64Array:
+    """Requests that took no longer than each bound; exact where the bound is one of theirs."""
+    places = np.searchsorted(durations.bounds_s, bounds, side="right")
+    return np.concatenate(([0.0], durations.counts))[places]
+
+
+def quantile(durations: Durations, share: float) -> float | None:
+    """The duration below which this share lies, linear within a bucket; None without any."""
+    if durations.total <= 0:
+        return None
+    rank = share * durations.total
+    place = int(np.searchsorted(durations.counts, rank))
+    high = float(durations.bounds_s[place])
+    below = float(durations.counts[place - 1]) if place else 0.0
+    low = float(durations.bounds_s[place - 1]) if place else 0.0
+    if not np.isfinite(high):
+        return low
+    inside = float(durations.counts[place]) - below
+    return low + (high - low) * (rank - below) / inside if inside > 0 else high
+
+
+_JUDGES: Mapping[str, Judge] = {
+    _QUERIES.name: _counts("query"),
+    _CALLS.name: _counts("call"),
+    _COMMANDS.name: _counts("cache"),
+    _WASTED.name: lambda spec, a, b: _ranks(spec, a.wasted_s, b.wasted_s, MIN_EVENTS),
+    _P50.name: lambda spec, a, b: _quantile(spec, a.durations, b.durations, 0.5),
+    _P95.name: lambda spec, a, b: _quantile(spec, a.durations, b.durations, 0.95),
+    _ERRORS.name: lambda spec, a, b: _share(spec, (a.errors, a.requests), (b.errors, b.requests)),
+    _HITS.name: lambda spec, a, b: _share(spec, (a.hits, a.gets), (b.hits, b.gets)),
+    _RATE.name: lambda spec, a, b: _ranks(spec, a.rates, b.rates, _MIN_STEPS),
+    _SIGNAL.name: lambda spec, a, b: _ranks(spec, a.signal, b.signal, _MIN_STEPS),
+}

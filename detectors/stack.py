@@ -1,0 +1,249 @@
+"""A fix in the terms of the user's own stack: ORM, cache client and task queue of their language.
+
+Detectors write fixes for Django. Of another language, or another ORM, the spans tell: the SDK names
+its language, each instrumentation its library.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from detectors.finding import Finding
+from store.errors import StoreUnavailable
+from store.ports import SpanReader
+
+_MAX_SERVICES = 1_000
+_COLUMN = re.compile(r"\bWHERE\b.*?(\w+)[\"`\]]?\s*=\s*(?:\?|%s|\$\d|:\w+)", re.IGNORECASE)
+_TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE)\s+[\"`\[]?([\w.]+)", re.IGNORECASE)
+_WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE")
+
+# Marks of an instrumentation's scope, by language, the more telling first.
+_TOOLS: tuple[tuple[str, str, str], ...] = (
+    ("python", "django", "django"),
+    ("python", "sqlalchemy", "sqlalchemy"),
+    ("ruby", "activerecord", "rails"),
+    ("ruby", "rails", "rails"),
+    ("java", "hibernate", "hibernate"),
+    ("java", "spring-data", "hibernate"),
+    ("php", "laravel", "laravel"),
+    ("php", "doctrine", "doctrine"),
+    ("nodejs", "prisma", "prisma"),
+    ("nodejs", "typeorm", "typeorm"),
+    ("nodejs", "sequelize", "sequelize"),
+    ("dotnet", "entityframework", "efcore"),
+    ("go", "gorm", "gorm"),
+)
+# What most people of a language use, where its spans name none.
+_USUAL = {
+    "java": "hibernate",
+    "ruby": "rails",
+    "php": "laravel",
+    "nodejs": "node",
+    "dotnet": "efcore",
+    "go": "gorm",
+}
+
+# Tool -> case -> fix; `{table}` and `{column}` are those of the statement.
+_FIXES: Mapping[str, Mapping[str, str]] = {
+    "sqlalchemy": {
+        "one": "Load {table} with the list: options(joinedload(…)), or one IN query.",
+        "many": "Load {table} of all objects in one query: options(selectinload(…)).",
+        "write": "Write the rows of the loop at once: session.execute(insert(…), rows).",
+        "repeated": "Ask once: session.get() caches by key; else functools.cache.",
+        "pages": "Read once: yield_per(2000) streams; seek by key instead of OFFSET.",
+    },
+    "rails": {
+        "one": "Load {table} with the list: .includes(:{singular}) (or .preload).",
+        "many": "Load {table} of all objects in one query: .includes(:{relation}).",
+        "write": "Write the rows of the loop at once: insert_all, upsert_all or update_all.",
+        "repeated": "Ask once for the request: @value ||= …, or Rails.cache.fetch.",
+        "pages": "Read in batches by key: find_each(batch_size: 2000) instead of OFFSET.",
+        "cache": "Rails.cache.read_multi / fetch_multi / write_multi once (MGET).",
+        "call": "Call a bulk endpoint once with all ids; until then Typhoeus::Hydra.",
+        "blocking": "Do it behind the answer: perform_later (Active Job, Sidekiq).",
+    },
+    "hibernate": {
+        "one": "Load {table} with the list: JOIN FETCH, or an @EntityGraph.",
+        "many": "Load {table} of all objects in one query: JOIN FETCH, @EntityGraph, or "
+        "@BatchSize / hibernate.default_batch_fetch_size.",
+        "write": "Write in batches: hibernate.jdbc.batch_size with saveAll, or one bulk JPQL.",
+        "repeated": "Ask once: the second-level or query cache, or @Cacheable.",
+        "pages": "Read once: a ScrollableResults or Slice by key instead of OFFSET.",
+        "cache": "redisTemplate.opsForValue().multiGet(keys) once, or a pipeline.",
+        "call": "Call a bulk endpoint once with all ids; until then CompletableFuture.allOf.",
+        "blocking": "Do it behind the answer: @Async, an outbox, or a message queue.",
+    },
+    "laravel": {
+        "one": "Load {table} with the list: ->with('{singular}').",
+        "many": "Load {table} of all objects in one query: ->with('{relation}'); "
+        "Model::preventLazyLoading() finds more.",
+        "write": "Write the rows of the loop at once: insert([...]) or upsert([...]).",
+        "repeated": "Ask once for the request: once(fn), or Cache::remember.",
+        "pages": "Read in batches by key: lazyById(2000) instead of OFFSET.",
+        "cache": "Cache::many($keys) / Cache::putMany once (MGET).",
+        "call": "Call a bulk endpoint once with all ids; until then Http::pool.",
+        "blocking": "Do it behind the answer: dispatch() to a queue, or dispatchAfterResponse().",
+    },
+    "doctrine": {
+        "one": "Load {table} with the list: a JOIN with addSelect, or fetch=\"EAGER\".",
+        "many": "Load {table} of all objects in one query: a JOIN with addSelect.",
+        "write": "Flush once after the loop, not in it.",
+        "repeated": "Ask once: the result cache, or keep it for the request.",
+        "pages": "Read once: toIterable(), by key instead of OFFSET.",
+    },
+    "prisma": {
+        "one": "Load {table} with the list: include: {{ {singular}: true }}.",
+        "many": "Load {table} of all objects in one query: include, or {column}: {{ in: ids }}.",
+        "write": "Write the rows of the loop at once: createMany or updateMany.",
+    },
+    "typeorm": {
+        "one": "Load {table} with the list: relations, or leftJoinAndSelect.",
+        "many": "Load {table} of all objects in one query: relations, or In(ids).",
+        "write": "Write the rows of the loop at once: insert([...]) or save([...]).",
+    },
+    "sequelize": {
+        "one": "Load {table} with the list: include.",
+        "many": "Load {table} of all objects in one query: include with separate: true.",
+        "write": "Write the rows of the loop at once: bulkCreate.",
+    },
+    "node": {
+        "one": "Load {table} with the list: a JOIN, or one WHERE {column} IN (…) by a DataLoader.",
+        "many": "Load {table} of all objects in one query: WHERE {column} IN (…) by a DataLoader.",
+        "write": "Write the rows of the loop in one statement.",
+        "repeated": "Ask once for the request: a DataLoader or a Map keeps the answer.",
+        "pages": "Read once with a cursor or a stream; seek by key instead of OFFSET.",
+        "cache": "client.mGet(keys) once, or a pipeline (multi().exec()).",
+        "call": "Call a bulk endpoint once with all ids; until then Promise.all.",
+        "blocking": "Do it behind the answer: a job queue such as BullMQ.",
+    },
+    "efcore": {
+        "one": "Load {table} with the list: .Include(x => x.{Singular}).",
+        "many": "Load {table} of all objects in one query: .Include(…), .AsSplitQuery().",
+        "write": "Write the rows of the loop at once: AddRange and one SaveChanges.",
+        "repeated": "Ask once: Find() answers from the context; else IMemoryCache.",
+        "pages": "Read once: AsAsyncEnumerable; seek by key instead of Skip.",
+        "cache": "StringGetAsync(keys) once (MGET), or a batch.",
+        "call": "Call a bulk endpoint once with all ids; until then Task.WhenAll.",
+        "blocking": "Do it behind the answer: a hosted service or Hangfire.",
+    },
+    "gorm": {
+        "one": "Load {table} with the list: Preload or Joins.",
+        "many": "Load {table} of all objects in one query: Preload, or WHERE {column} IN ?.",
+        "write": "Write the rows of the loop at once: CreateInBatches.",
+        "repeated": "Ask once for the request and keep the answer in its context.",
+        "pages": "Read once: Rows() or FindInBatches; seek by key instead of OFFSET.",
+        "cache": "client.MGet(ctx, keys...) once, or a pipeline.",
+        "call": "Call a bulk endpoint once with all ids; until then an errgroup.",
+        "blocking": "Do it behind the answer: a queue; a goroutine is lost with the process.",
+    },
+}  # fmt: skip
+_FALLBACK = {"prisma": "node", "typeorm": "node", "sequelize": "node", "doctrine": "laravel"}
+_CASES = {
+    "n_plus_one_call": "call",
+    "n_plus_one_cache": "cache",
+    "repeated_query": "repeated",
+    "paginated_loop": "pages",
+    "blocking_call": "blocking",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What a service is written with; empty where nothing tells."""
+
+    language: str = ""
+    tool: str = ""
+
+
+def stack_of(spans: pa.Table, service: str) -> Stack:
+    """The stack that the spans of a service tell."""
+    mine: Any = spans.filter(pc.equal(spans["service"], pa.scalar(service)))
+    language = next(
+        (
+            str(found)
+            for text in pc.unique(mine["resource"]).to_pylist()
+            if (found := _object(text).get("telemetry.sdk.language"))
+        ),
+        "",
+    )
+    scopes = " ".join(str(s) for s in pc.unique(mine["scope"]).to_pylist() if s).lower()
+    plain = scopes.replace("_", "").replace("entity framework", "entityframework")
+    tools = (tool for of, mark, tool in _TOOLS if of == language and mark in plain)
+    return Stack(language, next(tools, _USUAL.get(language, "")))
+
+
+def fix_in(stack: Stack, finding: Finding) -> str:
+    """The fix in the words of a stack; the detector's own where there is no better one."""
+    case = _CASES.get(finding.kind)
+    if case is None:
+        if finding.kind != "n_plus_one_query":
+            return finding.fix
+        case = _query_case(finding.evidence.statement)
+    for tool in (stack.tool, _FALLBACK.get(stack.tool, "")):
+        text = _FIXES.get(tool, {}).get(case)
+        if text is not None:
+            return text.format(**_words(finding.evidence.statement))
+    return finding.fix
+
+
+class StackAdvisor:
+    """Says fixes in the terms of each service. What it learnt of a service it keeps; bounded."""
+
+    def __init__(self, spans: SpanReader) -> None:
+        self._spans = spans
+        self._known: OrderedDict[str, Stack] = OrderedDict()
+
+    def advise(self, finding: Finding) -> Finding:
+        """The finding with a fix in the terms of its service."""
+        if not finding.evidence.trace_id:
+            return finding
+        return replace(finding, fix=fix_in(self._stack(finding), finding))
+
+    def _stack(self, finding: Finding) -> Stack:
+        known = self._known.get(finding.service)
+        if known is None:
+            try:
+                spans = self._spans.traces([bytes.fromhex(finding.evidence.trace_id)])
+            except StoreUnavailable:
+                return Stack()  # the detector's own words will do until the next finding
+            known = stack_of(spans, finding.service)
+            self._known[finding.service] = known
+            while len(self._known) > _MAX_SERVICES:
+                self._known.popitem(last=False)
+        return known
+
+
+def _query_case(statement: str) -> str:
+    if statement.lstrip().upper().startswith(_WRITES):
+        return "write"
+    return "many" if _words(statement)["column"].endswith("_id") else "one"
+
+
+def _words(statement: str) -> dict[str, str]:
+    table, column = _TABLE.search(statement), _COLUMN.search(statement)
+    name = (table[1] if table else "the rows").rpartition(".")[2]
+    relation = name.rpartition("_")[2] if name else name
+    singular = relation.removesuffix("s")
+    return {
+        "table": name,
+        "column": column[1] if column else "id",
+        "relation": relation,
+        "singular": singular,
+        "Singular": singular.capitalize(),
+    }
+
+
+def _object(text: str | None) -> dict[str, Any]:
+    try:
+        found = orjson.loads(text) if text else None
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,106 @@
+"""Outgoing calls to shapes: ids in paths and values of queries are set aside."""
+
+from __future__ import annotations
+
+import re
+
+from detectors.traces.shape import (
+    KEY_SEPARATOR,
+    LONG_LIST,
+    MAX_STATEMENT_CHARS,
+    Category,
+    Shape,
+    key_pattern,
+)
+from detectors.traces.vocabulary import PAGE_PARAMETERS
+
+_VERSION = re.compile(r"v\d{1,2}(?:\.\d{1,2})?")
+_CONNECT = re.compile(
+    r"^(?:(?:tcp|tls|net|dns|http2?|socket)\W)?(?:connect|lookup|handshake|getaddrinfo|dial)\b"
+    r"|^(?:PDO\w*|mysqli\w*|\w+Statement)::"
+    r"|\b(?:pool|connection)\b.*\b(?:get|acquire|checkout|checkin|release)\b",
+    re.IGNORECASE,
+)
+_BULK = re.compile(r"/_?(?:bulk|batch|msearch|mget|multi)(?:$|[/?:])", re.IGNORECASE)
+
+
+def normalise_call(method: str, url: str, name: str, host: str) -> Shape:
+    """The shape of an outgoing call.
+
+    Args:
+        method: HTTP method; empty for other protocols.
+        url: Full URL or path.
+        name: The span's name, which is the shape where there is no URL (gRPC).
+        host: The server, for a URL that is only a path.
+
+    >>> normalise_call("GET", "http://stock/items/17.json?page=2", "GET", "").text
+    'GET stock/items/*.json?page'
+    """
+    url = url[:MAX_STATEMENT_CHARS]
+    method = method.upper()
+    if not url:
+        return _named(method, name)
+    rest = url.split("://", 1)[-1] if "://" in url else f"{host}/{url.lstrip('/')}"
+    rest, _, _ = rest.partition("#")
+    path, _, query = rest.partition("?")
+    authority, slash, path = path.partition("/")
+    authority = authority.rpartition("@")[2]
+    values: list[str] = []
+    pages: list[str] = []
+    segments = _segments(path.split("/"), values, pages)
+    for key, _, value in (pair.partition("=") for pair in query.split("&") if pair):
+        (pages if key.lower() in PAGE_PARAMETERS else values).append(value)
+    names = sorted({pair.partition("=")[0] for pair in query.split("&") if pair})
+    text = f"{method} {authority}{slash}{'/'.join(segments)}"
+    commas = max((value.replace("%2C", ",").count(",") for value in values), default=0)
+    bulk = LONG_LIST if _BULK.search(f"/{path}") else 0
+    return Shape(
+        text=f"{text}?{'&'.join(names)}" if names else text,
+        category=Category.CALL,
+        operation=method,
+        table=authority,
+        key=KEY_SEPARATOR.join(values),
+        offset=KEY_SEPARATOR.join(pages),
+        paginated=bool(pages),
+        list_size=max(bulk, commas + 1 if commas else 0),
+        family=_family(method, authority, segments),
+    )
+
+
+def _named(method: str, name: str) -> Shape:
+    """A call without a URL is known by its span's name."""
+    category = Category.CONTROL if _CONNECT.search(name) else Category.CALL
+    parts = [
+        part if _VERSION.fullmatch(part) else key_pattern(part)
+        for part in re.split(r"([/. ])", name[:MAX_STATEMENT_CHARS])
+    ]
+    return Shape(f"{method} {''.join(parts)}".strip(), category, method or "CALL")
+
+
+def _segments(parts: list[str], values: list[str], pages: list[str]) -> list[str]:
+    segments = []
+    for place, part in enumerate(parts):
+        page = place > 0 and parts[place - 1].lower() in {"page", "pages"} and part.isdigit()
+        segments.append(_segment(part, pages if page else values))
+    return segments
+
+
+def _segment(part: str, values: list[str]) -> str:
+    if not part or _VERSION.fullmatch(part) or part[0] in "<{:":
+        return part
+    stem, dot, extension = part.rpartition(".")
+    if not dot or not extension.isalpha():
+        stem, dot, extension = part, "", ""
+    starred = key_pattern(stem)
+    if starred != stem:
+        values.append(part)
+        # A slug with a number in it is one id, and so is one without beside it.
+        starred = "*"
+    return f"{starred}{dot}{extension}"
+
+
+def _family(method: str, authority: str, segments: list[str]) -> str:
+    """Equal for paths of the same length on one server that begin alike."""
+    if len(segments) < 2:
+        return ""
+    return f"{method} {authority}/{segments[0]} {len(segments)}"

@@ -1,0 +1,224 @@
+"""SQL statements to shapes, whichever driver, ORM or agent wrote the text."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from detectors.traces.shape import KEY_SEPARATOR, LONG_LIST, Category, Shape, identifies, is_primary
+from detectors.traces.vocabulary import READS, SQL_CONTROL
+
+CONNECT_NAMES = re.compile(
+    r"\b(?:connect(?:ion)?|pool|checkout|checkin|acquire|begin|commit|rollback|savepoint|ping)\b",
+    re.IGNORECASE,
+)
+
+# Possessive quantifiers keep every pattern linear on hostile text; a literal may lack its end.
+_TOKEN = re.compile(
+    r"""(?=[-/#'"`\[:%?$@0-9])(?:(/\*(?:[^*]|\*(?!/))*+(?:\*/|$)|--[^\n]*+|\#[^\n]*+)
+    |('(?:[^'\\]|\\.|'')*+(?:'|\\?$))
+    |("(?:[^"\\]|\\.|"")*+(?:"|\\?$))
+    |(`[^`]*+(?:`|$)|\[[A-Za-z_][\w ]*+\]|::)
+    |(%\(\w++\)s|%s|\?|(?<![\w$])\$\d++|(?<!\w):\w++|(?<![\w@])@\w++)
+    |((?<![\w.$])(?:0[xX][0-9a-fA-F]++|\d++(?:\.\d*+)?(?:[eE][-+]?\d++)?)(?!\w)))""",
+    re.VERBOSE | re.DOTALL,
+)
+_COMMENT, _QUOTED, _IDENTIFIER, _MARK = 1, 3, 4, 5  # groups of the pattern above
+_LIST = re.compile(
+    r"(\bIN|\bVALUES|=\s?(?:ANY|ALL|SOME)|\bARRAY|\bUNNEST)\s?([(\[])\s?"
+    r"(\?(?:\s?,\s?\?)*+)\s?((?:,\s?)?\.{2,}+|,?\s?(?:%\()?[^,()]{0,80}$|)\s?(?:[)\]]|$)",
+    re.IGNORECASE,
+)
+_ROWS = re.compile(r"\b(VALUES) ?\(\s?[^()]*\)(?:\s?,\s?\([^()]*\))++", re.IGNORECASE)
+_ROW = re.compile(r"\bVALUES ?\([^()]*\)", re.IGNORECASE)
+_WHERE = re.compile(r"\bWHERE\b", re.IGNORECASE)
+_AFTER_WHERE = re.compile(
+    r"\b(?:ORDER BY|GROUP BY|LIMIT|OFFSET|FETCH (?:FIRST|NEXT)|FOR (?:UPDATE|SHARE)|RETURNING)\b",
+    re.IGNORECASE,
+)
+_COMPARED = re.compile(
+    r"(?<![\w.])(?:\w++\.)*+(\w++)\)?\s?"
+    r"(?:=|<>|!=|<=|>=|<|>|\b(?:NOT )?(?:IN|I?LIKE|BETWEEN)\b|= ?(?:ANY|ALL|SOME)\b)"
+    r"\s?\(?\s?\?(?: AND \?)?",
+    re.IGNORECASE,
+)
+_EQUAL = re.compile(r"(?<![\w.])(?:\w++\.)*+(\w++)\s?=\s?\(?\s?\?", re.IGNORECASE)
+_TABLE = re.compile(r"""\b(?:FROM|INTO|UPDATE|JOIN)\s(?:ONLY\s)?([\w`".\[\]$]+)""", re.IGNORECASE)
+_PAGE_TAIL = re.compile(r"\b(?:LIMIT|OFFSET|FETCH (?:FIRST|NEXT))\b", re.IGNORECASE)
+_OFFSET = re.compile(r"\bOFFSET \(?\?|\bLIMIT \?\s?,\s?\?", re.IGNORECASE)
+_KEYSET = re.compile(
+    r"\bWHERE\b.*[\w`\")\]] ?[<>] ?\(?\?.*\bORDER BY\b.*\b(?:LIMIT|FETCH (?:FIRST|NEXT)) \(?\?",
+    re.IGNORECASE | re.DOTALL,
+)
+_TOP_KEYSET = re.compile(
+    r"^SELECT TOP ?\(?\?.*\bWHERE\b.*[\w`\")\]] ?[<>] ?\(?\?.*\bORDER BY\b",
+    re.IGNORECASE | re.DOTALL,
+)
+_RANGE = re.compile(r"(?<![\w.])(?:\w++\.)*+(\w++)\)?\s?[<>] ?\(?\?", re.IGNORECASE)
+_ORDERED = re.compile(r"\bORDER BY\b", re.IGNORECASE)
+_WAITS = re.compile(
+    r"\b(?:pg_sleep\w*|sleep|waitfor|benchmark|get_lock|pg_(?:try_)?advisory\w*lock\w*|listen"
+    r"|dbms_lock|dbms_session|sp_getapplock|master_pos_wait|wait_for_executed_gtid_set)\b"
+    r"|\block tables?\b|\bdeclare\b.*\bcursor\b|^fetch\b|^copy\b|^lock\b|^unload\b|^receive\b"
+    r"|\binto outfile\b|^wait\b|^start_replication\b"
+    r"|^(?:vacuum|analyze|reindex|optimize|cluster|refresh|alter|create|drop|truncate|load)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+# Asked by pools and drivers, not by the application.
+_HOUSEKEEPING = re.compile(
+    r"^select (?:\?|@@[\w.@]+|(?:version|last_insert_id|found_rows|row_count|pg_backend_pid"
+    r"|current_schemas?|current_database|database|connection_id|lastval|scope_identity"
+    r"|current_setting|set_config)\s?\([^()]*\))(?: from dual)?$",
+    re.IGNORECASE,
+)
+_QUOTES = {ord(mark): None for mark in '`"[]'}
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What the normalised text alone tells."""
+
+    category: Category
+    operation: str
+    table: str
+    columns: tuple[str, ...]
+    compares_more: bool
+    paginated: bool
+    waits: bool
+
+
+def sql_shape(system: str, text: str) -> Shape:
+    """The shape of a SQL statement."""
+    values: list[str] = []
+    unknown = False
+    strings_in_double_quotes = "mysql" in system or "maria" in system
+
+    def replace(match: re.Match[str]) -> str:
+        nonlocal unknown
+        group = match.lastindex
+        if group == _COMMENT:
+            return " "
+        if group == _IDENTIFIER or (group == _QUOTED and not strings_in_double_quotes):
+            return match.group()
+        if group == _MARK:
+            unknown = True
+        else:
+            values.append(match.group())
+        return "?"
+
+    flat = " ".join(_TOKEN.sub(replace, text).split()).strip(" ;")
+    flat, list_size = _without_lists(flat)
+    facts = _facts(flat)
+    key, offset = (None, "") if unknown else _split_key(flat, values)
+    return Shape(
+        text=flat,
+        category=facts.category,
+        operation=facts.operation,
+        table=facts.table,
+        columns=facts.columns,
+        compares_more=facts.compares_more,
+        key=key,
+        offset=offset,
+        paginated=facts.paginated,
+        list_size=list_size,
+        waits=facts.waits,
+    )
+
+
+def _without_lists(flat: str) -> tuple[str, int]:
+    """The text with each list as one mark, and the length of the longest list."""
+    operation = _operation(flat)
+    rows = _ROWS.search(flat)
+    if rows is not None:
+        return _ROWS.sub(r"\1 (?)", flat), rows.group().count("(")
+    if operation in {"INSERT", "REPLACE"} and _ROW.search(flat) is not None:
+        return _ROW.sub("VALUES (?)", flat), 0
+    longest = 0
+
+    def shorten(match: re.Match[str]) -> str:
+        nonlocal longest
+        word = match.group(1).upper()
+        # The whole list is one parameter, or its end was cut off.
+        long = word.startswith("=") or word in {"ARRAY", "UNNEST"} or match.group(4)
+        longest = max(longest, match.group(3).count("?"), LONG_LIST if long else 0)
+        return f"{word} (?)"
+
+    return _LIST.sub(shorten, flat), longest
+
+
+def _operation(flat: str) -> str:
+    return flat.lstrip("( ")[:24].split(" ", 1)[0].split("(", 1)[0].upper()
+
+
+@lru_cache(maxsize=4_096)
+def _facts(flat: str) -> _Facts:
+    """Many texts share one normalised text."""
+    operation = _operation(flat)
+    table = _TABLE.search(flat)
+    columns, compares_more = _compared(flat)
+    return _Facts(
+        category=Category.CONTROL if _is_control(operation, flat) else Category.QUERY,
+        operation=operation,
+        table=_bare(table.group(1)) if table else "",
+        columns=columns,
+        compares_more=compares_more,
+        paginated=_is_page(flat),
+        waits=_WAITS.search(flat) is not None,
+    )
+
+
+def _where(flat: str) -> str:
+    """The condition without quotes around names; empty where there is none."""
+    start = _WHERE.search(flat)
+    if start is None:
+        return ""
+    end = _AFTER_WHERE.search(flat, start.end())
+    return flat[start.end() : end.start() if end else None].translate(_QUOTES)
+
+
+def _compared(flat: str) -> tuple[tuple[str, ...], bool]:
+    """Columns that are compared with values, and whether other values are compared, too."""
+    where = _where(flat)
+    found = list(_COMPARED.finditer(where))
+    marks = sum(match.group().count("?") for match in found)
+    columns = tuple(match.group(1).lower() for match in found[:16])
+    return columns, where.count("?") > marks
+
+
+def _is_page(flat: str) -> bool:
+    """One page of a list. A look-up by primary key is none, whatever limit the ORM adds.
+
+    Prisma and SQLAlchemy (on SQLite) write LIMIT and OFFSET behind every look-up: a page has an
+    order, or no condition at all.
+    """
+    where = _where(flat)
+    equal = [match.group(1).lower() for match in _EQUAL.finditer(where)]
+    if any(is_primary(column) for column in equal):
+        return False
+    if _KEYSET.search(flat) or _TOP_KEYSET.search(flat):
+        # "The latest of each product since then" is a loop over products, not over pages.
+        ranges = [match.group(1).lower() for match in _RANGE.finditer(where)]
+        seeks = any(is_primary(column) for column in ranges)
+        return seeks or not any(identifies(column) for column in equal)
+    if not _OFFSET.search(flat):
+        return False
+    return not where or _ORDERED.search(flat) is not None
+
+
+def _split_key(flat: str, values: list[str]) -> tuple[str, str]:
+    """The values outside LIMIT and OFFSET, and those inside."""
+    tail = _PAGE_TAIL.search(flat)
+    inside = flat[tail.start() :].count("?") if tail else 0
+    cut = len(values) - inside
+    return KEY_SEPARATOR.join(values[:cut]), KEY_SEPARATOR.join(values[cut:])
+
+
+def _bare(name: str) -> str:
+    return name.translate(_QUOTES).lower()
+
+
+def _is_control(operation: str, flat: str) -> bool:
+    if operation in SQL_CONTROL or _HOUSEKEEPING.search(flat):
+        return True
+    return operation not in READS and " " not in flat and bool(CONNECT_NAMES.search(flat))

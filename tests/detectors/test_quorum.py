@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detectors.finding import Finding
+from detectors.quorum import Quorum
+from detectors.traces.frame import build_frame
+from detectors.traces.normaliser import Normaliser
+from detectors.traces.shapes.cache_stampede import CacheStampede
+from detectors.traces.trace import traces_of
+from tests.detectors.corpus import Case, table
+from tests.detectors.corpus_calls import stampede
+
+
+def misses(cases: list[Case], first: int = 1) -> list[Finding]:
+    """What the detector says of each trace alone."""
+    rows = [
+        {**row, "trace_id": number.to_bytes(16, "big")}
+        for number, case in enumerate(cases, start=first)
+        for row in case.rows
+    ]
+    detector = CacheStampede()
+    frame = build_frame(table(rows), Normaliser())
+    found = [detector.detect(trace) for trace in traces_of(frame, detector.candidates(frame))]
+    return [finding for result in found for finding in result.findings]
+
+
+@pytest.mark.parametrize(
+    ("cases", "believed"),
+    [
+        (stampede(4), 0),
+        (stampede(5), 5),
+        (stampede(40, gap_ms=20), 40),
+        (stampede(9, gap_ms=900), 0),
+        ([*stampede(3, key="home:a"), *stampede(3, key="home:b")], 0),
+    ],
+    ids=["four", "five", "forty", "too far apart", "two keys"],
+)
+def test_a_stampede_takes_five_traces_that_miss_one_key_within_two_seconds(
+    cases: list[Case], believed: int
+) -> None:
+    assert len(Quorum().pass_on(misses(cases))) == believed
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 9))
+def test_splits_order_and_restarts_change_nothing(seed: int, pieces: int) -> None:
+    found = misses(stampede(12, gap_ms=400))
+    whole = {item.evidence.trace_id for item in Quorum().pass_on(found)}
+    random.Random(seed).shuffle(found)
+    quorum = Quorum()
+    believed: list[str] = []
+    for place in range(pieces):
+        passed = quorum.pass_on(found[place::pieces])
+        believed += [item.evidence.trace_id for item in passed]
+        text = quorum.dumps()
+        quorum = Quorum()
+        quorum.loads(text)
+    assert len(believed) == len(set(believed))
+    assert set(believed) == whole
+    assert whole

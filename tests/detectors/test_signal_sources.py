@@ -1,0 +1,523 @@
+"""Each signal by the names of Warroom's pollers, of the usual exporters, and of a collector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import detectors.signals
+from detectors.detector import SignalContext
+from detectors.finding import Finding
+from detectors.registry import DetectorSettings
+from store.documents import parse_document
+from store.model import METRIC_NAME, Labels, SampleBatch
+from store.promql.engine import Engine
+from store.testing import open_store
+from tests.detectors.watched_shop import as_batch
+
+START_MS = 1_700_000_000_000
+STEP_MS = 15_000
+MINUTES = 14
+STEPS = MINUTES * 4 + 1
+RULES = Path(detectors.signals.__file__).with_name("signals.yml")
+AT = np.arange(STEPS) * STEP_MS / 1_000
+# The fault begins so many seconds after the start.
+BREAKS_S = 480.0
+Values = np.ndarray
+Series = dict[str, Values]
+
+
+def flat(value: float) -> Values:
+    return np.full(STEPS, value)
+
+
+def line(per_second: float, start: float = 0.0) -> Values:
+    return start + per_second * AT
+
+
+def bends(before: float, after: float) -> Values:
+    """A counter that grows at one rate, then at another."""
+    return before * np.minimum(AT, BREAKS_S) + after * np.maximum(AT - BREAKS_S, 0)
+
+
+def found(kind: str, series: Series) -> tuple[Finding, ...]:
+    """What the detector says at the end, the shipped rules recorded at every step."""
+    names = {text.partition("{")[0] for text in series}
+    data = parse_document(RULES.read_text(encoding="utf-8"), RULES.name).data
+    rules = [rule for group in data["groups"] for rule in group["rules"]]
+    times = (START_MS + AT * 1_000).astype(np.int64)
+    end_ms = int(times[-1])
+    labels = tuple(labels_of(text) for text in series)
+    values = np.concatenate(list(series.values()))
+    index = np.repeat(np.arange(len(labels), dtype=np.int32), STEPS)
+    with open_store() as store:
+        store.append(SampleBatch(labels, index, np.tile(times, len(labels)), values)).result(30)
+        engine = Engine(store)
+        for rule in rules:
+            if "sig:" in rule["expr"] or any(name in rule["expr"] for name in names):
+                matrix = engine.range(rule["expr"], START_MS, end_ms, 5_000)
+                if matrix.series:
+                    store.append(as_batch(rule["record"], matrix)).result(30)
+        detector = DetectorSettings().signal_detectors()[kind]
+        return detector.evaluate(engine, SignalContext(end_ms))
+
+
+def labels_of(text: str) -> Labels:
+    name, _, inner = text.partition("{")
+    pairs = dict(pair.split("=", 1) for pair in inner.rstrip("}").split(";") if pair)
+    return Labels.of({METRIC_NAME: name, "job": "db", **pairs})
+
+
+def pair(hits: str, misses: str, total: str = "") -> Series:
+    """A cache that lost half of its hits; `total` counts both where there are no misses."""
+    lost = {hits: bends(90.0, 30.0)}
+    return lost | ({total: line(100.0)} if total else {misses: bends(10.0, 70.0)})
+
+
+POOL = "mysql_global_status_innodb_buffer_pool"
+CACHES: dict[str, tuple[Series, str]] = {
+    "redis, exporter or collector": (
+        pair("redis_keyspace_hits_total{instance=r}", "redis_keyspace_misses_total{instance=r}"),
+        "cache r ",
+    ),
+    "memcached exporter": (
+        pair(
+            "memcached_commands_total{instance=m;command=get;status=hit}",
+            "memcached_commands_total{instance=m;command=get;status=miss}",
+        ),
+        "cache m ",
+    ),
+    "memcached collector": (
+        pair(
+            "memcached_operations_total{instance=m;operation=get;type=hit}",
+            "memcached_operations_total{instance=m;operation=get;type=miss}",
+        ),
+        "cache m ",
+    ),
+    "cloudflare": (
+        pair(
+            "cloudflare_zone_requests_cached{zone=z}", "", "cloudflare_zone_requests_total{zone=z}"
+        ),
+        "cache z ",
+    ),
+    "fastly": (
+        pair("fastly_rt_hits_total{service_name=z}", "fastly_rt_miss_total{service_name=z}"),
+        "cache z ",
+    ),
+    "varnish": (
+        pair("varnish_main_cache_hit{instance=v}", "varnish_main_cache_miss{instance=v}"),
+        "cache v ",
+    ),
+    "search request cache": (
+        pair(
+            "elasticsearch_indices_request_cache_count{cluster=s}",
+            "elasticsearch_indices_request_miss_count{cluster=s}",
+        ),
+        "search request cache of db",
+    ),
+    "search query cache": (
+        pair(
+            "elasticsearch_indices_query_cache_count{cluster=s}",
+            "elasticsearch_indices_query_miss_count{cluster=s}",
+        ),
+        "search query cache of db",
+    ),
+    "search collector": (
+        pair(
+            "elasticsearch_node_cache_count{cache_name=query;type=hit}",
+            "elasticsearch_node_cache_count{cache_name=query;type=miss}",
+        ),
+        "cache query ",
+    ),
+    "buffer pool exporter": (
+        pair(
+            "",
+            f"{POOL}_reads{{instance=db-1}}",
+        )
+        | {f"{POOL}_read_requests{{instance=db-1}}": line(100.0)},
+        "buffer pool of db-1",
+    ),
+    "buffer pool collector": (
+        {
+            "mysql_buffer_pool_operations_total{instance=db-1;operation=read_requests}": line(1e4),
+            "mysql_buffer_pool_operations_total{instance=db-1;operation=reads}": bends(5.0, 900.0),
+        },
+        "buffer pool of db-1",
+    ),
+    "postgresql exporter": (
+        pair("pg_stat_database_blks_hit{instance=pg}", "pg_stat_database_blks_read{instance=pg}"),
+        "buffer pool of pg",
+    ),
+    "postgresql collector": (
+        pair(
+            "postgresql_blocks_read_total{instance=pg;source=heap_hit}",
+            "postgresql_blocks_read_total{instance=pg;source=heap_read}",
+        ),
+        "buffer pool of pg",
+    ),
+}
+for case, _ in CACHES.values():
+    case.pop("", None)
+
+
+@pytest.mark.parametrize("name", CACHES)
+def test_a_cache_that_misses_more_is_found_by_each_name(name: str) -> None:
+    series, words = CACHES[name]
+    (finding,) = found("hit_rate_drop", series)
+    assert words in finding.title
+    detail = finding.evidence.detail
+    assert float(detail["hit_rate"]) < float(detail["baseline_hit_rate"])
+
+
+SLAVE = "mysql_slave_status_{}{{instance=db-2;channel_name=;connection_name=}}"
+DIGEST = "{instance=db-1;schema=shop;digest=d1;digest_text=SELECT `a` FROM `t` WHERE `a` = ?}"
+P95 = "mysql_perf_schema_events_statements_latency"
+ENDPOINT = "proxysql_connpool_conns_{}{{instance=x;hostgroup={};endpoint={}:3306}}"
+INDEX = "{{instance=db-1;schema=shop;{}=t;index={}{}}}"
+WAITS = "mysql_perf_schema_index_io_waits_total"
+PG_INDEX = (
+    "pg_stat_user_indexes_idx_scan{{instance=pg;schemaname=public;relname=t;indexrelname={}}}"
+)
+OPERATIONS = "elasticsearch_node_operations_{}_total{{instance=es;operation=query}}"
+CLIENT = "db_client_connection_{}{{db_client_connection_pool_name=p{}}}"
+FAULTS: dict[str, tuple[str, Series, str]] = {
+    "lag, MariaDB and MySQL before 8.4": (
+        "replica_lag",
+        {
+            SLAVE.format("seconds_behind_master"): flat(50),
+            SLAVE.format("sql_delay"): flat(0),
+            SLAVE.format("slave_io_running"): flat(1),
+        },
+        "Replica db-2 is 50.0 s behind",
+    ),
+    "lag, MySQL 8.4": (
+        "replica_lag",
+        {
+            SLAVE.format("seconds_behind_source"): flat(50),
+            SLAVE.format("sql_delay"): flat(0),
+        },
+        "Replica db-2 is 50.0 s behind",
+    ),
+    "lag, collector": (
+        "replica_lag",
+        {"mysql_replica_time_behind_source_seconds{instance=db-2}": flat(50)},
+        "Replica db-2 is 50.0 s behind",
+    ),
+    "a link that is silent, by GTID": (
+        "replica_lag",
+        {
+            SLAVE.format("seconds_behind_master"): flat(0),
+            SLAVE.format("sql_delay"): flat(0),
+            SLAVE.format("slave_io_running"): flat(1),
+            SLAVE.format("slave_sql_running"): flat(1),
+            "mysql_gtid_sequence{instance=db-1;position=binlog;domain_id=0}": line(3),
+            "mysql_gtid_sequence{instance=db-2;position=slave;domain_id=0}": bends(3, 0),
+        },
+        "Replica db-2 is 30.0 s behind",
+    ),
+    "lag, PostgreSQL exporter": (
+        "replica_lag",
+        {
+            "pg_replication_lag_seconds{instance=pg}": flat(50),
+            "pg_replication_is_replica{instance=pg}": flat(1),
+        },
+        "Replica pg is 50.0 s behind",
+    ),
+    "lag, PostgreSQL collector": (
+        "replica_lag",
+        {"postgresql_wal_lag_seconds{instance=pg;operation=replay}": flat(50)},
+        "Replica pg is 50.0 s behind",
+    ),
+    "lag, Redis": (
+        "replica_lag",
+        {
+            "redis_connected_slave_lag_seconds{instance=r;slave_ip=10.0.0.9;slave_port=6379}": flat(
+                50
+            )
+        },
+        "Replica 10.0.0.9:6379 of r is 50.0 s behind",
+    ),
+    "stopped, MySQL 8.4": (
+        "replication_broken",
+        {
+            SLAVE.format("replica_io_running"): flat(1),
+            SLAVE.format("replica_sql_running"): flat(0),
+        },
+        "Replication to db-2 has stopped",
+    ),
+    "stopped, PostgreSQL": (
+        "replication_broken",
+        {
+            "pg_wal_receivers{instance=pg}": flat(0),
+            "pg_replication_is_replica{instance=pg}": flat(1),
+        },
+        "Replication to pg has stopped",
+    ),
+    "stopped, Redis": (
+        "replication_broken",
+        {"redis_master_link_up{instance=r2;master_host=r}": flat(0)},
+        "Replication to r2 has stopped",
+    ),
+    "connections, PostgreSQL exporter": (
+        "connection_saturation",
+        {
+            "pg_stat_activity_count{instance=pg;state=active}": flat(98),
+            "pg_settings_max_connections{instance=pg}": flat(100),
+        },
+        "pg uses 98% of its connections",
+    ),
+    "connections, PostgreSQL collector": (
+        "connection_saturation",
+        {
+            "postgresql_backends{instance=pg}": flat(98),
+            "postgresql_connection_max{instance=pg}": flat(100),
+        },
+        "pg uses 98% of its connections",
+    ),
+    "connections, pgbouncer": (
+        "connection_saturation",
+        {
+            "pgbouncer_pools_client_active_connections{instance=b;database=shop}": flat(60),
+            "pgbouncer_pools_client_waiting_connections{instance=b;database=shop}": flat(38),
+            "pgbouncer_config_max_client_connections{instance=b}": flat(100),
+        },
+        "Pooler b uses 98% of its client connections",
+    ),
+    "a client's pool, stable convention": (
+        "connection_saturation",
+        {
+            CLIENT.format("count", ";db_client_connection_state=used"): flat(10),
+            CLIENT.format("max", ""): flat(10),
+        },
+        "db uses 100% of its connection pool p",
+    ),
+    "a client's pool, old convention": (
+        "connection_saturation",
+        {
+            "db_client_connections_usage{pool_name=p;state=used}": flat(10),
+            "db_client_connections_max{pool_name=p}": flat(10),
+        },
+        "db uses 100% of its connection pool p",
+    ),
+    "waiting for HikariCP": (
+        "connection_wait",
+        {"hikaricp_connections_pending{pool=p}": flat(70)},
+        "70.0 requests of db wait for pool p",
+    ),
+    "waiting, old convention": (
+        "connection_wait",
+        {"db_client_connections_pending_requests{pool_name=p}": flat(70)},
+        "70.0 requests of db wait for pool p",
+    ),
+    "waiting at ProxySQL": (
+        "connection_wait",
+        {
+            "proxysql_server_connections_total{instance=x;status=delayed}": line(30),
+            "proxysql_max_connect_timeouts_total{instance=x}": line(1),
+        },
+        "x delays 31.0 connections a second",
+    ),
+    "refused by MySQL, collector": (
+        "connection_wait",
+        {"mysql_connection_errors_total{instance=db-1;error=max_connections}": line(3)},
+        "db-1 refuses 3.0 connections a second",
+    ),
+    "refused by Redis": (
+        "connection_wait",
+        {"redis_rejected_connections_total{instance=r}": line(3)},
+        "Cache r refuses 3.0 connections a second",
+    ),
+    "evictions, collector": (
+        "evictions",
+        {"redis_keys_evicted_total{instance=r}": line(300)},
+        "Cache r evicts 300.0 keys a second",
+    ),
+    "search, collector": (
+        "search_latency",
+        {
+            OPERATIONS.format("time_milliseconds"): line(20_000),
+            OPERATIONS.format("completed"): line(10),
+        },
+        "Search on db takes 2.0 s on average",
+    ),
+    "queue, Kafka": (
+        "queue_growth",
+        {"kafka_consumergroup_lag{consumergroup=mail;topic=orders}": line(10, 6_000)},
+        "Queue mail/orders grows",
+    ),
+    "processor, collector": (
+        "resource_saturation",
+        {"system_cpu_time_seconds_total{instance=w;cpu=0;state=idle}": line(0.02)},
+        "w uses 98% of its CPU",
+    ),
+    "slow statement, MySQL": (
+        "missing_index",
+        {
+            f"mysql_perf_schema_events_statements_total{DIGEST}": line(0.5),
+            f"mysql_perf_schema_events_statements_seconds_total{DIGEST}": line(1.0),
+        },
+        "A statement takes 2.0 s on average: SELECT `a` FROM `t`",
+    ),
+    "slow statement by its p95": (
+        "missing_index",
+        {
+            f"mysql_perf_schema_events_statements_total{DIGEST}": line(2.0),
+            f"mysql_perf_schema_events_statements_seconds_total{DIGEST}": line(1.0),
+            f"{P95}{{instance=db-1;schema=shop;digest=d1;quantile=0.95}}": flat(2.4),
+        },
+        "A statement takes 2.4 s p95: SELECT",
+    ),
+    "slow statement, PostgreSQL": (
+        "missing_index",
+        {
+            "pg_stat_statements_calls_total{instance=pg;datname=shop;queryid=77}": line(0.5),
+            "pg_stat_statements_seconds_total{instance=pg;datname=shop;queryid=77}": line(1.0),
+        },
+        "A statement takes 2.0 s on average: 77",
+    ),
+    "unused index, poller": (
+        "unused_index",
+        {
+            "mysql_index_unused{instance=db-1;schema=shop;table=t;index=ix_a}": flat(1),
+            "mysql_global_status_uptime{instance=db-1}": line(1, 1e6),
+        },
+        "Index ix_a of shop.t was never read in 12 days",
+    ),
+    "unused index, exporter": (
+        "unused_index",
+        {
+            WAITS + INDEX.format("name", "ix_a", ";operation=fetch"): flat(0),
+            WAITS + INDEX.format("name", "PRIMARY", ";operation=fetch"): flat(0),
+            "mysql_global_status_uptime{instance=db-1}": line(1, 1e6),
+        },
+        "Index ix_a of shop.t was never read in 12 days",
+    ),
+    "unused index, PostgreSQL": (
+        "unused_index",
+        {
+            PG_INDEX.format("ix_a"): flat(0),
+            PG_INDEX.format("t_pkey"): flat(0),
+        },
+        "Index ix_a of public.t was never read",
+    ),
+    "redundant index": (
+        "unused_index",
+        {
+            "mysql_index_redundant" + INDEX.format("table", "ix_a", ";dominant_index=ix_a_b"): flat(
+                1
+            ),
+            "mysql_index_unused{instance=db-1;schema=shop;table=t;index=ix_a}": flat(1),
+        },
+        "Index ix_a of shop.t repeats ix_a_b",
+    ),
+    "idle replica, exporter": (
+        "replica_underused",
+        {
+            "mysql_global_status_commands_total{instance=db-1;command=select}": line(400),
+            "mysql_global_status_commands_total{instance=db-2;command=select}": line(3),
+            SLAVE.format("slave_io_running"): flat(1),
+        },
+        "Replica db-2 serves 1% of the reads: 3.0 of 403 a second",
+    ),
+    "idle replica, collector": (
+        "replica_underused",
+        {
+            "mysql_commands_total{instance=db-1;command=select}": line(400),
+            "mysql_commands_total{instance=db-2;command=select}": line(3),
+            "mysql_replica_time_behind_source_seconds{instance=db-2}": flat(0),
+        },
+        "Replica db-2 serves 1% of the reads",
+    ),
+    "idle replica behind ProxySQL": (
+        "replica_underused",
+        {
+            ENDPOINT.format("queries_total", 10, "a"): line(400),
+            ENDPOINT.format("queries_total", 20, "b"): line(2),
+            ENDPOINT.format("status", 10, "a"): flat(1),
+            ENDPOINT.format("status", 20, "b"): flat(1),
+        },
+        "Replica b:3306 serves 0% of the reads: 2.0 of 402 a second",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_found_by_each_name(name: str) -> None:
+    kind, series, title = FAULTS[name]
+    (finding,) = found(kind, series)
+    assert title in finding.title
+
+
+QUIET: dict[str, tuple[str, Series]] = {
+    "a replica that is late on purpose": (
+        "replica_lag",
+        {
+            SLAVE.format("seconds_behind_master"): flat(3_602),
+            SLAVE.format("sql_delay"): flat(3_600),
+            SLAVE.format("slave_io_running"): flat(1),
+            "mysql_gtid_sequence{instance=db-1;position=binlog;domain_id=0}": line(3),
+            "mysql_gtid_sequence{instance=db-2;position=slave;domain_id=0}": line(3, -10_000),
+        },
+    ),
+    "two clusters in one domain": (
+        "replica_lag",
+        {
+            SLAVE.format("slave_io_running"): flat(1),
+            "mysql_gtid_sequence{instance=db-1;position=binlog;domain_id=0}": line(3),
+            "mysql_gtid_sequence{instance=db-9;position=binlog;domain_id=0}": line(3, 10_000),
+            "mysql_gtid_sequence{instance=db-2;position=slave;domain_id=0}": line(3),
+        },
+    ),
+    "a server that was started an hour ago": (
+        "unused_index",
+        {
+            "mysql_index_unused{instance=db-1;schema=shop;table=t;index=ix_a}": flat(1),
+            "mysql_global_status_uptime{instance=db-1}": line(1, 3_600),
+        },
+    ),
+    "a server that is hardly read": (
+        "replica_underused",
+        {
+            "mysql_global_status_commands_total{instance=db-1;command=select}": line(4),
+            "mysql_global_status_commands_total{instance=db-2;command=select}": line(0),
+            SLAVE.format("slave_io_running"): flat(1),
+        },
+    ),
+    "a writer that only writes": (
+        "replica_underused",
+        {
+            ENDPOINT.format("queries_total", 10, "a"): line(4),
+            ENDPOINT.format("queries_total", 20, "b"): line(400),
+            ENDPOINT.format("status", 10, "a"): flat(1),
+            ENDPOINT.format("status", 20, "b"): flat(1),
+        },
+    ),
+    "a slow statement that runs once an hour": (
+        "missing_index",
+        {
+            f"mysql_perf_schema_events_statements_total{DIGEST}": line(0.003),
+            f"mysql_perf_schema_events_statements_seconds_total{DIGEST}": line(0.03),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", QUIET)
+def test_its_harmless_twin_is_nothing(name: str) -> None:
+    kind, series = QUIET[name]
+    assert found(kind, series) == ()
+
+
+def test_an_index_finding_ends_when_the_server_no_longer_says_so() -> None:
+    fault = FAULTS["unused index, poller"][1]
+    (finding,) = found("unused_index", fault)
+    detector = DetectorSettings().signal_detectors()["unused_index"]
+    now_ms = finding.last_seen_ms + 5_000
+    context = SignalContext(now_ms, {finding.fingerprint: finding})
+    with open_store() as store:
+        assert detector.evaluate(Engine(store), context) == (finding,)
+        uptime = Labels.of({METRIC_NAME: "sig:db_uptime:seconds", "instance": "db-1"})
+        store.append(SampleBatch.of_rows([(uptime, now_ms, 1e6)])).result(30)
+        assert detector.evaluate(Engine(store), context) == ()

@@ -1,0 +1,151 @@
+"""Fixes in the terms of the user's stack, and who calls whom: both are read off spans."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from typing_extensions import override
+
+from detectors.finding import Evidence, Finding, Impact, Priority
+from detectors.repository import FindingRepository
+from detectors.runner import DetectorRunner
+from detectors.stack import Stack, StackAdvisor, fix_in, stack_of
+from detectors.topology import NO_CALLS, Relation, ServiceEdges, Topology
+from detectors.traces.frame import build_frame
+from detectors.traces.normaliser import Normaliser
+from store.errors import StoreUnavailable
+from store.testing import open_state
+from tests.detectors.corpus import TraceBuilder, table
+from tests.detectors.counters import Counters
+from tests.detectors.stored_spans import StoredSpans
+
+T0_MS = 1_700_000_000_000
+DJANGO = "Load brand with the list: .select_related(…)"
+BY_ID = "SELECT name FROM shop_brands WHERE id = ?"
+BY_OWNER = 'SELECT * FROM "reviews" WHERE "product_id" = ?'
+
+
+def finding(kind: str = "n_plus_one_query", statement: str = BY_ID) -> Finding:
+    return Finding(
+        "f1", kind, Priority.P1, "t", "shop", "products/", T0_MS, T0_MS,
+        Evidence(trace_id="ab" * 16, statement=statement), Impact(), DJANGO,
+    )  # fmt: skip
+
+
+def spans(language: str, scope: str) -> list[dict[str, Any]]:
+    trace = TraceBuilder(1)
+    for turn in range(20):
+        trace.query("SELECT name FROM shop_brands WHERE id = %s", 1 + turn * 8, 6)
+    resource = json.dumps({"telemetry.sdk.language": language, "service.name": "shop"})
+    return [{**row, "resource": resource, "scope": scope} for row in trace.rows]
+
+
+@pytest.mark.parametrize(
+    ("language", "scope", "tool"),
+    [
+        ("python", "opentelemetry.instrumentation.django", "django"),
+        ("python", "opentelemetry.instrumentation.sqlalchemy", "sqlalchemy"),
+        ("ruby", "OpenTelemetry::Instrumentation::ActiveRecord", "rails"),
+        ("java", "io.opentelemetry.hibernate-6.0", "hibernate"),
+        ("java", "io.opentelemetry.jdbc", "hibernate"),
+        ("php", "io.opentelemetry.contrib.php.laravel", "laravel"),
+        ("nodejs", "@prisma/instrumentation", "prisma"),
+        ("nodejs", "@opentelemetry/instrumentation-pg", "node"),
+        ("dotnet", "OpenTelemetry.Instrumentation.EntityFrameworkCore", "efcore"),
+        ("go", "gorm.io/plugin/opentelemetry", "gorm"),
+        ("", "", ""),
+    ],
+)
+def test_the_stack_is_read_off_the_spans(language: str, scope: str, tool: str) -> None:
+    stored = table(spans(language, scope))
+    service = stored["service"][0].as_py()
+    assert stack_of(stored, service) == Stack(language, tool)
+    assert stack_of(stored, "another") == Stack()
+
+
+@pytest.mark.parametrize(
+    ("tool", "statement", "words"),
+    [
+        ("rails", BY_ID, ".includes(:brand)"),
+        ("rails", BY_OWNER, ".includes(:reviews)"),
+        ("hibernate", BY_OWNER, "@BatchSize"),
+        ("laravel", BY_ID, "->with('brand')"),
+        ("prisma", BY_OWNER, "product_id: { in: ids }"),
+        ("efcore", BY_ID, ".Include(x => x.Brand)"),
+        ("sqlalchemy", BY_OWNER, "selectinload"),
+        ("gorm", "INSERT INTO line (a) VALUES (?)", "CreateInBatches"),
+        ("node", "UPDATE stock SET n = ? WHERE id = ?", "one statement"),
+    ],
+)
+def test_the_fix_is_in_the_words_of_the_orm(tool: str, statement: str, words: str) -> None:
+    assert words in fix_in(Stack("x", tool), finding(statement=statement))
+
+
+def test_tools_without_words_of_their_own_borrow_those_of_their_language() -> None:
+    assert "mGet" in fix_in(Stack("nodejs", "prisma"), finding("n_plus_one_cache"))
+    assert "Http::pool" in fix_in(Stack("php", "doctrine"), finding("n_plus_one_call"))
+
+
+@pytest.mark.parametrize("stack", [Stack(), Stack("python", "django"), Stack("rust", "")])
+def test_where_nothing_better_is_known_the_detectors_words_stay(stack: Stack) -> None:
+    assert fix_in(stack, finding()) == DJANGO
+    assert fix_in(Stack("ruby", "rails"), finding("slow_query")) == DJANGO
+
+
+def test_a_finding_of_a_rails_shop_names_includes() -> None:
+    stored = StoredSpans()
+    runner = DetectorRunner(stored, Counters(), FindingRepository(open_state()))
+    stored.append(spans("ruby", "OpenTelemetry::Instrumentation::ActiveRecord"), T0_MS)
+    (found,) = runner.tick(T0_MS + 60_000).findings
+    assert ".includes(:brand)" in found.fix
+
+
+def test_a_store_that_does_not_answer_costs_only_the_words() -> None:
+    class Broken(StoredSpans):
+        @override
+        def traces(self, trace_ids: Any) -> Any:
+            raise StoreUnavailable("the disk is gone")
+
+    assert StackAdvisor(Broken()).advise(finding()).fix == DJANGO
+    signal = replace(finding(), evidence=Evidence(series="sig:lag"))
+    assert StackAdvisor(Broken()).advise(signal) == signal
+
+
+def shop_calls() -> Topology:
+    rows = []
+    names = ["web", "checkout", "inventory"]
+    for number, name in enumerate(names):
+        builder = TraceBuilder(7)
+        root = dict(builder.rows[0])
+        root["service"] = name
+        root["span_id"] = bytes([number + 1]) * 8
+        root["parent_span_id"] = bytes([number]) * 8 if number else None
+        rows.append(root)
+    asks = dict(rows[-1])
+    asks.update(span_id=b"q" * 8, parent_span_id=rows[-1]["span_id"], kind=3, server_address="db-2")
+    rows.append(asks)
+    edges = ServiceEdges()
+    edges.observe(build_frame(table(rows), Normaliser()), T0_MS)
+    return edges.topology(T0_MS)
+
+
+def test_calls_between_services_and_to_hosts_are_seen() -> None:
+    shop = shop_calls()
+    assert shop.calls["web"] == {"checkout"}
+    assert shop.calls["inventory"] == {"db-2"}
+    assert shop.relation("checkout", "checkout") is Relation.SAME
+    assert shop.relation("web", "db-2:3306") is Relation.CALLED
+    assert shop.relation("web", "db-2") is Relation.CALLED
+    assert shop.relation("inventory", "web") is Relation.CALLER
+    assert shop.relation("web", "elsewhere") is Relation.UNKNOWN
+    assert NO_CALLS.relation("web", "checkout") is Relation.UNKNOWN
+
+
+def test_calls_are_forgotten_after_a_day_and_bounded() -> None:
+    edges = ServiceEdges()
+    rows = list(TraceBuilder(7).rows)
+    edges.observe(build_frame(table(rows), Normaliser()), T0_MS)
+    assert edges.topology(T0_MS + 86_400_001) == NO_CALLS
