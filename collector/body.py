@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    MutableMapping,
+)
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any
 
-import anyio.to_thread
 import zstandard
 
+from collector.overload import Lane
 from store.errors import BadInput, LimitExceeded, Overloaded
 
 MAX_BODY_BYTES = 20 * 1024 * 1024  # the OTLP specification's own recommendation
@@ -28,6 +37,37 @@ class UnsupportedMedia(BadInput):
     """The Content-Type or Content-Encoding is none that is understood (415)."""
 
 
+class DamagedBody(BadInput):
+    """The compressed data is damaged or cut short."""
+
+
+class SlowBody(BadInput):
+    """The body did not arrive in time."""
+
+
+class ClientGone(Exception):
+    """Nobody waits for an answer."""
+
+
+async def chunks(
+    receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
+) -> AsyncIterator[bytes]:
+    """The body of an ASGI request as it arrives.
+
+    Raises:
+        ClientGone: It will never be whole.
+    """
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk = message.get("body", b"")
+        if chunk:
+            yield chunk
+        more = message.get("more_body", False)
+
+
 class BodyReader:
     """Reads bodies; the bytes of all bodies being read or decoded together are bounded."""
 
@@ -37,7 +77,9 @@ class BodyReader:
         max_body_bytes: int = MAX_BODY_BYTES,
         max_in_flight_bytes: int = MAX_IN_FLIGHT_BYTES,
         max_read_s: float = MAX_READ_S,
+        lane: Lane | None = None,
     ) -> None:
+        self.lane = lane or Lane()
         self._max_body_bytes = max_body_bytes
         self._max_in_flight_bytes = max_in_flight_bytes
         self._max_read_s = max_read_s
@@ -49,12 +91,17 @@ class BodyReader:
     ) -> AsyncIterator[bytes]:
         """The decompressed body, held against the budget until the block ends.
 
+        While its lane is overloaded it is refused before a byte is read, and once more before it
+        is decompressed: many may have arrived together.
+
         Raises:
             UnsupportedMedia: The encoding is unknown.
             LimitExceeded: The body is too large, compressed or not (reason `body_size`).
-            BadInput: The compressed data is damaged, or the body does not arrive in time.
-            Overloaded: Too many bytes are in flight; try again.
+            DamagedBody: The compressed data is damaged.
+            SlowBody: The body does not arrive in time.
+            Overloaded: The lane is overloaded or too many bytes are in flight; try again.
         """
+        self.lane.check()
         decoder = _decoder(content_encoding)
         held = 0
         try:
@@ -67,11 +114,13 @@ class BodyReader:
                     if held > self._max_body_bytes:
                         raise too_large(self._max_body_bytes)
             body = b"".join(received)
-            if decoder is not None:
-                body = await self._decompress(decoder, body)
-                self._hold(len(body))
-                held += len(body)
-            yield body
+            self.lane.check()
+            with self.lane.answering():
+                if decoder is not None:
+                    body = await self._decompress(decoder, body)
+                    self._hold(len(body))
+                    held += len(body)
+                yield body
         finally:
             self._in_flight_bytes -= held
 
@@ -94,13 +143,13 @@ class BodyReader:
             async with asyncio.timeout(self._max_read_s):
                 yield
         except TimeoutError as error:
-            raise BadInput(
+            raise SlowBody(
                 f"the body did not arrive within {self._max_read_s:g} s", hint="send it again"
             ) from error
 
     async def _decompress(self, decoder: Callable[[bytes, int], bytes], body: bytes) -> bytes:
         if len(body) > THREAD_ABOVE_BYTES // 8:
-            return await anyio.to_thread.run_sync(decoder, body, self._max_body_bytes)
+            return await self.lane.run(partial(decoder, body, self._max_body_bytes))
         return decoder(body, self._max_body_bytes)
 
     def _hold(self, size: int) -> None:
@@ -195,5 +244,5 @@ def _zstd_frame(
     raise _damaged()
 
 
-def _damaged() -> BadInput:
-    return BadInput("the compressed body is damaged or cut short", hint="send it again")
+def _damaged() -> DamagedBody:
+    return DamagedBody("the compressed body is damaged or cut short", hint="send it again")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,11 +17,14 @@ import pyarrow.compute as pc
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from collector.body import ClientGone
 from collector.guards import Guard
 from collector.processors.contract import Processor
+from collector.refusal import reason_of
 from collector.source_health import SourceRegistry
-from store.errors import LimitExceeded, Overloaded, StoreUnavailable, WarroomError
-from store.model import Batch, EventBatch, SampleBatch, SpanBatch
+from collector.source_metrics import SourceMetrics
+from store.errors import Overloaded, WarroomError
+from store.model import Batch, EventBatch, LogBatch, SampleBatch, SpanBatch
 from store.ports import Appender
 
 # Below this a batch is processed where it is: a hop to a thread costs more than the work.
@@ -107,6 +111,7 @@ class Pipeline:
         self._processors = tuple(processors)
         self._on_stored = tuple(hooks.on_stored)
         self._metrics = PipelineMetrics(registry)
+        registry.register(SourceMetrics(sources, now_ms))
         self.sources = sources
         self.now_ms = now_ms
 
@@ -174,8 +179,26 @@ class Pipeline:
             self.sources.dropped(source, reason, count, self.now_ms())
             self._metrics.dropped.labels(self.sources.name_of(source), reason).inc(count)
 
+    @contextmanager
+    def receiving(self, source: str) -> Iterator[None]:
+        """Around all that happens to a request before its items are known.
+
+        A request that is refused there counts as one item of the receiver, by its reason.
+        """
+        try:
+            yield
+        except WarroomError as error:
+            self._count_failure(error, {source: 1})
+            raise
+        except (ClientGone, asyncio.CancelledError):
+            self.dropped(source, "client_gone", 1)
+            raise
+        except Exception:
+            self.dropped(source, "internal", 1)
+            raise
+
     def failed(self, source: str, error: str, remedy: str) -> None:
-        """A sender's whole request was refused, or a target could not be read."""
+        """A target could not be read."""
         self.sources.failed(source, error, remedy, self.now_ms())
 
     async def _submit(self, batch: Batch, source: str) -> _Submitted:
@@ -204,15 +227,8 @@ class Pipeline:
                 self.sources.shed(name, count, now_ms, error)
                 self._metrics.dropped.labels(counted, error.reason).inc(count)
                 continue
-            reason = _reason(error)
-            self.dropped(name, reason, count)
+            self.dropped(name, reason_of(error), count)
             self.sources.failed(name, error.message, error.hint, now_ms)
-
-
-def _reason(error: WarroomError) -> str:
-    if isinstance(error, LimitExceeded):
-        return error.reason
-    return "store_unavailable" if isinstance(error, StoreUnavailable) else "refused"
 
 
 def _most_at_once(batch: Batch) -> int:
@@ -230,6 +246,8 @@ def _has_content(batch: Batch) -> bool:
 def _signal(batch: Batch) -> str:
     if isinstance(batch, SampleBatch):
         return "samples"
+    if isinstance(batch, LogBatch):
+        return "logs"
     return "spans" if isinstance(batch, SpanBatch) else "events"
 
 
@@ -241,4 +259,5 @@ def _newest_ms(batch: Batch) -> int | None:
         return max([*newest_ms, *(sent.ts_ms for sent in batch.histograms)])
     if isinstance(batch, EventBatch):
         return int(pc.max(batch.table.column("ts_ms")).as_py())
-    return int(pc.max(batch.table.column("end_ns")).as_py()) // 1_000_000
+    time_ns = "ts_ns" if isinstance(batch, LogBatch) else "end_ns"
+    return int(pc.max(batch.table.column(time_ns)).as_py()) // 1_000_000

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from collector.pollers.aws.poller import AwsPoller, read_aws
 from collector.pollers.celery import CeleryPoller, read_celery
 from collector.pollers.cloudflare import CloudflarePoller, read_cloudflare
 from collector.pollers.datadog import DatadogPoller, read_datadog
@@ -45,6 +46,7 @@ class PollerType:
 
 
 POLLERS: Mapping[str, PollerType] = {
+    "aws": PollerType(read_aws, AwsPoller, interval_s=60.0, driver="boto3", extra="aws"),
     "celery": PollerType(read_celery, CeleryPoller, driver="redis", extra="redis"),
     "cloudflare": PollerType(read_cloudflare, CloudflarePoller, interval_s=60.0),
     "datadog": PollerType(read_datadog, DatadogPoller, interval_s=60.0),

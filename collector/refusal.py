@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from collector.body import UnsupportedMedia
+from collector.body import DamagedBody, SlowBody, UnsupportedMedia
 from store.errors import BadInput, LimitExceeded, Overloaded, StoreUnavailable, WarroomError
 
 RETRY_STORE_AFTER_S = 5
@@ -13,6 +13,17 @@ RETRY_STORE_AFTER_S = 5
 
 class UnknownSender(BadInput):
     """The sender may not report here (403)."""
+
+
+# Narrow kinds first: most are kinds of `BadInput`.
+_REASONS: tuple[tuple[type[WarroomError], str], ...] = (
+    (UnsupportedMedia, "unsupported_media"),
+    (UnknownSender, "unknown_app_key"),
+    (DamagedBody, "damaged_compression"),
+    (SlowBody, "body_late"),
+    (BadInput, "malformed"),
+    (StoreUnavailable, "store_unavailable"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +43,16 @@ class Refusal:
     @property
     def body(self) -> dict[str, Any]:
         return {"error": {"code": self.code, "message": self.message, "hint": self.hint}}
+
+
+def reason_of(error: WarroomError) -> str:
+    """The label of the drop counter."""
+    if isinstance(error, LimitExceeded | Overloaded):
+        return error.reason
+    for kind, reason in _REASONS:
+        if isinstance(error, kind):
+            return reason
+    return "refused"
 
 
 def refusal_of(error: WarroomError) -> Refusal:

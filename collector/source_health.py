@@ -172,6 +172,16 @@ class SourceRegistry:
                 decayed_at_ms=now_ms,
             )
 
+    def heard(self, name: str, now_ms: int) -> None:
+        """A receiver took a request whose items belong to other sources.
+
+        It has a record only if it refused a request before: that is past now.
+        """
+        with self._lock:
+            record = self._records.get(name)
+            if record is not None:
+                self._records[name] = replace(record, last_success_ms=now_ms, last_error_ms=None)
+
     def dropped(self, name: str, reason: str, count: int, now_ms: int) -> None:
         """Items were refused for a named reason."""
         with self._lock:

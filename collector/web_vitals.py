@@ -10,14 +10,13 @@ from __future__ import annotations
 import math
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any
 
 import orjson
 
-from collector.vital_kinds import FARO_NAVIGATION, KINDS, VITALS, VitalKind
+from collector.vital_kinds import KINDS, VitalKind
 from store.errors import BadInput, LimitExceeded
 from store.model import METRIC_NAME, Labels, MetricMetadata, MetricType, SampleBatch
 
@@ -69,70 +68,11 @@ def decode_beacon(body: bytes) -> tuple[list[Vital], int]:
     document = _json(body)
     items = document if isinstance(document, list) else [document]
     _check_count(len(items))
-    return _kept(_vital(item) for item in items)
+    return kept(vital_of(item) for item in items)
 
 
-def decode_faro(body: bytes) -> tuple[list[Vital], int]:
-    """The web vitals and page loads of a Grafana Faro payload; all else is passed over.
-
-    Raises:
-        BadInput, LimitExceeded: As `decode_beacon`.
-    """
-    document = _json(body)
-    if not isinstance(document, dict):
-        raise BadInput("a Faro payload is a JSON object")
-    measurements = document.get("measurements") or []
-    if not isinstance(measurements, list):
-        raise BadInput("measurements must be a list")
-    events = document.get("events") or []
-    if not isinstance(events, list):
-        raise BadInput("events must be a list")
-    _check_count(len(measurements))
-    _check_count(len(events))
-    meta = _mapping(document.get("meta"))
-    mobile = _mapping(meta.get("browser")).get("mobile")
-    base = {
-        "page": _mapping(meta.get("page")).get("url"),
-        "device": {True: "mobile", False: "desktop"}.get(mobile)
-        if isinstance(mobile, bool)
-        else "",
-    }
-    values = chain(_faro_values(measurements), _faro_page_loads(events))
-    return _kept(
-        _vital({**base, "name": name, "value": value, "id": report_id})
-        for name, value, report_id in values
-    )
-
-
-def _faro_values(measurements: Iterable[Any]) -> Iterator[tuple[str, Any, Any]]:
-    for measurement in map(_mapping, measurements):
-        if measurement.get("type") != "web-vitals":
-            continue
-        context = _mapping(measurement.get("context"))
-        for name, value in _mapping(measurement.get("values")).items():
-            if name.upper() in VITALS:
-                yield name, value, context.get("id")
-
-
-def _faro_page_loads(events: Iterable[Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Faro sends each figure of a page load as a text."""
-    for event in map(_mapping, events):
-        if event.get("name") != "faro.performance.navigation":
-            continue
-        attributes = _mapping(event.get("attributes"))
-        for key, name in FARO_NAVIGATION.items():
-            if key in attributes:
-                yield name, _number(attributes[key]), attributes.get("faroNavigationId")
-
-
-def _number(value: Any) -> Any:
-    try:
-        return float(value) if isinstance(value, str) and len(value) <= 40 else value
-    except ValueError:
-        return None
-
-
-def _vital(item: Any) -> Vital | None:
+def vital_of(item: Any) -> Vital | None:
+    """The measurement that these fields tell; None where it is not believable."""
     fields = _mapping(item)
     name = str(fields.get("name"))[:8].upper()
     kind = KINDS.get(name)
@@ -153,10 +93,11 @@ def _vital(item: Any) -> Vital | None:
     )
 
 
-def _kept(found: Iterable[Vital | None]) -> tuple[list[Vital], int]:
+def kept(found: Iterable[Vital | None]) -> tuple[list[Vital], int]:
+    """Those that are believable, and how many are not."""
     vitals = list(found)
-    kept = [vital for vital in vitals if vital is not None]
-    return kept, len(vitals) - len(kept)
+    believable = [vital for vital in vitals if vital is not None]
+    return believable, len(vitals) - len(believable)
 
 
 def _json(body: bytes) -> Any:
@@ -176,6 +117,20 @@ def _check_count(count: int) -> None:
 
 def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+class PageNames:
+    """The first so many pages are told apart; the rest is one."""
+
+    def __init__(self, most: int = MAX_PAGES) -> None:
+        self._most = most
+        self._known: set[str] = set()
+
+    def bounded(self, page: str) -> str:
+        if page in self._known or len(self._known) < self._most:
+            self._known.add(page)
+            return page
+        return OTHER_PAGE
 
 
 class _Histogram:
@@ -210,8 +165,7 @@ class WebVitals:
 
     def __init__(self, *, settle_ms: int = SETTLE_MS, max_pages: int = MAX_PAGES) -> None:
         self._settle_ms = settle_ms
-        self._max_pages = max_pages
-        self._pages: set[str] = set()
+        self._pages = PageNames(max_pages)
         self._pending: OrderedDict[tuple[str, str], tuple[int, Vital]] = OrderedDict()
         self._settled: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._histograms: dict[tuple[str, str, str], _Histogram] = {}
@@ -239,7 +193,7 @@ class WebVitals:
         changed: dict[tuple[str, str, str], _Histogram] = {}
         rows: list[tuple[Labels, int, float]] = []
         for vital in self._ready:
-            bounded = replace(vital, page=self._bounded_page(vital.page))
+            bounded = replace(vital, page=self._pages.bounded(vital.page))
             key = (bounded.name, bounded.page, bounded.device)
             histogram = self._histograms.get(key)
             if histogram is None:
@@ -277,9 +231,3 @@ class WebVitals:
         self._settled[key] = None
         if len(self._settled) > MAX_SETTLED:
             self._settled.popitem(last=False)
-
-    def _bounded_page(self, page: str) -> str:
-        if page in self._pages or len(self._pages) < self._max_pages:
-            self._pages.add(page)
-            return page
-        return OTHER_PAGE

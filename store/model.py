@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from typing_extensions import override
 
+from store import row_schemas
 from store.histograms import NativeHistogram
 
 METRIC_NAME = "__name__"
@@ -246,63 +247,12 @@ class SampleBatch:
         )
 
 
-# Times are nanoseconds since the epoch; ids are raw bytes (16 and 8); a root's parent is null.
-# The promoted columns hold the value of either semantic convention, old or stable; everything else
-# stays in `attributes` and `resource`, JSON objects. `seq` is given by the store, in commit order.
-_SPAN_FIELDS: list[pa.Field[Any]] = [
-    pa.field("trace_id", pa.binary(), nullable=False),
-    pa.field("span_id", pa.binary(), nullable=False),
-    pa.field("parent_span_id", pa.binary()),
-    pa.field("start_ns", pa.int64(), nullable=False),
-    pa.field("end_ns", pa.int64(), nullable=False),
-    pa.field("service", pa.string(), nullable=False),
-    pa.field("name", pa.string(), nullable=False),
-    pa.field("kind", pa.int8(), nullable=False),  # OTLP SpanKind: 1 internal … 5 consumer
-    pa.field("status", pa.int8(), nullable=False),  # 0 unset, 1 ok, 2 error
-    pa.field("status_message", pa.string()),
-    pa.field("scope", pa.string()),
-    pa.field("http_method", pa.string()),
-    pa.field("http_route", pa.string()),
-    pa.field("http_status", pa.int16()),
-    pa.field("url", pa.string()),
-    pa.field("server_address", pa.string()),
-    pa.field("db_system", pa.string()),
-    pa.field("statement", pa.string()),
-    pa.field("code_file", pa.string()),
-    pa.field("code_line", pa.int32()),
-    pa.field("code_function", pa.string()),
-    pa.field("attributes", pa.string()),  # JSON object
-    pa.field("resource", pa.string()),  # JSON object
-    pa.field("events", pa.string()),  # JSON array of {name, time_ns, attributes}
-    pa.field("links", pa.string()),  # JSON array of {trace_id, span_id, attributes}, ids in hex
-    pa.field("received_ms", pa.int64(), nullable=False),
-]
-SPAN_SCHEMA = pa.schema(_SPAN_FIELDS)
-SPAN_READ_SCHEMA = SPAN_SCHEMA.append(pa.field("seq", pa.int64(), nullable=False))
-
-# Business events (GA4 types in CloudEvents): money is exact decimal in the store's own currency.
-_EVENT_FIELDS: list[pa.Field[Any]] = [
-    pa.field("event_id", pa.string(), nullable=False),  # idempotency key, unique per source
-    pa.field("source", pa.string(), nullable=False),
-    pa.field("type", pa.string(), nullable=False),
-    pa.field("ts_ms", pa.int64(), nullable=False),
-    pa.field("session_id", pa.string()),
-    pa.field("checkout_id", pa.string()),
-    pa.field("order_id", pa.string()),
-    pa.field("amount", pa.decimal128(18, 4)),
-    pa.field("currency", pa.string()),
-    pa.field("bot", pa.bool_(), nullable=False),
-    pa.field("test", pa.bool_(), nullable=False),
-    pa.field("device", pa.string()),
-    pa.field("channel", pa.string()),
-    pa.field("country", pa.string()),
-    pa.field("returning", pa.bool_()),
-    pa.field("trace_id", pa.binary()),
-    pa.field("data", pa.string()),  # JSON object: what the client sent beside these
-    pa.field("received_ms", pa.int64(), nullable=False),
-]
-EVENT_SCHEMA = pa.schema(_EVENT_FIELDS)
-EVENT_READ_SCHEMA = EVENT_SCHEMA.append(pa.field("seq", pa.int64(), nullable=False))
+SPAN_SCHEMA = row_schemas.SPAN_SCHEMA
+SPAN_READ_SCHEMA = row_schemas.SPAN_READ_SCHEMA
+EVENT_SCHEMA = row_schemas.EVENT_SCHEMA
+EVENT_READ_SCHEMA = row_schemas.EVENT_READ_SCHEMA
+LOG_SCHEMA = row_schemas.LOG_SCHEMA
+LOG_READ_SCHEMA = row_schemas.LOG_READ_SCHEMA
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +275,17 @@ class EventBatch:
         return int(self.table.num_rows)
 
 
-Batch = SampleBatch | SpanBatch | EventBatch
+@dataclass(frozen=True, slots=True)
+class LogBatch:
+    """Log records as an Arrow table of `LOG_SCHEMA`."""
+
+    table: pa.Table
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+
+Batch = SampleBatch | SpanBatch | EventBatch | LogBatch
 
 
 @dataclass(frozen=True, slots=True)

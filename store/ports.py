@@ -261,15 +261,48 @@ class SpanReader(Protocol):
         """Trace ids, latest first."""
         ...
 
+    def services(self) -> dict[str, list[str]]:
+        """Each service seen within retention, with its operation names."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LogQuery:
+    """What to look for among logs. Unset fields do not narrow.
+
+    Attributes:
+        start_ns: From this time on, in nanoseconds; `end_ns` is the last one.
+        min_severity: OTLP's severity number, 0 to 24.
+        text: What the body, the event's name or the attributes hold, in either case.
+        before: `(ts_ns, seq)` of the last row of the page before.
+    """
+
+    start_ns: int
+    end_ns: int
+    service: str | None = None
+    min_severity: int = 0
+    trace_id: bytes | None = None
+    text: str | None = None
+    before: tuple[int, int] | None = None
+    limit: int = 100
+
+
+class LogReader(Protocol):
+    """Log records by search. Tables have `LOG_READ_SCHEMA`."""
+
+    def logs(self, query: LogQuery) -> pa.Table:
+        """Rows that fit, the latest first; of one instant, the last that came first."""
+        ...
+
+
+class RequestReader(Protocol):
+    """The requests of visitors that went wrong."""
+
     def troubled_requests(self, start_ms: int, end_ms: int, slow_s: float) -> pa.Table:
-        """Requests of visitors that failed or took `slow_s` and more, as `TROUBLED_SCHEMA`.
+        """Those that failed or took `slow_s` and more, as `TROUBLED_SCHEMA`.
 
         A trace counts by its first server span; `session_id` is that span's `session.id`.
         """
-        ...
-
-    def services(self) -> dict[str, list[str]]:
-        """Each service seen within retention, with its operation names."""
         ...
 
 

@@ -40,7 +40,7 @@ class InstrumentOptions:
         span_delay_ms: How long a finished span may wait for others before it is sent.
         metric_interval_ms: How often metrics are sent.
         excluded_urls: Regular expressions, by comma, of URLs that are not traced.
-        headers: Sent with every export, for a token.
+        headers: Sent with every export and every batch of events, for a token.
         service_version: The release.
         instance: Which process this is; host and process id by default.
         resource: More resource attributes.
@@ -98,7 +98,7 @@ def instrument_django(
     metrics.set_meter_provider(meters)
     DjangoInstrumentor().instrument(excluded_urls=options.excluded_urls or None)
     return Instrumentation(
-        events=EventTracker(service_name, events_endpoint),
+        events=EventTracker(service_name, events_endpoint, headers=options.headers),
         drivers=instrument_drivers(),
         tracer_provider=tracers,
         meter_provider=meters,

@@ -64,11 +64,20 @@ class EventTracker:
     False
     """
 
-    def __init__(self, source: str, endpoint: str | None, limits: PostLimits | None = None) -> None:
+    def __init__(
+        self,
+        source: str,
+        endpoint: str | None,
+        limits: PostLimits | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """`headers` are sent with every batch, for a token."""
         self._source = source
         self._poster: BatchPoster | None = None
         if endpoint:
-            destination = Destination(endpoint, "application/x-ndjson", b"\n".join)
+            told = dict(headers or {})
+            destination = Destination(endpoint, "application/x-ndjson", b"\n".join, told)
             self._poster = BatchPoster(destination, limits)
 
     def track(

@@ -19,7 +19,7 @@ Value = TypeVar("Value")
 @dataclass(slots=True)
 class _Total(Generic[Value]):
     value: Value
-    ts_ms: int
+    at_ns: int
 
 
 class _Totals(Generic[Value]):
@@ -35,7 +35,7 @@ class _Totals(Generic[Value]):
         self._max_series = max_series
         self._lock = threading.Lock()
 
-    def add(self, series: Labels, delta: Value, ts_ms: int) -> Value | None:
+    def add(self, series: Labels, delta: Value, at_ns: int) -> Value | None:
         """The total after a delta; None when the delta is older than the last one.
 
         A delta of the same instant as the last is a retry of it, and is not added again.
@@ -43,15 +43,15 @@ class _Totals(Generic[Value]):
         with self._lock:
             total = self._totals.get(series)
             if total is None:
-                self._totals[series] = _Total(delta, ts_ms)
+                self._totals[series] = _Total(delta, at_ns)
                 if len(self._totals) > self._max_series:
                     self._totals.popitem(last=False)
                 return delta
-            if ts_ms < total.ts_ms:
+            if at_ns < total.at_ns:
                 return None
-            if ts_ms > total.ts_ms:
+            if at_ns > total.at_ns:
                 total.value = self._sum_of(total.value, delta)
-                total.ts_ms = ts_ms
+                total.at_ns = at_ns
                 self._totals.move_to_end(series)
             return total.value
 

@@ -7,6 +7,7 @@ out, as Prometheus's OTLP endpoint does.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +16,19 @@ from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from collector.otlp.attributes import MAX_ATTRIBUTES, label_text, plain, plain_dict
 from collector.otlp.delta import DeltaState, HistogramDeltaState
+from collector.otlp.exemplars import EARLIEST_MS, bucket_exemplars, exemplars_of
 from collector.otlp.exponential import native_histogram
+from collector.otlp.metric_leaf import (
+    MAX_POINT_BYTES,
+    MAX_POINTS,
+    MetricLeaf,
+    metric_leaf,
+    parsed_point,
+)
 from collector.otlp.names import labels_of, metric_name
 from collector.otlp.outcome import Decoded, Rejections, source_of
 from collector.otlp.wire import parse_leaf_envelope
@@ -37,11 +45,12 @@ from store.model import (
 )
 
 STALE = float(np.array([STALE_NAN_BITS], dtype=np.uint64).view(np.float64)[0])
-EARLIEST_MS = 946_684_800_000
 MAX_AHEAD_MS = 86_400_000
 MAX_BOUNDS = 512
 MAX_QUANTILES = 64
 MAX_HELP = 1024
+MALFORMED = "malformed_or_not_utf8"
+_ADDED_UP = ("sum", "histogram", "exponential_histogram")
 _DELTA = 1
 _CUMULATIVE = 2
 _NO_VALUE = 1  # DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
@@ -121,51 +130,54 @@ class MetricDecoder:
 
         Raises:
             BadInput: The body as a whole is no OTLP message.
+            LimitExceeded: It holds too many metrics or points.
         """
         request = parse_leaf_envelope(body)
+        leaves = _leaves(request.resources)
         rows = _Rows()
         rejections = Rejections()
         by_source: Counter[str] = Counter()
-        for resource in request.resources:
-            leaves = [leaf for scope in resource.scopes for leaf in scope.leaves]
+        for resource, found in zip(request.resources, leaves, strict=True):
             try:
                 target = _target(resource.resource)
             except DecodeError:
-                rejections.add(source_of("unknown_service"), "malformed_or_not_utf8", len(leaves))
+                lost = sum(1 if leaf is None else len(leaf.points) for leaf in found)
+                rejections.add(source_of("unknown_service"), MALFORMED, lost)
                 continue
             before = len(rows)
-            for leaf in leaves:
+            for leaf in found:
                 self._metric(leaf, target, rows, rejections, now_ms)
             _add_target_info(target, rows)
             by_source[target.source] += len(rows) - before
         return Decoded(rows.batch(), dict(by_source), rejections)
 
     def _metric(
-        self, leaf: bytes, target: _Target, rows: _Rows, rejections: Rejections, now_ms: int
+        self,
+        metric: MetricLeaf | None,
+        target: _Target,
+        rows: _Rows,
+        rejections: Rejections,
+        now_ms: int,
     ) -> None:
-        try:
-            metric = Metric.FromString(leaf)
-        except DecodeError:
-            rejections.add(target.source, "malformed_or_not_utf8")
+        if metric is None or not metric.kind:
+            rejections.add(target.source, MALFORMED if metric is None else "metric_without_data")
             return
-        kind = metric.WhichOneof("data")
-        if kind is None:
-            rejections.add(target.source, "metric_without_data")
-            return
-        data = getattr(metric, kind)
-        points = data.data_points
-        family = _family(metric, kind, data, target)
-        reason = _refusal(family, kind, data)
+        family = _family(metric, target)
+        reason = _refusal(family, metric)
         if reason:
-            rejections.add(target.source, reason, len(points))
+            rejections.add(target.source, reason, len(metric.points))
             return
         rows.metadata[family.name] = MetricMetadata(
-            family.name, _prometheus_type(kind, family), metric.description[:MAX_HELP], metric.unit
+            family.name,
+            _prometheus_type(metric.kind, family),
+            metric.description[:MAX_HELP],
+            metric.unit,
         )
-        for point in points:
+        for encoded in metric.points:
             try:
+                point = _parsed(metric.kind, encoded)
                 ts_ms = _time_ms(point, now_ms)
-                self._point(kind, point, ts_ms, family, rows)
+                self._point(metric.kind, point, ts_ms, family, rows)
                 target.latest_ms = max(target.latest_ms, ts_ms)
             except _Refused as refused:
                 rejections.add(target.source, str(refused))
@@ -176,8 +188,10 @@ class MetricDecoder:
         if kind in ("gauge", "sum"):
             series = _series(family.name, labels)
             value = STALE if stale else _number(point)
-            rows.add(series, ts_ms, self._total(series, value, ts_ms, family))
-            rows.exemplars.extend(_exemplars(series, point.exemplars))
+            if family.delta and not stale:
+                _check_delta(value, counter=family.counter)
+            rows.add(series, ts_ms, self._total(series, value, point.time_unix_nano, family))
+            rows.exemplars.extend(exemplars_of(series, point.exemplars))
         elif kind == "summary":
             _summary(point, ts_ms, labels, family.name, rows)
         elif kind == "histogram":
@@ -185,10 +199,10 @@ class MetricDecoder:
         else:
             self._exponential(point, ts_ms, labels, family, rows)
 
-    def _total(self, series: Labels, value: float, ts_ms: int, family: _Family) -> float:
+    def _total(self, series: Labels, value: float, at_ns: int, family: _Family) -> float:
         if not family.delta or np.isnan(value):
             return value
-        total = self._deltas.add(series, value, ts_ms)
+        total = self._deltas.add(series, value, at_ns)
         if total is None:
             raise _Refused("delta_out_of_order")
         return total
@@ -197,6 +211,8 @@ class MetricDecoder:
         self, point: Any, ts_ms: int, labels: dict[str, str], family: _Family, rows: _Rows
     ) -> None:
         bounds, counts = list(point.explicit_bounds), list(point.bucket_counts)
+        if family.delta:
+            _check_delta(point.sum, counter=False)
         if counts and len(counts) != len(bounds) + 1:
             raise _Refused("bucket_counts_do_not_match_bounds")
         if len(bounds) > MAX_BOUNDS or any(b <= a for a, b in pairwise(bounds)):
@@ -206,12 +222,12 @@ class MetricDecoder:
         added = _histogram_cells(cells, point, labels, family.name)
         stale = bool(point.flags & _NO_VALUE)
         totals = [
-            (series, STALE if stale else self._total(series, value, ts_ms, family))
+            (series, STALE if stale else self._total(series, value, point.time_unix_nano, family))
             for series, value in added
         ]
         for series, value in totals:
             rows.add(series, ts_ms, value)
-        rows.exemplars.extend(_bucket_exemplars(point.exemplars, bounds, labels, family.name))
+        rows.exemplars.extend(bucket_exemplars(point.exemplars, bounds, labels, family.name))
 
     def _exponential(
         self, point: Any, ts_ms: int, labels: dict[str, str], family: _Family, rows: _Rows
@@ -224,11 +240,26 @@ class MetricDecoder:
         if histogram is None:
             raise _Refused("bad_exponential_buckets")
         if family.delta:
-            histogram = self._histogram_deltas.add(series, histogram, ts_ms)
+            _check_delta(point.sum, counter=False)
+            histogram = self._histogram_deltas.add(series, histogram, point.time_unix_nano)
             if histogram is None:
                 raise _Refused("delta_out_of_order")
         rows.add_histogram(series, ts_ms, histogram)
-        rows.exemplars.extend(_exemplars(series, point.exemplars))
+        rows.exemplars.extend(exemplars_of(series, point.exemplars))
+
+
+def _leaves(resources: Iterable[Any]) -> list[list[MetricLeaf | None]]:
+    """The metrics of each resource; points are counted before any total moves."""
+    left = MAX_POINTS
+    found: list[list[MetricLeaf | None]] = []
+    for resource in resources:
+        metrics = []
+        for leaf in (leaf for scope in resource.scopes for leaf in scope.leaves):
+            metric = metric_leaf(leaf, left)
+            left -= len(metric.points) if metric else 0
+            metrics.append(metric)
+        found.append(metrics)
+    return found
 
 
 def _target(encoded: bytes) -> _Target:
@@ -251,23 +282,27 @@ def _add_target_info(target: _Target, rows: _Rows) -> None:
         )
 
 
-def _family(metric: Any, kind: str, data: Any, target: _Target) -> _Family:
-    counter = kind == "sum" and data.is_monotonic
-    name = metric_name(metric.name, metric.unit, counter=counter, gauge=kind == "gauge")
-    counted = kind in ("sum", "histogram", "exponential_histogram")
-    delta = counted and data.aggregation_temporality == _DELTA
-    return _Family(name, target, delta, counter)
+def _family(metric: MetricLeaf, target: _Target) -> _Family:
+    counter = metric.kind == "sum" and metric.is_monotonic
+    name = metric_name(metric.name, metric.unit, counter=counter, gauge=metric.kind == "gauge")
+    return _Family(name, target, metric.kind in _ADDED_UP and metric.temporality == _DELTA, counter)
 
 
-def _refusal(family: _Family, kind: str, data: Any) -> str:
+def _refusal(family: _Family, metric: MetricLeaf) -> str:
     if not family.name:
         return "no_metric_name"
-    if kind in ("gauge", "summary"):
-        return ""
-    temporality = data.aggregation_temporality
-    if temporality not in (_DELTA, _CUMULATIVE):
+    if metric.kind in _ADDED_UP and metric.temporality not in (_DELTA, _CUMULATIVE):
         return "unspecified_temporality"
     return ""
+
+
+def _parsed(kind: str, encoded: bytes) -> Any:
+    if len(encoded) > MAX_POINT_BYTES:
+        raise _Refused("point_too_large")
+    try:
+        return parsed_point(kind, encoded)
+    except (DecodeError, UnicodeDecodeError):
+        raise _Refused(MALFORMED) from None
 
 
 def _prometheus_type(kind: str, family: _Family) -> MetricType:
@@ -290,6 +325,14 @@ def _number(point: Any) -> float:
     if kind is None:
         raise _Refused("point_without_value")
     return float(getattr(point, kind))
+
+
+def _check_delta(value: float, *, counter: bool) -> None:
+    """What would spoil a running total for good, or look like a reset of a counter."""
+    if not math.isfinite(value):
+        raise _Refused("delta_not_finite")
+    if counter and value < 0:
+        raise _Refused("negative_delta")
 
 
 def _labels(attributes: Sequence[Any]) -> dict[str, str]:
@@ -334,31 +377,3 @@ def _summary(point: Any, ts_ms: int, labels: dict[str, str], name: str, rows: _R
     cells.append((_series(f"{name}_count", labels), float(point.count)))
     for series, value in cells:
         rows.add(series, ts_ms, STALE if stale else value)
-
-
-def _exemplars(series: Labels, encoded: Iterable[Any]) -> Iterable[Exemplar]:
-    for item in encoded:
-        kind = item.WhichOneof("value")
-        ts_ms = item.time_unix_nano // 1_000_000
-        if kind is None or not EARLIEST_MS <= ts_ms < 1 << 45:
-            continue
-        pairs = labels_of(
-            (entry.key, label_text(plain(entry.value))) for entry in item.filtered_attributes
-        )
-        if item.trace_id:
-            pairs["trace_id"] = item.trace_id.hex()
-        if item.span_id:
-            pairs["span_id"] = item.span_id.hex()
-        yield Exemplar(series, Labels(pairs.items()), ts_ms, float(getattr(item, kind)))
-
-
-def _bucket_exemplars(
-    encoded: Iterable[Any], bounds: Sequence[float], labels: dict[str, str], name: str
-) -> Iterable[Exemplar]:
-    for item in encoded:
-        kind = item.WhichOneof("value")
-        if kind is None:
-            continue
-        value = float(getattr(item, kind))
-        bound = next((_bound_text(bound) for bound in bounds if value <= bound), "+Inf")
-        yield from _exemplars(_series(f"{name}_bucket", labels, le=bound), (item,))

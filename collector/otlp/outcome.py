@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from store.model import SampleBatch, SpanBatch
+from store.model import LogBatch, SampleBatch, SpanBatch
 
-Columns = TypeVar("Columns", SampleBatch, SpanBatch)
+Columns = TypeVar("Columns", SampleBatch, SpanBatch, LogBatch)
 
 
 class Rejections:

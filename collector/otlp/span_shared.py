@@ -81,13 +81,21 @@ class SharedDecoder:
     def __len__(self) -> int:
         return len(self._sets)
 
-    def decode(
-        self, key: tuple[int, int], name: bytes, status: bytes, attributes: bytes
-    ) -> Shared | None:
-        """The combination of these bytes, whose 128-bit hash is `key`; None when malformed."""
-        found = self._sets.get(key)
-        if found is not None:
-            return found
+    def known(self, key: tuple[int, int]) -> Shared | None:
+        """The combination with this 128-bit hash, where it was decoded before."""
+        return self._sets.get(key)
+
+    def decode(self, key: tuple[int, int], body: bytes, places: list[int]) -> Shared | None:
+        """A combination, decoded and remembered; None when malformed.
+
+        Args:
+            key: Its 128-bit hash.
+            body: What it lies in.
+            places: Start and end there of its name, its status and its attributes.
+        """
+        name, status, attributes = (
+            body[start:end] for start, end in zip(places[::2], places[1::2], strict=True)
+        )
         try:
             found = self._decoded(name, status, attributes)
         except (DecodeError, UnicodeDecodeError):

@@ -70,10 +70,6 @@ class _Scanned:
         found: Int64Array = self.spans[:, column + 1] - self.spans[:, column]
         return found
 
-    def bytes_of(self, row: int, column: int) -> bytes:
-        start, end = self.spans[row, column : column + 2].tolist()
-        return self.body[start:end]
-
     def zero(self, column: int) -> BoolArray:
         """Which ranges hold zero bytes only."""
         out = np.zeros(len(self.spans), dtype=np.bool_)
@@ -116,25 +112,24 @@ class TraceDecoder:
         for service, count in zip(services, counts, strict=True):
             if service.readable:
                 by_source[service.source] += count
-        table = _table(scanned, kept, _columns(shared, index[kept]), told, now_ms)
-        table = _with_groups(table, scanned, services, scanned.spans[kept, scanner.GROUP])
-        return Decoded(
-            SpanBatch(table.select(SPAN_SCHEMA.names).cast(SPAN_SCHEMA)), by_source, rejections
-        )
+        columns = {
+            **_shared_columns(shared, index[kept]),
+            **_own_columns(scanned, kept, told, now_ms),
+            **_group_columns(scanned, services, scanned.spans[kept, scanner.GROUP]),
+        }
+        arrays = [columns[name] for name in SPAN_SCHEMA.names]
+        table = pa.Table.from_arrays(arrays, schema=SPAN_SCHEMA)
+        return Decoded(SpanBatch(table), by_source, rejections)
 
     def _distinct(self, scanned: _Scanned) -> tuple[list[Shared | None], Int64Array]:
         """What spans share, each once (None: malformed), and for each span its place there."""
         into = scanner.Distinct.of(len(scanned.spans))
         found = scanner.number(scanned.view, scanned.spans, self._key, into)
-        keys = into.hashes[:found].tolist()
+        keys = zip(*into.hashes[:found].T.tolist(), strict=True)
+        ranges = scanned.spans[into.firsts[:found], scanner.NAME : scanner.ATTRIBUTES_END + 1]
         shared = [
-            self.shared.decode(
-                (high, low),
-                scanned.bytes_of(row, scanner.NAME),
-                scanned.bytes_of(row, scanner.STATUS),
-                scanned.bytes_of(row, scanner.ATTRIBUTES),
-            )
-            for (high, low), row in zip(keys, into.firsts[:found].tolist(), strict=True)
+            self.shared.known(key) or self.shared.decode(key, scanned.body, places)
+            for key, places in zip(keys, ranges.tolist(), strict=True)
         ]
         return shared, into.numbers
 
@@ -223,28 +218,31 @@ def _refuse_ids_and_times(refusals: _Refusals, scanned: _Scanned, now_ms: int) -
     refusals.then((parent != 0) & (parent != SPAN_ID_BYTES), "bad_parent_span_id")
 
 
-def _table(
-    scanned: _Scanned, kept: Int64Array, columns: dict[str, Any], told: _Told, now_ms: int
-) -> pa.Table:
+def _own_columns(
+    scanned: _Scanned, kept: Int64Array, told: _Told, now_ms: int
+) -> dict[str, pa.Array[Any]]:
+    """Columns of what each span has for itself."""
     rows = kept.tolist() if told.events or told.links else []
     times = scanned.times[kept].view(np.int64)
-    return pa.table(
-        {
-            **columns,
-            "trace_id": _ids(scanned, kept, scanner.TRACE, TRACE_ID_BYTES),
-            "span_id": _ids(scanned, kept, scanner.ID, SPAN_ID_BYTES),
-            "parent_span_id": _ids(scanned, kept, scanner.PARENT, SPAN_ID_BYTES),
-            "start_ns": times[:, scanner.START_NS],
-            "end_ns": times[:, scanner.END_NS],
-            "kind": scanned.spans[kept, scanner.KIND].astype(np.int8),
-            "events": _few(told.events, rows, len(kept)),
-            "links": _few(told.links, rows, len(kept)),
-            "received_ms": np.full(len(kept), now_ms, dtype=np.int64),
-        }
-    )
+    return {
+        "trace_id": _ids(scanned, kept, scanner.TRACE, TRACE_ID_BYTES),
+        "span_id": _ids(scanned, kept, scanner.ID, SPAN_ID_BYTES),
+        "parent_span_id": _ids(scanned, kept, scanner.PARENT, SPAN_ID_BYTES),
+        "start_ns": _plain(np.ascontiguousarray(times[:, scanner.START_NS]), pa.int64()),
+        "end_ns": _plain(np.ascontiguousarray(times[:, scanner.END_NS]), pa.int64()),
+        "kind": _plain(scanned.spans[kept, scanner.KIND].astype(np.int8), pa.int8()),
+        "events": _few(told.events, rows, len(kept)),
+        "links": _few(told.links, rows, len(kept)),
+        "received_ms": _plain(np.full(len(kept), now_ms, dtype=np.int64), pa.int64()),
+    }
 
 
-def _columns(shared: Iterable[Shared | None], index: Int64Array) -> dict[str, Any]:
+def _plain(values: Any, kind: pa.DataType) -> pa.Array[Any]:
+    """Numbers without nulls, from their buffer: `pa.array` looks for pandas each time."""
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
+
+
+def _shared_columns(shared: Iterable[Shared | None], index: Int64Array) -> dict[str, pa.Array[Any]]:
     """Columns of what spans share, repeated for each span."""
     known = [one or _NOTHING for one in shared]
     cells = zip(*(one.cells for one in known), strict=True) if known else [()] * len(PROMOTED)
@@ -255,19 +253,24 @@ def _columns(shared: Iterable[Shared | None], index: Int64Array) -> dict[str, An
         "attributes": [one.rest for one in known],
         **{name: list(column) for name, column in zip(PROMOTED, cells, strict=True)},
     }
-    places = pa.array(index, pa.int64())
-    return {
-        name: pa.array(values, SPAN_SCHEMA.field(name).type).take(places)
-        for name, values in lists.items()
-    }
+    return _repeated(lists, index)
 
 
 _NOTHING = Shared("", 0, None, (None,) * len(PROMOTED), None)
 
 
-def _with_groups(
-    table: pa.Table, scanned: _Scanned, services: list[_Service], group: Int64Array
-) -> pa.Table:
+def _repeated(lists: dict[str, list[Any]], index: Int64Array) -> dict[str, pa.Array[Any]]:
+    """Each list's values at these places, as columns; all columns in one call."""
+    arrays = [pa.array(values, SPAN_SCHEMA.field(name).type) for name, values in lists.items()]
+    batch = pa.RecordBatch.from_arrays(arrays, names=list(lists))
+    taken = batch.take(_plain(index, pa.int64()))
+    return dict(zip(lists, taken.columns, strict=True))
+
+
+def _group_columns(
+    scanned: _Scanned, services: list[_Service], group: Int64Array
+) -> dict[str, pa.Array[Any]]:
+    """Columns of who sent the spans, repeated for each span."""
     rows = scanned.groups.tolist()
     owners = [services[row[scanner.RESOURCE]] for row in rows]
     spans_of = np.bincount(group, minlength=len(rows)).tolist()
@@ -276,17 +279,14 @@ def _with_groups(
     )
     if repeated > MAX_REPEATED_BYTES:
         owners = [replace(owner, resource=None) for owner in owners]
-    lists: dict[str, list[str | None]] = {
+    lists: dict[str, list[Any]] = {
         "service": [owner.name for owner in owners],
         "resource": [owner.resource for owner in owners],
         "scope": [
             _scope(scanned.body[row[scanner.SCOPE] : row[scanner.SCOPE_END]]) for row in rows
         ],
     }
-    places = pa.array(group, pa.int64())
-    for name, values in lists.items():
-        table = table.append_column(name, pa.array(values, pa.string()).take(places))
-    return table
+    return _repeated(lists, group)
 
 
 def _ids(scanned: _Scanned, kept: Int64Array, column: int, width: int) -> pa.Array[Any]:

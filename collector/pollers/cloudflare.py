@@ -21,6 +21,7 @@ MINUTE_MS = 60_000
 MAX_CATCH_UP_MS = 60 * MINUTE_MS
 PATIENCE_S = 300.0
 _TAG = re.compile(r"[0-9a-f]{32}")
+_LESS = "Poll it every minute, so that one query has fewer minutes to tell of."
 _CACHED = frozenset({"hit", "stale", "updating", "revalidated"})
 _PATH = "/client/v4/graphql"
 _QUERY = """
@@ -143,7 +144,7 @@ class CloudflarePoller:
                 continue
             groups = items(mapping(zones[tag]).get("httpRequestsAdaptiveGroups"))
             if len(groups) >= MAX_GROUPS:
-                reading.lacks(f"zone {name}", "more groups than one query may bring", "")
+                reading.lacks(f"zone {name}", "more groups than a query may bring", _LESS)
             for group in groups:
                 _count(totals, group)
 

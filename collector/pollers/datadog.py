@@ -72,20 +72,29 @@ class DatadogPoller:
         failed: PollFailed | None = None
         for name, query in self._settings.queries.items():
             try:
-                answer = await self._client.post(_PATH, _body(query, now_ms))
+                attributes = await self._ask(query, now_ms)
             except PollFailed as error:
                 if error.retry_after_s is not None:
                     raise
                 failed = error
                 reading.lacks(name, error.message, "Try this query in Datadog's own explorer.")
                 continue
-            _points(reading, name, at(answer, "data.attributes"))
+            _points(reading, name, attributes)
         if failed is not None and len(reading.missing) == len(self._settings.queries):
             raise failed
         return reading
 
     async def aclose(self) -> None:
         await self._client.aclose()
+
+    async def _ask(self, query: str, now_ms: int) -> Any:
+        """What the API tells of one query. A query that is wrong may have HTTP status 200, too."""
+        answer = await self._client.post(_PATH, _body(query, now_ms))
+        attributes, errors = at(answer, "data.attributes"), mapping(answer).get("errors")
+        if errors or not isinstance(attributes, dict):
+            told = str(errors or "the answer is not one of Datadog's timeseries")
+            raise PollFailed(told, hint="check the query and what the application key may read")
+        return attributes
 
 
 def _body(query: str, now_ms: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collector.polling.redis_names import COUNTERS, GAUGES
 
 MAX_COMMANDS = 500
 MAX_SLOWLOG = 1
+MAX_DATABASES = 64
 _GRANT = "Grant the rights of docs/sources/redis.md to the account."
 _WORDS = {"ok": 1.0, "up": 1.0, "err": 0.0, "fail": 0.0, "down": 0.0}
 _REPLICA = re.compile(r"slave\d+")
@@ -56,13 +57,21 @@ class RedisPoller:
 
     async def _limits(self, info: Mapping[str, str], reading: Reading) -> None:
         for name in _LIMITS:
-            answer = await self._allowed(reading, "CONFIG", "GET", name)
-            found = _number(str(answer[1])) if isinstance(answer, list) and answer else None
+            found = await self._setting(reading, name)
             if found is None:
                 # A managed service has no CONFIG; newer servers tell these in INFO, too.
                 found = _number(info.get(name, ""))
             if found is not None:
                 reading.gauge(f"redis_config_{name_part(name)}", found)
+        databases = await self._setting(reading, "databases") or 0
+        for number in range(min(int(databases), MAX_DATABASES)):
+            # INFO tells nothing of an empty one.
+            if f"db{number}" not in info:
+                _database(f"db{number}", "", reading)
+
+    async def _setting(self, reading: Reading, name: str) -> float | None:
+        answer = await self._allowed(reading, "CONFIG", "GET", name)
+        return _number(str(answer[1])) if isinstance(answer, list) and len(answer) > 1 else None
 
     async def _slowlog(self, reading: Reading) -> None:
         length = await self._allowed(reading, "SLOWLOG", "LEN")
@@ -155,7 +164,7 @@ def _database(name: str, value: str, reading: Reading) -> None:
     reading.gauge("redis_db_keys", _number(found.get("keys", "")) or 0.0, labels)
     reading.gauge("redis_db_keys_expiring", _number(found.get("expires", "")) or 0.0, labels)
     ttl_ms = _number(found.get("avg_ttl", ""))
-    if ttl_ms:
+    if ttl_ms is not None:
         reading.gauge("redis_db_avg_ttl_seconds", ttl_ms / 1_000, labels)
 
 

@@ -15,24 +15,18 @@ _WORDS = {
     "non-primary": 0.0,
     "disconnected": 0.0,
 }
-_LOG_FILE = re.compile(r".+\.([0-9]+)")
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?")
 
 
 def number_of(text: str | None) -> float | None:
     """The number a value stands for, or None where it is a text or NULL.
 
-    >>> number_of("Yes"), number_of("binlog.000007"), number_of("127.0.0.1"), number_of("ROW")
-    (1.0, 7.0, None, None)
+    >>> number_of("Yes"), number_of("1e3"), number_of("127.0.0.1"), number_of("ROW")
+    (1.0, 1000.0, None, None)
     """
     if text is None:
         return None
     word = _WORDS.get(text.lower())
     if word is not None:
         return word
-    if _NUMBER.fullmatch(text):
-        return float(text)
-    log_file = _LOG_FILE.fullmatch(text)
-    if log_file and not text.replace(".", "").isdigit():
-        return float(log_file[1])
-    return None
+    return float(text) if _NUMBER.fullmatch(text) else None

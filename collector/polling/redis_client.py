@@ -7,13 +7,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from collector.polling.contract import PollFailed, Reading
+import anyio.lowlevel
+
+from collector.polling.contract import Denied, PollFailed, Reading
 from collector.polling.fields import Address, Fields, Secret
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+    from redis.asyncio.client import PubSub
 
 _AS_THE_SERVER_SAYS = ("INFO", "CONFIG GET", "SLOWLOG LEN", "SLOWLOG GET", "LATENCY LATEST")
+_AT_ONCE = 100  # messages between two chances of others
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class RedisClient:
         self._account = account
         self._timeout_s = timeout_s
         self._raw: Redis | None = None
+        self._heard: PubSub | None = None
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[None]:
@@ -91,7 +96,51 @@ class RedisClient:
             pass
         return None
 
+    async def published(self, pattern: str, most: int) -> list[str]:
+        """What was published to channels of a pattern since the last call, at most so many.
+
+        The first call subscribes, over a connection of its own, and hears nothing yet.
+
+        Raises:
+            Denied: The account may not subscribe.
+            PollFailed: The subscription ended; the next call starts another.
+        """
+        import redis.exceptions as failures  # noqa: PLC0415  # an optional extra
+
+        found: list[str] = []
+        whole = False
+        try:
+            heard = self._heard or await self._subscribe(pattern)
+            while len(found) < most and (message := await heard.get_message(timeout=0)):
+                if message["type"] == "pmessage":
+                    found.append(str(message["data"]))
+                if len(found) % _AT_ONCE == _AT_ONCE - 1:
+                    await anyio.lowlevel.checkpoint()
+            whole = True
+        except failures.NoPermissionError as error:
+            raise Denied(str(error)) from error
+        except (failures.RedisError, OSError) as error:
+            raise PollFailed(f"the subscription ended: {error}") from error
+        finally:
+            if not whole:
+                await self._unsubscribe()
+        return found
+
+    async def _subscribe(self, pattern: str) -> PubSub:
+        if self._raw is None:
+            self._raw = _open(self._account, self._timeout_s)
+        heard = self._heard = self._raw.pubsub()
+        await heard.psubscribe(pattern)
+        await heard.get_message(timeout=self._timeout_s)
+        return heard
+
+    async def _unsubscribe(self) -> None:
+        heard, self._heard = self._heard, None
+        if heard is not None:
+            await heard.aclose()  # type: ignore[no-untyped-call]  # theirs
+
     async def aclose(self) -> None:
+        await self._unsubscribe()
         raw, self._raw = self._raw, None
         if raw is not None:
             await raw.aclose()
@@ -118,6 +167,8 @@ def _open(account: Account, timeout_s: float) -> Redis:
         # The runner backs off; the client's own retries would only delay the news.
         retry=Retry(NoBackoff(), 0),
         decode_responses=True,
+        # Anybody may publish anything; what is no text is refused by whoever reads it.
+        encoding_errors="replace",
         client_name="warroom",
         protocol=2,
     )

@@ -1,4 +1,4 @@
-"""Bounds on series, labels, times, spans and events.
+"""Bounds on series, labels, times, spans, events and logs.
 
 One bad sender must not fill the store, or write where nobody looks.
 """
@@ -24,6 +24,7 @@ from store.model import (
     EventBatch,
     Exemplar,
     Labels,
+    LogBatch,
     RefSpace,
     SampleBatch,
     SeriesRefs,
@@ -36,7 +37,7 @@ _NEVER = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes are characters, except the two row sizes, which are bytes.
+    """Sizes are characters, except the three row sizes, which are bytes.
 
     Attributes:
         max_future_ms: How far ahead of the clock a sample's time may be. A sender whose clock is
@@ -49,6 +50,7 @@ class Limits:
     max_label_value: int = 4096
     max_span_bytes: int = 256 * 1024
     max_event_bytes: int = 64 * 1024
+    max_log_bytes: int = 128 * 1024
     known_series: int = 200_000
     max_future_ms: int | None = 3_600_000
     max_age_ms: int | None = None
@@ -76,13 +78,14 @@ class Limit:
         if isinstance(batch, SampleBatch):
             return self._samples(batch)
         if isinstance(batch, SpanBatch):
-            size = _row_bytes(
-                batch.table, ("statement", "attributes", "resource", "events", "links")
-            )
-            table, dropped = _keep_small(batch.table, size, self._limits.max_span_bytes)
+            columns: tuple[str, ...] = ("statement", "attributes", "resource", "events", "links")
+            table, dropped = _keep_small(batch.table, columns, self._limits.max_span_bytes)
             return Processed(SpanBatch(table), {"span_too_large": dropped} if dropped else {})
-        size = _row_bytes(batch.table, ("data",))
-        table, dropped = _keep_small(batch.table, size, self._limits.max_event_bytes)
+        if isinstance(batch, LogBatch):
+            columns = ("body", "attributes", "resource")
+            table, dropped = _keep_small(batch.table, columns, self._limits.max_log_bytes)
+            return Processed(LogBatch(table), {"log_too_large": dropped} if dropped else {})
+        table, dropped = _keep_small(batch.table, ("data",), self._limits.max_event_bytes)
         return Processed(EventBatch(table), {"event_too_large": dropped} if dropped else {})
 
     def _samples(self, batch: SampleBatch) -> Processed:
@@ -217,7 +220,11 @@ def _row_bytes(table: pa.Table, columns: tuple[str, ...]) -> Any:
     return total
 
 
-def _keep_small(table: pa.Table, size: Any, bound: int) -> tuple[pa.Table, int]:
+def _keep_small(table: pa.Table, columns: tuple[str, ...], bound: int) -> tuple[pa.Table, int]:
+    """Rows whose texts in these columns take no more than `bound` bytes, and how many do."""
+    if sum(table.column(name).nbytes for name in columns) <= bound:
+        return table, 0  # all rows together are not larger than one may be
+    size = _row_bytes(table, columns)
     largest = pc.max(size).as_py()
     if largest is None or largest <= bound:
         return table, 0

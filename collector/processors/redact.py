@@ -1,26 +1,28 @@
-"""Takes secrets out of spans and events before they are stored.
+"""Takes secrets out of spans, events and logs before they are stored.
 
 What is looked for: values of keys that name a secret, credentials in URLs and query strings,
-bearer tokens, and card numbers that pass the Luhn check. Only distinct texts are looked at, and a
-cheap search by Arrow finds those worth it. Series labels are left alone: two series could become
-one.
+bearer tokens, and card numbers that pass the Luhn check. Only distinct texts are looked at, a
+cheap search by Arrow finds those worth it, and what was found clean is remembered. Series labels
+are left alone: two series could become one.
 """
 
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from collector.processors.contract import Processed
-from store.model import Batch, EventBatch, SampleBatch, SpanBatch
+from store.model import Batch, EventBatch, LogBatch, SampleBatch, SpanBatch
 
 MASK = "[redacted]"
 
 _SPAN_COLUMNS = ("url", "statement", "status_message", "name", "attributes", "events", "resource")
 _EVENT_COLUMNS = ("data",)
+_LOG_COLUMNS = ("body", "attributes", "resource")
 _JSON_COLUMNS = frozenset({"attributes", "events", "resource", "data"})
 
 _MASKED_NAME = (
@@ -30,6 +32,7 @@ _MASKED_NAME = (
     r"set-cookie|cookie|http\.request\.header\.(?:authorization|cookie)|cvv|cvc|"
     r"card[_\-]?number)"
 )
+_MAX_KNOWN_CHARS = 1_024
 _ISSUERS = "23456"
 _CARD = r"(?:\d[ \-]?){12,18}\d"
 # RE2, for Arrow: finds candidates only. Over-matching costs time, never correctness.
@@ -39,7 +42,7 @@ _CANDIDATE = (
 )
 
 _JSON_STRING = re.compile(
-    rf'("(?:{_MASKED_NAME})"\s*:\s*)(?:"(?:[^"\\]|\\.)*"|-?\d[\d.eE+\-]*|\[[^\[\]]*\])',
+    rf'("(?:{_MASKED_NAME})"\s*:\s*)(?:"(?:[^"\\]|\\.)*"|-?\d[\d.eE+\-]*|\[(?:"(?:[^"\\]|\\.)*"|[^\[\]"])*+\])',
     re.IGNORECASE,
 )
 _JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"')
@@ -57,14 +60,63 @@ _CARD_NUMBER = re.compile(rf"(?<![\w.])({_CARD})(?![\w.])")
 
 
 class Redact:
-    """A processor that masks secrets; it never drops."""
+    """A processor that masks secrets; it never drops.
+
+    Args:
+        max_known: Clean texts remembered, from one batch to the next.
+    """
+
+    def __init__(self, *, max_known: int = 50_000) -> None:
+        self._clean: set[str] = set()
+        self._max_known = max_known
 
     def __call__(self, batch: Batch) -> Processed:
         if isinstance(batch, SampleBatch):
             return Processed(batch, {})
         if isinstance(batch, SpanBatch):
-            return Processed(SpanBatch(_redacted(batch.table, _SPAN_COLUMNS)), {})
-        return Processed(EventBatch(_redacted(batch.table, _EVENT_COLUMNS)), {})
+            return Processed(SpanBatch(self._redacted(batch.table, _SPAN_COLUMNS)), {})
+        if isinstance(batch, LogBatch):
+            return Processed(LogBatch(self._redacted(batch.table, _LOG_COLUMNS)), {})
+        return Processed(EventBatch(self._redacted(batch.table, _EVENT_COLUMNS)), {})
+
+    def _redacted(self, table: pa.Table, columns: tuple[str, ...]) -> pa.Table:
+        encoded = {
+            name: column.combine_chunks().dictionary_encode()
+            for name in columns
+            if (column := table.column(name)).null_count < len(column)
+        }
+        texts: dict[str, list[Any]] = {
+            name: array.dictionary.to_pylist() for name, array in encoded.items()
+        }
+        suspects = self._suspects(texts)
+        for name, found in texts.items():
+            places = [place for place, text in enumerate(found) if text in suspects]
+            if not places:
+                continue
+            redact = redact_json if name in _JSON_COLUMNS else redact_text
+            for place in places:
+                found[place] = redact(str(found[place]))
+            cleaned = pa.array(found, pa.string()).take(encoded[name].indices)
+            table = table.set_column(
+                table.schema.get_field_index(name), table.schema.field(name), cleaned
+            )
+        return table
+
+    def _suspects(self, texts: dict[str, list[Any]]) -> set[str]:
+        """Texts that may hold a secret; all that is new is searched at once."""
+        clean = self._clean
+        new = list({text for found in texts.values() for text in found if text not in clean})
+        if not new:
+            return set()
+        suspect = pc.match_substring_regex(pa.array(new, pa.string()), _CANDIDATE)
+        places: list[Any] = pc.indices_nonzero(suspect).to_pylist()
+        suspects = {new[place] for place in places}
+        # Another thread may be searching too: replacing the set is safe, clearing it is not.
+        if len(clean) + len(new) > self._max_known:
+            clean = self._clean = set()
+        short = (text for text in new if len(text) <= _MAX_KNOWN_CHARS and text not in suspects)
+        clean.update(islice(short, self._max_known))
+        return suspects
 
 
 def redact_text(text: str) -> str:
@@ -129,25 +181,3 @@ def _masked_card(match: re.Match[str]) -> str:
 def _masked_number(match: re.Match[str]) -> str:
     masked = _masked_card(match)
     return f'"{masked}"' if masked == MASK else masked
-
-
-def _redacted(table: pa.Table, columns: tuple[str, ...]) -> pa.Table:
-    for name in columns:
-        column = table.column(name)
-        if column.null_count == len(column):
-            continue
-        encoded = column.combine_chunks().dictionary_encode()
-        distinct = encoded.dictionary
-        suspect = pc.match_substring_regex(distinct, _CANDIDATE)
-        places: list[Any] = pc.indices_nonzero(suspect).to_pylist()
-        if not places:
-            continue
-        texts: list[Any] = distinct.to_pylist()
-        redact = redact_json if name in _JSON_COLUMNS else redact_text
-        for place in places:
-            texts[place] = redact(str(texts[place]))
-        cleaned = pa.array(texts, pa.string()).take(encoded.indices)
-        table = table.set_column(
-            table.schema.get_field_index(name), table.schema.field(name), cleaned
-        )
-    return table

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import anyio.to_thread
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from collector.body import THREAD_ABOVE_BYTES, BodyReader, UnsupportedMedia
+from collector.body import THREAD_ABOVE_BYTES, BodyReader, ClientGone, UnsupportedMedia, chunks
 from collector.cloudevents import (
     BATCH,
     JSON,
@@ -39,12 +38,10 @@ def routes(pipeline: Pipeline, *, bodies: BodyReader | None = None) -> list[Rout
 
     async def post(request: Request) -> Response:
         try:
-            content_type = _content_type(request)
-            encoding = request.headers.get("content-encoding", "")
-            async with reader.read(request.stream(), encoding) as body:
-                decoded = await _decode(body, content_type, request, pipeline.now_ms())
+            with pipeline.receiving(SOURCE):
+                decoded = await _received(request, reader, pipeline.now_ms())
             await pipeline.push(decoded.batch, SOURCE)
-        except ClientDisconnect:
+        except ClientGone:
             return Response(status_code=400)
         except WarroomError as error:
             refusal = refusal_of(error)
@@ -65,13 +62,16 @@ def _content_type(request: Request) -> str:
     return content_type
 
 
-async def _decode(body: bytes, content_type: str, request: Request, now_ms: int) -> DecodedEvents:
-    headers = dict(request.headers)
+async def _received(request: Request, reader: BodyReader, now_ms: int) -> DecodedEvents:
+    content_type, headers = _content_type(request), dict(request.headers)
+    async with reader.read(chunks(request.receive), headers.get("content-encoding", "")) as body:
 
-    def decode() -> DecodedEvents:
-        return decode_events(split_events(body, content_type, headers), now_ms)
+        def decode() -> DecodedEvents:
+            return decode_events(split_events(body, content_type, headers), now_ms)
 
-    return await anyio.to_thread.run_sync(decode) if len(body) > THREAD_ABOVE_BYTES else decode()
+        if len(body) > THREAD_ABOVE_BYTES:
+            return await reader.lane.run(decode)
+        return decode()
 
 
 def _answer(decoded: DecodedEvents) -> JSONResponse:

@@ -1,7 +1,8 @@
 """OTLP/gRPC: the Trace, Metrics and Logs services.
 
 Messages are taken as bytes, so that a malformed one is answered INVALID_ARGUMENT with a sentence
-and decoding runs off the event loop.
+and decoding runs off the event loop. A call's one message is read by the method itself, as of a
+stream (it is the same on the wire): so a call can be refused before its message is received.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from collector.otlp.ingest import OtlpAnswer, OtlpIngest, Signal
+from collector.otlp.ingest import SOURCE, OtlpAnswer, OtlpIngest, Signal
 from collector.otlp.status import (
     INTERNAL,
     INVALID_ARGUMENT,
@@ -26,7 +27,7 @@ from collector.otlp.status import (
     status_protobuf,
 )
 from collector.refusal import refusal_of
-from store.errors import WarroomError
+from store.errors import LimitExceeded, Overloaded, WarroomError
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024  # the OTLP specification's own recommendation
 # Together with the message bound this bounds the memory that requests in flight can hold.
@@ -60,6 +61,7 @@ class OtlpGrpcServer:
         self._address = address
         self._credentials = credentials
         self._max_message_bytes = max_message_bytes
+        self._open_calls = 0
         self._server: Any = None
 
     async def start(self) -> int:
@@ -73,7 +75,6 @@ class OtlpGrpcServer:
                 ("grpc.max_receive_message_length", self._max_message_bytes),
                 ("grpc.so_reuseport", 0),
             ],
-            maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
         )
         server.add_generic_rpc_handlers(
             tuple(_service(name, self._method(signal)) for signal, name in _SERVICES.items())
@@ -92,10 +93,11 @@ class OtlpGrpcServer:
             await self._server.stop(grace_s)
             self._server = None
 
-    def _method(self, signal: Signal) -> Callable[[bytes, Any], Awaitable[bytes]]:
-        async def export(message: bytes, context: Any) -> bytes:
+    def _method(self, signal: Signal) -> Callable[[Any, Any], Awaitable[bytes]]:
+        async def export(_messages: Any, context: Any) -> bytes:
+            self._open_calls += 1
             try:
-                answer = await self._ingest.accept(signal, message)
+                answer = await self._accepted(signal, context)
             except WarroomError as error:
                 await _abort(context, error)
                 raise
@@ -103,13 +105,29 @@ class OtlpGrpcServer:
                 log.exception("otlp call failed", signal=signal.value)
                 await context.abort(grpc.StatusCode.INTERNAL, "an internal error occurred")
                 raise
+            finally:
+                self._open_calls -= 1
             return _response(signal, answer)
 
         return export
 
+    async def _accepted(self, signal: Signal, context: Any) -> OtlpAnswer:
+        lane = self._ingest.lane
+        with self._ingest.pipeline.receiving(SOURCE):
+            lane.check()
+            if self._open_calls > MAX_CONCURRENT_CALLS:
+                raise Overloaded(f"more than {MAX_CONCURRENT_CALLS} calls are open")
+            message = await context.read()
+            if message is grpc.aio.EOF:
+                # It is larger than the bound, which gRPC answers itself, or its sender is gone.
+                raise LimitExceeded("no whole message was received", reason="message_not_whole")
+            lane.check()
+        with lane.answering():
+            return await self._ingest.accept(signal, message)
 
-def _service(name: str, method: Callable[[bytes, Any], Awaitable[bytes]]) -> Any:
-    handler = grpc.unary_unary_rpc_method_handler(method)
+
+def _service(name: str, method: Callable[[Any, Any], Awaitable[bytes]]) -> Any:
+    handler = grpc.stream_unary_rpc_method_handler(method)
     return grpc.method_handlers_generic_handler(name, {"Export": handler})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 
 import structlog
 from google.protobuf import json_format
@@ -11,12 +12,12 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceResponse,
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from collector.body import BodyReader, UnsupportedMedia
-from collector.otlp.ingest import OtlpAnswer, OtlpIngest, Signal
+from collector.body import BodyReader, ClientGone, UnsupportedMedia, chunks
+from collector.otlp.ingest import SOURCE, OtlpAnswer, OtlpIngest, Signal
 from collector.otlp.status import (
     INTERNAL,
     INVALID_ARGUMENT,
@@ -37,7 +38,7 @@ log = structlog.get_logger()
 
 def routes(ingest: OtlpIngest, *, bodies: BodyReader | None = None) -> list[Route]:
     """The three OTLP routes. Their answers follow the OTLP/HTTP specification 1.x."""
-    reader = bodies or BodyReader()
+    reader = bodies or BodyReader(lane=ingest.lane)
     return [
         Route(f"/v1/{signal.value}", _handler(ingest, reader, signal), methods=["POST"])
         for signal in Signal
@@ -50,14 +51,18 @@ def _handler(
     async def export(request: Request) -> Response:
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         is_json = content_type == JSON
+        encoding = request.headers.get("content-encoding", "")
         try:
-            _check_media(content_type)
-            encoding = request.headers.get("content-encoding", "")
-            async with reader.read(request.stream(), encoding) as body:
+            async with AsyncExitStack() as held:
+                with ingest.pipeline.receiving(SOURCE):
+                    _check_media(content_type)
+                    body = await held.enter_async_context(
+                        reader.read(chunks(request.receive), encoding)
+                    )
                 answer = await ingest.accept(signal, body, is_json=is_json)
         except WarroomError as error:
             return _failure(error, is_json=is_json)
-        except ClientDisconnect:
+        except ClientGone:
             return Response(status_code=400)
         except Exception:
             log.exception("otlp request failed", signal=signal.value)

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Protocol
 
-import anyio
-import anyio.to_thread
 import structlog
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from collector.body import BodyReader
+from collector.body import BodyReader, ClientGone, chunks
 from collector.pipeline import Pushed
 from collector.refusal import refusal_of
 from collector.remote_write.decode import (
@@ -39,8 +39,6 @@ SOURCE = "remote_write"
 PATH = "/api/v1/write"
 # Below this a request of known series is decoded where it is: a hop to a thread costs more.
 _THREAD_ABOVE_BYTES = 128 * 1024
-# Decoded columns and what is learnt are several times the body: more bodies wait as bytes.
-MAX_DECODING_AT_ONCE = 2
 # Decoded columns take about as much again as the bytes that they come from.
 _HELD_A_BYTE = 2
 _LOG_EVERY_S = 10.0
@@ -66,7 +64,7 @@ class Sink(Protocol):
 
     def dropped(self, source: str, reason: str, count: int) -> None: ...
 
-    def failed(self, source: str, error: str, remedy: str) -> None: ...
+    def receiving(self, source: str) -> AbstractContextManager[None]: ...
 
 
 def routes(pipeline: Sink, bodies: BodyReader | None = None, *, path: str = PATH) -> list[Route]:
@@ -81,26 +79,25 @@ class RemoteWrite:
         self._pipeline = pipeline
         self._bodies = bodies
         self._memory = Memory()
-        self._decoding = anyio.CapacityLimiter(MAX_DECODING_AT_ONCE)
         self._log_again_s = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             response = await self._answer(scope, receive)
-        except _ClientGone:
+        except ClientGone:
             return
         await response(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
         try:
-            headers = dict(scope["headers"])
-            version = version_of(
-                headers.get(b"content-type", b"").decode("latin-1"),
-                headers.get(b"content-encoding", b"").decode("latin-1"),
-            )
-            decoded = await self._read(version, receive)
+            with self._pipeline.receiving(SOURCE):
+                headers = dict(scope["headers"])
+                version = version_of(
+                    headers.get(b"content-type", b"").decode("latin-1"),
+                    headers.get(b"content-encoding", b"").decode("latin-1"),
+                )
+                decoded = await self._read(version, receive)
         except WarroomError as error:
-            self._pipeline.failed(SOURCE, error.message, error.hint)
             return self._refused(error)
         try:
             pushed = await self._pipeline.push(decoded.batch, SOURCE)
@@ -111,7 +108,7 @@ class RemoteWrite:
         return self._written(version, decoded, pushed)
 
     async def _read(self, version: Version, receive: Receive) -> Decoded:
-        async with self._bodies.read(_chunks(receive)) as body:
+        async with self._bodies.read(chunks(receive)) as body:
             size = min(decompressed_size(body), MAX_DECODED_BYTES)
             with self._bodies.holding(_HELD_A_BYTE * size):
                 if size <= _THREAD_ABOVE_BYTES * 4 and len(body) <= _THREAD_ABOVE_BYTES:
@@ -119,9 +116,7 @@ class RemoteWrite:
                     known = decode_known(data, self._memory, version)
                     if known is not None:
                         return known
-                return await anyio.to_thread.run_sync(
-                    self._decoded, version, body, limiter=self._decoding
-                )
+                return await self._bodies.lane.run(partial(self._decoded, version, body))
 
     def _decoded(self, version: Version, body: bytes) -> Decoded:
         return _DECODE[version](decompress(body), self._memory)
@@ -154,22 +149,6 @@ class RemoteWrite:
         if now_s >= self._log_again_s:
             self._log_again_s = now_s + _LOG_EVERY_S
             _log.warning("remote_write_refused", status=status, error=sentence)
-
-
-class _ClientGone(Exception):
-    """Nobody waits for an answer."""
-
-
-async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _ClientGone
-        chunk = message.get("body", b"")
-        if chunk:
-            yield chunk
-        more = message.get("more_body", False)
 
 
 def _lost(decoded: Decoded, pushed: Pushed) -> Counter[str]:

@@ -9,22 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from collector.body import BodyReader, UnsupportedMedia
+from collector.body import THREAD_ABOVE_BYTES, BodyReader, ClientGone, UnsupportedMedia, chunks
+from collector.faro import FaroPayload, decode_faro
+from collector.overload import Lane
+from collector.page_errors import PageErrors
 from collector.pipeline import Pipeline
 from collector.refusal import UnknownSender, refusal_of
-from collector.web_vitals import SETTLE_MS, Vital, WebVitals, decode_beacon, decode_faro
-from store.errors import Overloaded, WarroomError
+from collector.web_vitals import SETTLE_MS, Vital, WebVitals, decode_beacon
+from store.errors import BadInput, Overloaded, WarroomError
 
 SOURCE = "rum"
 MAX_BODY_BYTES = 64 * 1024
+# What Grafana Alloy, the usual receiver of Faro payloads, takes.
+MAX_FARO_BYTES = 5 * 1024 * 1024
+MAX_KNOWN_PAYLOADS = 20_000
+_MAX_IN_FLIGHT_BYTES = 64 * 1024 * 1024
 _MEDIA = frozenset({"", "text/plain", "application/json"})
 # What the Faro SDK sends; without all of them its requests fail in the browser.
 _ALLOWED_HEADERS = (
@@ -32,7 +42,9 @@ _ALLOWED_HEADERS = (
 )
 
 log = structlog.get_logger()
-Decoder = Callable[[bytes], tuple[list[Vital], int]]
+Take = Callable[[Request, bytes], Awaitable[None]]
+TakeSpans = Callable[[bytes], Awaitable[object]]
+"""Stores an OTLP/JSON body of spans."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,32 +101,54 @@ class RumReceiver:
         vitals: WebVitals | None = None,
         settings: RumSettings = RumSettings(),  # frozen value
         settle_ms: int = SETTLE_MS,
+        take_spans: TakeSpans | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._vitals = vitals or WebVitals(settle_ms=settle_ms)
+        self._errors = PageErrors()
         self._settings = settings
+        self._take_spans = take_spans
+        # Payloads that were stored: the SDK sends one again whose answer was lost on the way.
+        self._known: OrderedDict[str, None] = OrderedDict()
         self._bucket = Bucket(settings.max_per_second, 10 * settings.max_per_second)
         self._settle_s = settle_ms / 1000
-        self._bodies = BodyReader(max_body_bytes=MAX_BODY_BYTES, max_in_flight_bytes=64 << 20)
+        self.lane = Lane()
+        self._beacons = self._reader(MAX_BODY_BYTES)
+        self._payloads = self._reader(MAX_FARO_BYTES)
         self._settling: asyncio.Task[None] | None = None
 
+    def _reader(self, max_body_bytes: int) -> BodyReader:
+        return BodyReader(
+            max_body_bytes=max_body_bytes,
+            max_in_flight_bytes=_MAX_IN_FLIGHT_BYTES,
+            lane=self.lane,
+        )
+
     def routes(self) -> list[Route]:
-        found = []
-        for path, decoder, status in (
-            ("/rum", decode_beacon, 204),
-            ("/rum/{app_key}", decode_beacon, 204),
-            ("/collect", decode_faro, 202),
-            ("/collect/{app_key}", decode_faro, 202),
-        ):
-            found.append(Route(path, self._handler(decoder, status), methods=["POST"]))
-            found.append(Route(path, self._preflight, methods=["OPTIONS"]))
-        return found
+        beacon = self._handler(self._beacons, self._take_beacon, 204)
+        payload = self._handler(self._payloads, self._take_payload, 202)
+        return [
+            route
+            for path, handler in (("/rum", beacon), ("/collect", payload))
+            for full in (path, f"{path}/{{app_key}}")
+            for route in (
+                Route(full, handler, methods=["POST"]),
+                Route(full, self._preflight, methods=["OPTIONS"]),
+            )
+        ]
+
+    def report(self, vitals: Sequence[Vital]) -> None:
+        """Count vitals that came another way, such as by OTLP. Returns at once."""
+        self._vitals.add(vitals, self._pipeline.now_ms())
+        if self._settling is None or self._settling.done():
+            self._settling = asyncio.create_task(self._settle_later())
 
     async def settle(self) -> None:
         """Store what has settled by now."""
-        batch = self._vitals.due(self._pipeline.now_ms())
-        if len(batch):
-            await self._pipeline.push(batch, SOURCE)
+        now_ms = self._pipeline.now_ms()
+        for batch in (self._vitals.due(now_ms), self._errors.due(now_ms)):
+            if len(batch):
+                await self._pipeline.push(batch, SOURCE)
 
     async def aclose(self) -> None:
         """Store what waits for further reports: its beacons have been answered."""
@@ -127,18 +161,21 @@ class RumReceiver:
         except WarroomError as error:
             log.warning("web vitals not stored", error=str(error))
 
-    def _handler(self, decoder: Decoder, status: int) -> Callable[[Request], Awaitable[Response]]:
+    def _handler(
+        self, bodies: BodyReader, take: Take, status: int
+    ) -> Callable[[Request], Awaitable[Response]]:
         async def post(request: Request) -> Response:
             try:
-                _check_media(request)
-                self._admit(request)
-                encoding = request.headers.get("content-encoding", "")
-                async with self._bodies.read(request.stream(), encoding) as body:
-                    vitals, refused = decoder(body)
-                if not _objects(request):
-                    self._take(vitals, refused)
-                    await self.settle()
-            except ClientDisconnect:
+                async with AsyncExitStack() as held:
+                    with self._pipeline.receiving(SOURCE):
+                        _check_media(request)
+                        self._admit(request)
+                        encoding = request.headers.get("content-encoding", "")
+                        arriving = bodies.read(chunks(request.receive), encoding)
+                        body = await held.enter_async_context(arriving)
+                    if not _objects(request):
+                        await take(request, body)
+            except ClientGone:
                 return Response(status_code=400)
             except WarroomError as error:
                 refusal = refusal_of(error)
@@ -151,17 +188,57 @@ class RumReceiver:
     def _admit(self, request: Request) -> None:
         keys = self._settings.app_keys
         if keys and app_key(request.url.path, request.headers) not in keys:
-            self._pipeline.dropped(SOURCE, "unknown_app_key", 1)
             raise UnknownSender("the app key is not known here", hint="use one of rum.app_keys")
         if not self._bucket.take(time.monotonic()):
-            self._pipeline.dropped(SOURCE, "rate_limited", 1)
-            raise Overloaded("more beacons a second than are taken", retry_after_s=10)
+            raise Overloaded(
+                "more beacons a second than are taken",
+                retry_after_s=10,
+                reason="rate_limited",
+                hint="Raise rum.max_per_second if these are the shop's own pages.",
+            )
 
-    def _take(self, vitals: list[Vital], refused: int) -> None:
-        self._vitals.add(vitals, self._pipeline.now_ms())
+    async def _take_beacon(self, _request: Request, body: bytes) -> None:
+        with self._pipeline.receiving(SOURCE):
+            vitals, refused = decode_beacon(body)
+        self.report(vitals)
         self._pipeline.dropped(SOURCE, "not_a_web_vital", refused)
-        if self._settling is None or self._settling.done():
-            self._settling = asyncio.create_task(self._settle_later())
+        await self.settle()
+
+    async def _take_payload(self, request: Request, body: bytes) -> None:
+        key = request.headers.get("idempotency-key", "")[:200]
+        if key in self._known:
+            self._pipeline.dropped(SOURCE, "repeated_payload", 1)
+            return
+        decode = partial(decode_faro, body, self._pipeline.now_ms())
+        with self._pipeline.receiving(SOURCE):
+            threaded = len(body) > THREAD_ABOVE_BYTES
+            payload = await self.lane.run(decode) if threaded else decode()
+        await self._store(payload)
+        if key:
+            self._known[key] = None
+            if len(self._known) > MAX_KNOWN_PAYLOADS:
+                self._known.popitem(last=False)
+
+    async def _store(self, payload: FaroPayload) -> None:
+        if len(payload.logs):
+            await self._pipeline.push(payload.logs, SOURCE)
+        for reason, count in payload.not_kept.items():
+            self._pipeline.dropped(SOURCE, reason, count)
+        if payload.traces is not None:
+            await self._store_spans(payload.traces)
+        self.report(payload.vitals)
+        self._errors.add(payload.page, payload.device, payload.errors)
+        await self.settle()
+
+    async def _store_spans(self, body: bytes) -> None:
+        if self._take_spans is None:
+            self._pipeline.dropped(SOURCE, "spans_not_taken", 1)
+            return
+        try:
+            await self._take_spans(body)
+        except BadInput:
+            # The rest of the payload is stored: to refuse all would make the SDK send it again.
+            self._pipeline.dropped(SOURCE, "malformed_traces", 1)
 
     async def _settle_later(self) -> None:
         while self._vitals.waiting:

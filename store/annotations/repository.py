@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, String, select
+from sqlalchemy import BigInteger, String, or_, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from store.errors import BadInput
@@ -78,6 +78,21 @@ class AnnotationRepository:
             session.merge(row)
         return annotation.id
 
+    def deploy(self, name: str) -> Annotation | None:
+        """The latest deploy with this id or version."""
+        query = (
+            select(AnnotationRow)
+            .where(
+                AnnotationRow.kind == "deploy",
+                or_(AnnotationRow.id == name, AnnotationRow.version == name),
+            )
+            .order_by(AnnotationRow.at_ms.desc())
+            .limit(1)
+        )
+        with self._sessions() as session:
+            row = session.scalars(query).first()
+            return _annotation(row) if row else None
+
     def between(self, start_ms: int, end_ms: int, *, limit: int = 500) -> list[Annotation]:
         """Those with `start_ms <= at <= end_ms`, newest first."""
         query = (
@@ -87,7 +102,8 @@ class AnnotationRepository:
             .limit(limit)
         )
         with self._sessions() as session:
-            return [
-                Annotation(r.at_ms, r.kind, r.title, r.service, r.version, r.url)
-                for r in session.scalars(query)
-            ]
+            return [_annotation(row) for row in session.scalars(query)]
+
+
+def _annotation(row: AnnotationRow) -> Annotation:
+    return Annotation(row.at_ms, row.kind, row.title, row.service, row.version, row.url)

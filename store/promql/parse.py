@@ -13,6 +13,7 @@ from store.promql.syntax import Expr, VectorSelector
 from store.promql.typecheck import check
 
 _CACHED_CHARACTERS = 10_000
+_SHORT_CHARACTERS = 1_000
 
 
 def parse(text: str) -> Expr:
@@ -21,7 +22,15 @@ def parse(text: str) -> Expr:
     Raises:
         QueryError: `bad_data`, with line and column as Prometheus writes them.
     """
+    if len(text) <= _SHORT_CHARACTERS:
+        return _remembered_short(text)
     return _remembered(text) if len(text) <= _CACHED_CHARACTERS else _parse(text)
+
+
+# Every rule is asked again at every tick: as many trees as there may be rules.
+@lru_cache(maxsize=20_000)
+def _remembered_short(text: str) -> Expr:
+    return _parse(text)
 
 
 @lru_cache(maxsize=2048)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
@@ -16,11 +17,13 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
+from collector.otlp.ingest import OtlpIngest
 from collector.pipeline import Pipeline
 from collector.processors.limit import Limit
 from collector.processors.redact import Redact
+from collector.receivers.otlp_grpc import OtlpGrpcServer
 from collector.source_health import SourceRegistry
-from store.model import Batch, EventBatch, Labels, SampleBatch, SpanBatch
+from store.model import Batch, EventBatch, Labels, LogBatch, SampleBatch, SpanBatch
 
 # A busy machine is not a failing decoder: pytest's own timeout bounds each test.
 settings.register_profile("collector", deadline=None)
@@ -67,6 +70,14 @@ class RecordingAppender:
             row
             for batch in self.batches
             if isinstance(batch, EventBatch)
+            for row in batch.table.to_pylist()
+        ]
+
+    def logs(self) -> list[dict[str, object]]:
+        return [
+            row
+            for batch in self.batches
+            if isinstance(batch, LogBatch)
             for row in batch.table.to_pylist()
         ]
 
@@ -152,3 +163,25 @@ def serve(server: tuple[Switchboard, str]) -> Serve:
         return url
 
     return mount
+
+
+@pytest.fixture
+def grpc_server() -> Iterator[Callable[[OtlpIngest], str]]:
+    """Serves OTLP/gRPC for this test and answers with the address."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    servers: list[OtlpGrpcServer] = []
+
+    def start(ingest: OtlpIngest) -> str:
+        server = OtlpGrpcServer(ingest, "127.0.0.1:0")
+        servers.append(server)
+        port = asyncio.run_coroutine_threadsafe(server.start(), loop).result(30)
+        return f"127.0.0.1:{port}"
+
+    yield start
+    for server in servers:
+        asyncio.run_coroutine_threadsafe(server.stop(0), loop).result(30)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+    loop.close()

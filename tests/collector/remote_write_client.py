@@ -1,6 +1,7 @@
 """The receiver with a pipeline that keeps what it gets, and requests as a sender makes them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import cramjam
 import httpx
@@ -34,8 +35,13 @@ class Sink:
         if count:
             self.lost[reason] = self.lost.get(reason, 0) + count
 
-    def failed(self, source: str, error: str, remedy: str) -> None:
-        self.failures.append(error)
+    @contextmanager
+    def receiving(self, source: str) -> Iterator[None]:
+        try:
+            yield
+        except WarroomError as error:
+            self.failures.append(error.message)
+            raise
 
 
 async def send(client: httpx.AsyncClient, message: bytes, **headers: str) -> httpx.Response:

@@ -12,30 +12,61 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
+from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
 from collector.body import decompress
 from collector.otlp.json_form import protobuf_of_json
+from collector.otlp.logs import decode_logs
 from collector.otlp.metrics import MetricDecoder
 from collector.otlp.traces import TraceDecoder
-from collector.otlp.wire import parse_leaf_envelope
 from collector.processors.limit import Limit
 from collector.processors.redact import Redact, is_card_number, redact_json, redact_text
 from collector.relabel import Action, RelabelRule, compiled, relabelled
 from collector.scrape.text_format import PageParser
 from store.errors import BadInput, LimitExceeded
-from store.model import SPAN_SCHEMA
+from store.model import LOG_SCHEMA, SPAN_SCHEMA
 from tests.collector.otlp_bodies import trace_request
 
 NOW_MS = 1_790_000_000_000
+DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
 
 
 def metrics_body() -> bytes:
     request = ExportMetricsServiceRequest()
     metric = request.resource_metrics.add().scope_metrics.add().metrics.add(name="orders")
     metric.gauge.data_points.add(time_unix_nano=NOW_MS * 10**6, as_double=1.0)
+    metrics = request.resource_metrics[0].scope_metrics[0].metrics
+    delta = metrics.add(name="paid").sum
+    delta.aggregation_temporality, delta.is_monotonic = DELTA, True
+    point = delta.data_points.add(time_unix_nano=NOW_MS * 10**6, as_int=3)
+    point.exemplars.add(time_unix_nano=NOW_MS * 10**6, as_double=1.0, trace_id=bytes([1] * 16))
+    classic = metrics.add(name="wait", unit="s").histogram
+    classic.aggregation_temporality = DELTA
+    classic.data_points.add(
+        time_unix_nano=NOW_MS * 10**6, count=3, sum=2.0, bucket_counts=[1, 2], explicit_bounds=[1]
+    )
+    native = metrics.add(name="size").exponential_histogram
+    native.aggregation_temporality = DELTA
+    wide = native.data_points.add(time_unix_nano=NOW_MS * 10**6, count=3, scale=2, zero_count=1)
+    wide.positive.offset, wide.positive.bucket_counts[:] = -3, [1, 1]
+    summary = metrics.add(name="old").summary.data_points.add(time_unix_nano=NOW_MS * 10**6)
+    summary.quantile_values.add(quantile=0.5, value=1.0)
+    return request.SerializeToString()
+
+
+def log_body() -> bytes:
+    request = ExportLogsServiceRequest()
+    scope = request.resource_logs.add().scope_logs.add()
+    record = scope.log_records.add(time_unix_nano=NOW_MS * 10**6, severity_text="WARN")
+    record.body.kvlist_value.values.add(key="a").value.array_value.values.add(int_value=1)
+    record.trace_id, record.span_id = bytes([1] * 16), bytes([2] * 8)
+    vital = scope.log_records.add(event_name="browser.web_vital")
+    vital.attributes.add(key="browser.web_vital.name").value.string_value = "lcp"
+    vital.attributes.add(key="browser.web_vital.value").value.double_value = 1200
     return request.SerializeToString()
 
 
@@ -69,10 +100,12 @@ def test_metric_bytes(body: bytes) -> None:
         Limit()(found.batch)
 
 
-@given(st.binary(max_size=200))
+@given(st.binary(max_size=200) | mutated(log_body()))
 def test_log_bytes(body: bytes) -> None:
     with suppress(BadInput):
-        parse_leaf_envelope(body)
+        found = decode_logs(body, NOW_MS)
+        assert found.batch.table.schema == LOG_SCHEMA
+        Redact()(Limit()(found.batch).batch)
 
 
 KEYS = [
@@ -120,6 +153,7 @@ nested = st.builds(
     lambda leaf: {
         "resourceSpans": [{"scopeSpans": [{"spans": [leaf]}]}],
         "resourceMetrics": [{"scopeMetrics": [{"metrics": [leaf]}]}],
+        "resourceLogs": [{"scopeLogs": [{"logRecords": [leaf]}]}],
     },
     documents,
 )
@@ -132,6 +166,7 @@ def test_json_documents(document: Any, signal: str) -> None:
         protobuf, _ = protobuf_of_json(signal, body)
         TraceDecoder().decode(protobuf, NOW_MS)
         MetricDecoder().decode(protobuf, NOW_MS)
+        decode_logs(protobuf, NOW_MS)
 
 
 @given(st.binary(max_size=100), st.sampled_from(["traces", "metrics", "logs"]))

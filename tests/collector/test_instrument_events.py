@@ -32,6 +32,7 @@ class Receiver:
     url: str
     statuses: list[int] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)
     refused: int = 0
 
     def events(self) -> list[dict[str, Any]]:
@@ -43,6 +44,7 @@ def receiver() -> Iterator[Receiver]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            found.tokens.append(self.headers.get("Authorization", ""))
             status = found.statuses.pop(0) if found.statuses else 202
             if status == 202:
                 found.bodies.append(body)
@@ -170,3 +172,11 @@ def test_a_forked_worker_sends_its_own_events(receiver: Receiver) -> None:
     tracker.close()
     orders = sorted(event["data"]["order_id"] for event in receiver.events())
     assert orders == ["of the child", "of the parent"]
+
+
+def test_a_token_goes_with_every_batch(receiver: Receiver) -> None:
+    headers = {"Authorization": "Bearer wr_1"}
+    tracker = EventTracker("shop", receiver.url, QUICK, headers=headers)
+    assert tracker.track("view_item", Visit(session_id="s-1"))
+    tracker.close()
+    assert receiver.tokens == ["Bearer wr_1"]

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 import pytest
+from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
     ExportLogsServiceRequest,
     ExportLogsServiceResponse,
 )
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
@@ -23,7 +26,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from collector.otlp.ingest import OtlpIngest
 from collector.otlp.status import status_protobuf
-from collector.receivers.otlp_grpc import OtlpGrpcServer
 from store.errors import Overloaded, StoreUnavailable
 from tests.collector.otlp_bodies import trace_request
 
@@ -32,17 +34,8 @@ LOGS = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 
 
 @pytest.fixture
-def address(pipeline: Any) -> Iterator[str]:
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    server = OtlpGrpcServer(OtlpIngest(pipeline), "127.0.0.1:0")
-    port = asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
-    yield f"127.0.0.1:{port}"
-    asyncio.run_coroutine_threadsafe(server.stop(0), loop).result(10)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
-    loop.close()
+def address(pipeline: Any, grpc_server: Callable[[OtlpIngest], str]) -> str:
+    return grpc_server(OtlpIngest(pipeline))
 
 
 def call(address: str, method: str, body: bytes, **options: Any) -> bytes:
@@ -54,8 +47,6 @@ def call(address: str, method: str, body: bytes, **options: Any) -> bytes:
 def test_the_sdk_exporters_deliver_spans_and_metrics(
     address: str, appender: Any, clock: Any
 ) -> None:
-    import time
-
     clock.now_ms = time.time_ns() // 1_000_000 + 1000
     resource = Resource.create({"service.name": "shop"})
     provider = TracerProvider(resource=resource)
@@ -115,9 +106,33 @@ def test_retry_details_are_googles_own_message() -> None:
     assert (status.code, len(status.message), info.retry_delay.seconds) == (8, 300, 200)
 
 
-def test_logs_are_counted_and_honestly_refused(address: str) -> None:
+def test_logs_are_stored_and_bad_ones_counted(address: str, appender: Any) -> None:
     request = ExportLogsServiceRequest()
-    request.resource_logs.add().scope_logs.add().log_records.add(severity_text="INFO")
+    records = request.resource_logs.add().scope_logs.add().log_records
+    records.add(severity_text="INFO")
+    records.add(time_unix_nano=1)
     answer = ExportLogsServiceResponse.FromString(call(address, LOGS, request.SerializeToString()))
     assert answer.partial_success.rejected_log_records == 1
-    assert answer.partial_success.error_message == "logs are not stored by this version"
+    assert answer.partial_success.error_message == "rejected: 1 x absurd_time"
+    assert [row["severity"] for row in appender.logs()] == [9]
+
+
+def test_the_sdk_exporter_delivers_logs(address: str, appender: Any, clock: Any) -> None:
+    clock.now_ms = time.time_ns() // 1_000_000 + 1000
+    provider = LoggerProvider(Resource.create({"service.name": "shop"}))
+    provider.add_log_record_processor(
+        SimpleLogRecordProcessor(OTLPLogExporter(address, insecure=True))
+    )
+    record = LogRecord(
+        timestamp=time.time_ns(),
+        severity_number=SeverityNumber.ERROR,
+        body={"order": 7},
+        attributes={"password": "hunter2"},
+        event_name="order.failed",
+    )
+    provider.get_logger("orders").emit(record)
+    provider.shutdown()
+    (row,) = appender.logs()
+    assert (row["service"], row["scope"], row["severity"]) == ("shop", "orders", 17)
+    assert (row["event_name"], row["body"]) == ("order.failed", '{"order":7}')
+    assert row["attributes"] == '{"password":"[redacted]"}'

@@ -12,10 +12,6 @@ import pytest
 import zstandard
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
-    ExportLogsServiceRequest,
-    ExportLogsServiceResponse,
-)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
@@ -314,19 +310,6 @@ def test_secrets_do_not_reach_the_store(url: str, appender: Any) -> None:
     assert "4111" not in stored
     assert "ann@" not in stored
     assert "page=2" in row["url"]
-
-
-def test_logs_are_counted_and_honestly_refused(url: str, sources: SourceRegistry) -> None:
-    request = ExportLogsServiceRequest()
-    resource = request.resource_logs.add()
-    resource.resource.attributes.add(key="service.name").value.string_value = "shop"
-    resource.scope_logs.add().log_records.add(severity_text="INFO")
-    response = httpx.post(f"{url}/v1/logs", content=request.SerializeToString(), headers=PROTOBUF)
-    success = ExportLogsServiceResponse.FromString(response.content).partial_success
-    assert response.status_code == 200
-    assert success.rejected_log_records == 1
-    assert success.error_message == "logs are not stored by this version"
-    assert sources.list(0)[0].dropped == {"logs_not_stored": 1}
 
 
 def test_overload_is_429_with_retry_after_and_shown_as_shedding(

@@ -22,7 +22,9 @@ from collector.otlp.delta import DeltaState
 from collector.otlp.exponential import MAX_BUCKETS, native_histogram
 from collector.otlp.metrics import MetricDecoder
 from collector.otlp.names import label_name, labels_of, metric_name
+from store.errors import LimitExceeded
 from store.model import STALE_NAN_BITS, Labels, MetricType
+from tests.collector.remote_write_bytes import field
 
 Buckets = ExponentialHistogramDataPoint.Buckets
 NOW_MS = 1_790_000_000_000
@@ -314,3 +316,118 @@ def test_an_exponential_histogram_without_a_value_ends_its_series() -> None:
     batch = MetricDecoder().decode(body(fill), NOW_MS).batch
     assert batch.histograms == ()
     assert batch.values.view(np.uint64).tolist() == [STALE_NAN_BITS]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (-1.0, "negative_delta"),
+        (float("inf"), "delta_not_finite"),
+        (float("nan"), "delta_not_finite"),
+    ],
+)
+def test_a_delta_that_would_spoil_its_total_is_refused(value: float, reason: str) -> None:
+    decoder = MetricDecoder()
+    series = Labels.of(__name__="orders_total", job="shop")
+    decoded(decoder, body(counter(7)))
+    bad = decoder.decode(body(counter(value, NOW_MS + 1)), NOW_MS)
+    assert bad.rejections.sentence() == f"rejected: 1 x {reason}"
+    assert decoded(decoder, body(counter(2, NOW_MS + 2)))[series] == 9
+
+
+@pytest.mark.parametrize("kind", ["histogram", "exponential_histogram"])
+def test_a_delta_histogram_whose_sum_is_no_number_counts_nothing(kind: str) -> None:
+    def spoilt(metric: Metric) -> None:
+        metric.name = "wait"
+        data = getattr(metric, kind)
+        data.aggregation_temporality = DELTA
+        data.data_points.add(time_unix_nano=NOW_MS * 1_000_000, count=1, sum=float("inf"))
+
+    result = MetricDecoder().decode(body(spoilt), NOW_MS)
+    assert result.rejections.sentence() == "rejected: 1 x delta_not_finite"
+    assert len(result.batch) == 0
+
+
+def test_a_delta_that_falls_is_taken_where_it_may_fall() -> None:
+    def updown(value: int, ts_ms: int) -> Callable[[Metric], None]:
+        def fill(metric: Metric) -> None:
+            metric.name = "carts"
+            metric.sum.aggregation_temporality = DELTA
+            metric.sum.data_points.add(time_unix_nano=ts_ms * 1_000_000, as_int=value)
+
+        return fill
+
+    decoder = MetricDecoder()
+    found = [decoded(decoder, body(updown(value, NOW_MS + value))) for value in (-3, 5, 9)]
+    assert [list(one.values()) for one in found] == [[-3.0], [2.0], [11.0]]
+
+
+@pytest.mark.parametrize("kind", ["sum", "histogram", "exponential_histogram"])
+def test_each_point_of_an_unspecified_temporality_is_counted(kind: str) -> None:
+    def unspecified(metric: Metric) -> None:
+        metric.name = "x"
+        for place in range(3):
+            point = getattr(metric, kind).data_points.add(time_unix_nano=NOW_MS * 1_000_000)
+            point.attributes.add(key="n").value.int_value = place
+
+    result = MetricDecoder().decode(body(unspecified), NOW_MS)
+    assert result.rejections.sentence() == "rejected: 3 x unspecified_temporality"
+
+
+def test_a_counter_that_begins_anew_falls_as_prometheus_expects_it() -> None:
+    decoder = MetricDecoder()
+    series = Labels.of(__name__="orders_total", job="shop")
+    totals = [
+        decoded(decoder, body(counter(value, NOW_MS + place, CUMULATIVE)))[series]
+        for place, value in enumerate((5, 9, 2))
+    ]
+    assert totals == [5, 9, 2]
+
+
+def test_a_malformed_point_costs_only_itself() -> None:
+    def points(metric: Metric) -> None:
+        metric.name = "queue"
+        for place in range(3):
+            point = metric.gauge.data_points.add(time_unix_nano=NOW_MS * 1_000_000, as_int=place)
+            point.attributes.add(key=f"name{place}").value.string_value = "x"
+
+    data = body(points).replace(b"name1", b"nam\xff1")
+    result = MetricDecoder().decode(data, NOW_MS)
+    assert result.rejections.sentence() == "rejected: 1 x malformed_or_not_utf8"
+    assert len(result.batch) == 2
+
+
+def test_every_point_of_a_sender_that_cannot_be_read_is_counted() -> None:
+    data = body(counter(1), counter(2), resource={"service.name": "shop"})
+    result = MetricDecoder().decode(data.replace(b"shop", b"sh\xff\xff"), NOW_MS)
+    assert dict(result.rejections.counts) == {("otlp:unknown_service", "malformed_or_not_utf8"): 2}
+
+
+def request_of(data: bytes) -> bytes:
+    """A request with one gauge, whose points are these bytes."""
+    metric = field(1, b"queue") + field(5, data)
+    return field(1, field(2, field(2, metric)))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"\x0a\x00" * 5_001, "too_many_items"),
+        (field(1, b"\x12\x00" * 20_001), "too_many_items"),
+        (field(1, field(2, b"\x12\x00" * 100_001)), "too_many_items"),
+        (request_of(b"\x0a\x00" * 200_001), "too_many_points"),
+    ],
+    ids=["resources", "scopes", "metrics", "points"],
+)
+def test_masses_of_empty_messages_are_refused_before_they_are_parsed(
+    data: bytes, reason: str
+) -> None:
+    decoder = MetricDecoder()
+    with pytest.raises(LimitExceeded) as caught:
+        decoder.decode(data, NOW_MS)
+    assert caught.value.reason == reason
+
+
+def test_a_point_of_masses_of_attributes_is_refused_alone() -> None:
+    result = MetricDecoder().decode(request_of(field(1, b"\x3a\x00" * 200_000)), NOW_MS)
+    assert result.rejections.sentence() == "rejected: 1 x point_too_large"

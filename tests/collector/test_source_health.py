@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from collector.source_health import SourceRegistry, SourceState
+from collector.source_metrics import SourceMetrics
 from store.errors import Overloaded
 
 NOW_MS = 1_790_000_000_000
@@ -52,6 +54,35 @@ def test_an_error_stays_until_the_next_success() -> None:
     sources.accepted("otlp:shop", 1, NOW_MS + 1)
     assert state(sources, NOW_MS + 1) is SourceState.OK
     assert sources.list(NOW_MS + 1)[0].error == ""
+
+
+def test_what_a_receiver_refused_is_past_once_it_took_a_request() -> None:
+    sources = SourceRegistry()
+    sources.heard("otlp", NOW_MS)
+    assert sources.list(NOW_MS) == ()
+    sources.failed("otlp", "no protobuf", "check the exporter", NOW_MS)
+    assert state(sources, NOW_MS + 3_600_000) is SourceState.ERROR
+    sources.heard("otlp", NOW_MS + 1000)
+    assert state(sources, NOW_MS + 1000) is SourceState.OK
+
+
+def test_a_silent_source_is_told_as_a_metric() -> None:
+    sources, registry = SourceRegistry(), CollectorRegistry()
+    now_ms = [NOW_MS]
+    registry.register(SourceMetrics(sources, lambda: now_ms[0]))
+    sources.accepted("otlp:shop", 1, NOW_MS)
+    sources.expect("scrape:shop", NOW_MS, interval_s=600)
+
+    def told(name: str, source: str) -> float | None:
+        return registry.get_sample_value(f"warroom_collector_source_{name}", {"source": source})
+
+    assert told("silent", "otlp:shop") == 0
+    assert told("last_success_timestamp_seconds", "otlp:shop") == NOW_MS / 1000
+    assert told("last_success_timestamp_seconds", "scrape:shop") is None
+    now_ms[0] += 60_001
+    assert (told("silent", "otlp:shop"), told("silent", "scrape:shop")) == (1, 0)
+    sources.accepted("otlp:shop", 1, now_ms[0])
+    assert told("silent", "otlp:shop") == 0
 
 
 def test_shedding_is_shown_for_a_while() -> None:

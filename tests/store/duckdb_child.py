@@ -22,7 +22,16 @@ from store.backends.duckdb import DuckDBStore, StoreLimits, warm_kernels
 from store.backends.duckdb.database import Connection
 from store.backends.duckdb.flush import Flusher
 from store.errors import StoreUnavailable
-from store.model import EVENT_SCHEMA, SPAN_SCHEMA, EventBatch, Labels, SampleBatch, SpanBatch
+from store.model import (
+    EVENT_SCHEMA,
+    LOG_SCHEMA,
+    SPAN_SCHEMA,
+    EventBatch,
+    Labels,
+    LogBatch,
+    SampleBatch,
+    SpanBatch,
+)
 
 # Small, so that segments, flushes and checkpoints come in quick succession.
 LIMITS = StoreLimits(
@@ -75,6 +84,11 @@ def event_batch(number: int) -> EventBatch:
     return EventBatch(pa.Table.from_pylist([row], schema=EVENT_SCHEMA))
 
 
+def log_batch(number: int) -> LogBatch:
+    row = {"ts_ns": number, "severity": 9, "service": "shop", "body": "x", "received_ms": number}
+    return LogBatch(pa.Table.from_pylist([row], schema=LOG_SCHEMA))
+
+
 class DyingFlusher(Flusher):
     """Kills its process at a step of the second flush."""
 
@@ -99,7 +113,7 @@ class DyingFlusher(Flusher):
 
 
 def write(directory: Path, first: int, step: str) -> None:
-    """Write until killed; a number is printed once all of its three batches are acknowledged."""
+    """Write until killed; a number is printed once all of its batches are acknowledged."""
     store = DuckDBStore.open(directory, limits=LIMITS)
     if step:
         flusher = DyingFlusher(store._ingest.tail, store._ingest.log)
@@ -112,6 +126,7 @@ def write(directory: Path, first: int, step: str) -> None:
             store.append(span_batch(number)),
             store.append(event_batch(number)),
             store.append(event_batch(number)),
+            store.append(log_batch(number)),
         ]
         for done in waiting:
             done.result()

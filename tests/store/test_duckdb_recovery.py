@@ -21,6 +21,7 @@ from store.backends.duckdb.log_reading import read_segment
 from store.backends.duckdb.rounds import Round, encode
 from store.errors import StoreUnavailable
 from store.model import Labels, Matcher, MatchOp, SampleBatch
+from store.ports import LogQuery
 
 CHILD = Path(__file__).with_name("duckdb_child.py")
 ROOT = Path(__file__).parents[2]
@@ -109,6 +110,9 @@ def holds_everything(store: DuckDBStore, said: list[int]) -> None:
     assert set(map(str, said)) <= set(events.column("event_id").to_pylist())
     assert len(set(events.column("event_id").to_pylist())) == events.num_rows
     assert sorted(events.column("seq").to_numpy()) == list(range(1, events.num_rows + 1))
+    logs = store.logs(LogQuery(0, 10**18, limit=1_000_000))
+    assert set(said) <= set(logs.column("received_ms").to_pylist())
+    assert sorted(logs.column("seq").to_numpy()) == list(range(1, logs.num_rows + 1))
 
 
 def rows_stored_twice(directory: Path) -> int:

@@ -11,11 +11,13 @@ import anyio.to_thread
 from collector.pollers.mysql.explain import Explained, explain_worst
 from collector.pollers.mysql.indexes import read_indexes
 from collector.pollers.mysql.replication import (
+    Heartbeat,
     quoted_table,
     read_heartbeat,
     read_positions,
     read_replicas,
 )
+from collector.pollers.mysql.slow_log import SlowLog
 from collector.pollers.mysql.statements import read_digests
 from collector.pollers.mysql.status import read_processes, read_status, read_variables
 from collector.polling.contract import Absent, Denied, Reading, Sample
@@ -40,34 +42,41 @@ class MysqlSettings:
 
     Attributes:
         account: Where and as whom.
-        heartbeat_table: `database.table` quoted, or the empty string.
-        heartbeat_utc: The table is written in UTC.
+        heartbeat: Where pt-heartbeat writes, if anywhere.
         digests: So many digests are read; 0 is none.
         digest_text_length: Characters of their text.
         indexes: Unused and redundant indexes are looked for.
         processes: Connections are counted by state and user.
+        slow_log: The table mysql.slow_log is read.
     """
 
     account: Account
-    heartbeat_table: str = ""
-    heartbeat_utc: bool = False
+    heartbeat: Heartbeat | None = None
     digests: int = 100
     digest_text_length: int = 120
     indexes: bool = True
     processes: bool = True
+    slow_log: bool = False
 
 
 def read_mysql(fields: Fields) -> MysqlSettings:
     """The fields of a `mysql` entry."""
     return MysqlSettings(
         account=read_account(fields, port=3306),
-        heartbeat_table=fields.get("heartbeat_table", lambda text: quoted_table(str(text)), ""),
-        heartbeat_utc=fields.flag("heartbeat_utc", default=False),
+        heartbeat=_heartbeat(fields),
         digests=fields.count("digests", 100, most=500),
         digest_text_length=fields.count("digest_text_length", 120, most=1024),
         indexes=fields.flag("indexes", default=True),
         processes=fields.flag("processes", default=True),
+        slow_log=fields.flag("slow_log", default=False),
     )
+
+
+def _heartbeat(fields: Fields) -> Heartbeat | None:
+    table = fields.get("heartbeat_table", lambda text: quoted_table(str(text)), "")
+    utc = fields.flag("heartbeat_utc", default=False)
+    server_id = fields.count("heartbeat_server_id", 0, most=2**32 - 1)
+    return Heartbeat(table, utc, server_id) if table else None
 
 
 class MysqlPoller:
@@ -79,6 +88,7 @@ class MysqlPoller:
         self._client = MysqlClient(settings.account, timeout_s)
         self._indexes: tuple[tuple[MetricMetadata, Sample], ...] = ()
         self._indexes_due_ms = 0
+        self._slow_log = SlowLog()
 
     async def poll(self, now_ms: int) -> Reading:
         return await self._client.run(partial(self._read, now_ms=now_ms))
@@ -112,16 +122,15 @@ class MysqlPoller:
             ("replication", read_replicas),
             ("GTID positions", read_positions),
         ]
-        if wanted.heartbeat_table:
-            heartbeat = partial(
-                read_heartbeat, table=wanted.heartbeat_table, utc=wanted.heartbeat_utc
-            )
-            parts.append(("heartbeat", heartbeat))
+        if wanted.heartbeat:
+            parts.append(("heartbeat", partial(read_heartbeat, heartbeat=wanted.heartbeat)))
         if wanted.digests:
             digests = partial(read_digests, limit=wanted.digests, length=wanted.digest_text_length)
             parts.append(("digests", digests))
         if wanted.processes:
             parts.append(("connections", read_processes))
+        if wanted.slow_log:
+            parts.append(("slow log", self._slow_log.read))
         if wanted.indexes:
             parts.append(("indexes", partial(self._index_part, now_ms=now_ms)))
         return parts

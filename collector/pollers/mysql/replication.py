@@ -1,12 +1,14 @@
 """Replication three ways: thread flags and lag of the server, a heartbeat table, GTID positions.
 
 The server's own lag is NULL while a thread stands and 0 while the network is silent, so the other
-two are needed to know. mysqld_exporter's names for the first two; the third is Warroom's own.
+two are needed to know. mysqld_exporter's names for the first two; the third is Warroom's own, for
+MariaDB (a sequence number for each domain) and MySQL (a set of transactions for each source).
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from collector.polling.contract import Absent, Reading, Sample, name_part
 from collector.polling.mysql_client import Connection, Row
@@ -16,10 +18,14 @@ from store.model import MetricMetadata, MetricType
 _STATEMENTS = ("SHOW ALL SLAVES STATUS", "SHOW REPLICA STATUS", "SHOW SLAVE STATUS")
 _HEARTBEAT = (
     "SELECT UNIX_TIMESTAMP(MAX(ts)) AS stored, UNIX_TIMESTAMP({now}) AS now, "
-    "server_id FROM {table} GROUP BY server_id LIMIT 100"
+    "server_id FROM {table} {only}GROUP BY server_id LIMIT 100"
 )
+_EXECUTED = "SELECT @@GLOBAL.gtid_executed AS executed"
+_UNAPPLIED = "SELECT GTID_SUBTRACT(%s, @@GLOBAL.gtid_executed) AS unapplied"
+WAITING = "mysql_gtid_waiting_transactions"
 _TABLE = re.compile(r"[A-Za-z0-9_$-]{1,64}")
 _GTID = re.compile(r"(\d+)-(\d+)-(\d+)")
+_INTERVAL = re.compile(r"(\d{1,19})(?:-(\d{1,19}))?")
 
 
 def quoted_table(name: str) -> str:
@@ -56,34 +62,97 @@ def read_replicas(connection: Connection, reading: Reading) -> None:
                 sample = Sample(name, labels, value)
                 reading.add(MetricMetadata(name, MetricType.UNKNOWN), sample)
         _positions(reading, "io", row.get("Gtid_IO_Pos") or "")
+        waiting = _waiting(connection, row)
+        if waiting is not None:
+            channel = {name: labels[name] for name in ("channel_name", "connection_name")}
+            reading.gauge(WAITING, waiting, channel)
+
+
+def _waiting(connection: Connection, row: Row) -> float | None:
+    """Transactions that are fetched and not applied, or None where there are no GTIDs.
+
+    MariaDB's sequence numbers have no gaps where its GTIDs are strict; without that it is at most
+    so many.
+    """
+    fetched = row.get("Gtid_IO_Pos")
+    if fetched and row.get("Using_Gtid") not in (None, "No"):
+        applied = {
+            domain: int(last) for domain, _, last in _GTID.findall(row.get("Gtid_Slave_Pos") or "")
+        }
+        behind = (int(last) - applied.get(domain, 0) for domain, _, last in _GTID.findall(fetched))
+        return float(sum(max(0, distance) for distance in behind))
+    retrieved = row.get("Retrieved_Gtid_Set")
+    if not retrieved:
+        return None
+    answer = connection.query(_UNAPPLIED, (retrieved.replace("\n", ""),))
+    return float(sum(transactions(answer[0]["unapplied"] or "").values()))
+
+
+def transactions(text: str) -> dict[str, int]:
+    r"""How many transactions a set of MySQL's GTIDs holds, by source; a tag belongs to its source.
+
+    >>> transactions("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5:7,\n4350f323-7565:1-3:deploy:1-2")
+    {'3e11fa47-71ca-11e1-9e33-c80aa9429562': 6, '4350f323-7565': 5}
+    """
+    found: dict[str, int] = {}
+    for part in text.split(","):
+        source, *intervals = part.strip().split(":")
+        for interval in intervals:
+            match = _INTERVAL.fullmatch(interval.strip())
+            if match:
+                count = int(match[2] or match[1]) - int(match[1]) + 1
+                found[source] = found.get(source, 0) + max(0, count)
+    return found
 
 
 def read_positions(connection: Connection, reading: Reading) -> None:
-    """`mysql_gtid_sequence{position,domain_id}`: of a primary the binary log, of a replica more.
+    """Where a server is, so that a primary's and a replica's can be subtracted.
 
-    A replica's distance in transactions is the primary's `binlog` less its own `io` (fetched) or
-    `slave` (applied). MariaDB only; another server has none of these variables.
+    MariaDB: `mysql_gtid_sequence{position,domain_id}`, of a primary the `binlog`, of a replica also
+    `io` (fetched) and `slave` (applied). MySQL: `mysql_gtid_transactions{position,source_uuid}`,
+    how many of each source are `executed`.
     """
     try:
         rows = connection.query("SELECT @@gtid_binlog_pos AS binlog, @@gtid_slave_pos AS slave")
     except Absent:
+        _executed(connection, reading)
         return
     for row in rows:
         for position, text in row.items():
             _positions(reading, position, text or "")
 
 
-def read_heartbeat(connection: Connection, reading: Reading, table: str, *, utc: bool) -> None:
-    """`mysql_heartbeat_*`: what pt-heartbeat wrote, and the server's clock.
+def _executed(connection: Connection, reading: Reading) -> None:
+    try:
+        rows = connection.query(_EXECUTED)
+    except Absent:
+        return
+    for row in rows:
+        for source, count in transactions(row["executed"] or "").items():
+            labels = {"position": "executed", "source_uuid": source}
+            reading.gauge("mysql_gtid_transactions", count, labels)
 
-    Args:
-        connection: The server.
-        reading: Where it goes.
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Where pt-heartbeat writes.
+
+    Attributes:
         table: `database.table`, quoted.
-        utc: The table is written in UTC.
+        utc: It is written in UTC.
+        server_id: Only the row of this server counts; 0 is every row.
     """
-    now = "UTC_TIMESTAMP(6)" if utc else "NOW(6)"
-    rows = connection.query(_HEARTBEAT.format(now=now, table=table))
+
+    table: str
+    utc: bool = False
+    server_id: int = 0
+
+
+def read_heartbeat(connection: Connection, reading: Reading, heartbeat: Heartbeat) -> None:
+    """`mysql_heartbeat_*`: what pt-heartbeat wrote, and the server's clock."""
+    now = "UTC_TIMESTAMP(6)" if heartbeat.utc else "NOW(6)"
+    only = f"WHERE server_id = {heartbeat.server_id} " if heartbeat.server_id else ""
+    rows = connection.query(_HEARTBEAT.format(now=now, table=heartbeat.table, only=only))
     if not rows:
         reading.lacks("heartbeat", "the table holds no row", "Start pt-heartbeat on the primary.")
     for row in rows:

@@ -32,10 +32,20 @@ _PROCESSES = (
     "IFNULL(SUM(TIME), 0) AS seconds FROM information_schema.PROCESSLIST "
     "WHERE ID <> CONNECTION_ID() GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 200"
 )
-_USERS = (
-    "SELECT USER AS user, COUNT(*) AS threads FROM information_schema.PROCESSLIST "
-    "GROUP BY 1 ORDER BY 2 DESC LIMIT 200"
+_WHO = (
+    "SELECT {column} AS who, COUNT(*) AS threads FROM information_schema.PROCESSLIST "
+    "WHERE ID <> CONNECTION_ID() GROUP BY 1 ORDER BY 2 DESC LIMIT 200"
 )
+_PROCESSLIST = "mysql_info_schema_processlist_"
+_BY = (
+    ("USER", "processes_by_user", "mysql_user"),
+    (
+        "IF(HOST = '', 'unknown', SUBSTRING_INDEX(HOST, ':', 1))",
+        "processes_by_host",
+        "client_host",
+    ),
+)
+_MARKS = str.maketrans({" ": "_", "-": "_", **dict.fromkeys(";,:.()", "")})
 
 
 def read_status(connection: Connection, reading: Reading) -> None:
@@ -75,23 +85,31 @@ def read_variables(connection: Connection, reading: Reading) -> None:
             _untyped(reading, VARIABLE + name_part(name), value)
     told = {key: texts.get(key, "") for key in ("innodb_version", "version", "version_comment")}
     reading.gauge("mysql_version_info", 1, told)
+    level = texts.get("transaction_isolation") or texts.get("tx_isolation")
+    if level:
+        reading.gauge("mysql_transaction_isolation", 1, {"level": level})
 
 
 def read_processes(connection: Connection, reading: Reading) -> None:
     """`mysql_info_schema_processlist_*`: what the connections do, and whose they are."""
+    told: dict[tuple[str, str], list[float]] = {}
     for row in connection.query(_PROCESSES):
-        labels = {"command": row["command"] or "", "state": (row["state"] or "")[:100]}
-        reading.gauge(
-            "mysql_info_schema_processlist_threads", number_of(row["threads"]) or 0.0, labels
-        )
-        reading.gauge(
-            "mysql_info_schema_processlist_seconds", number_of(row["seconds"]) or 0.0, labels
-        )
-    for row in connection.query(_USERS):
-        threads = number_of(row["threads"]) or 0.0
-        reading.gauge(
-            "mysql_info_schema_processes_by_user_total", threads, {"mysql_user": row["user"] or ""}
-        )
+        figures = told.setdefault((_word(row["command"]), _word(row["state"])), [0.0, 0.0])
+        for place, column in enumerate(("threads", "seconds")):
+            figures[place] += number_of(row[column]) or 0.0
+    for (command, state), (threads, seconds) in told.items():
+        labels = {"command": command, "state": state}
+        reading.gauge(f"{_PROCESSLIST}threads", threads, labels)
+        reading.gauge(f"{_PROCESSLIST}seconds", seconds, labels)
+    for column, name, label in _BY:
+        for row in connection.query(_WHO.format(column=column)):
+            threads = number_of(row["threads"]) or 0.0
+            reading.gauge(_PROCESSLIST + name, threads, {label: row["who"] or ""})
+
+
+def _word(text: str | None) -> str:
+    """A command or a state as the exporter writes it."""
+    return (text or "unknown").lower().translate(_MARKS)[:100]
 
 
 def _untyped(reading: Reading, name: str, value: float) -> None:

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from store.backends.duckdb import events, histograms, spans
+from store.backends.duckdb import events, histograms, logs, spans
 from store.backends.duckdb.ingest import Entry, too_many_series
 from store.backends.duckdb.limits import StoreLimits
 from store.backends.duckdb.series_index import NO_ID, SeriesIndex
 from store.errors import BadInput, LimitExceeded
-from store.model import Batch, EventBatch, Labels, SampleBatch, SpanBatch
+from store.model import Batch, EventBatch, Labels, LogBatch, SampleBatch, SpanBatch
 
 _BYTES_A_SAMPLE = 20
 _BYTES_A_SERIES = 64
@@ -37,6 +37,8 @@ class Admission:
                 return Entry(SpanBatch(spans.checked(batch.table))), None
             case EventBatch():
                 return Entry(EventBatch(events.checked(batch.table))), None
+            case LogBatch():
+                return Entry(LogBatch(logs.checked(batch.table))), None
             case SampleBatch():
                 return self._samples(histograms.marked(_checked_columns(batch)))
 

@@ -89,7 +89,11 @@ def _write(connection: Connection, generation: Generation) -> None:
     histograms.insert(connection, generation.histograms)
     if generation.exemplars:
         _insert_exemplars(connection, generation.exemplars)
-    for name, tables in (("spans", generation.spans), ("events", generation.events)):
+    for name, tables in (
+        ("spans", generation.spans),
+        ("events", generation.events),
+        ("logs", generation.logs),
+    ):
         if tables.rows:
             insert_rows(connection, name, pa.concat_tables(tables.tables()))
     schema.write_meta(connection, schema.FLUSHED, generation.last)

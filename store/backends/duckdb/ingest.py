@@ -30,6 +30,7 @@ from store.model import (
     Int32Array,
     Int64Array,
     Labels,
+    LogBatch,
     MetricMetadata,
     MetricType,
     SampleBatch,
@@ -93,8 +94,9 @@ class Ingest:
         self.metadata: dict[str, MetricMetadata] = {}
         self.next_span_seq = 1
         self.next_event_seq = 1
+        self.next_log_seq = 1
         self.histogram_series: set[int] = set()
-        self.rows_written = {"samples": 0, "spans": 0, "events": 0}
+        self.rows_written = {"samples": 0, "spans": 0, "events": 0, "logs": 0}
         self._load()
 
     def _load(self) -> None:
@@ -105,6 +107,7 @@ class Ingest:
             self.metadata[family] = MetricMetadata(family, MetricType(kind), text, unit)
         self.next_span_seq = _next(connection, "SELECT max(seq) FROM spans", "next_span_seq")
         self.next_event_seq = _next(connection, "SELECT max(seq) FROM events", "next_event_seq")
+        self.next_log_seq = _next(connection, "SELECT max(seq) FROM logs", "next_log_seq")
         self.spans.last_seq = self.next_span_seq - 1
         self.histogram_series |= histograms.series_of(connection)
         self.learn_events()
@@ -152,6 +155,9 @@ class Ingest:
         tables = [entry.batch.table for entry in entries if isinstance(entry.batch, EventBatch)]
         if tables:
             done.events = self._new_events.among(_joined(tables), self.next_event_seq)
+        tables = [entry.batch.table for entry in entries if isinstance(entry.batch, LogBatch)]
+        if tables:
+            done.logs = numbered(_joined(tables), self.next_log_seq)
         return done
 
     def _take_samples(self, entries: Sequence[Entry], done: Round) -> None:
@@ -220,6 +226,8 @@ class Ingest:
             self.spans.last_seq = self.next_span_seq - 1
         if done.events is not None:
             self.next_event_seq = last_seq(done.events) + 1
+        if done.logs is not None:
+            self.next_log_seq = last_seq(done.logs) + 1
         if done.columns is not None:  # once readers see them, before they are acknowledged
             self.changes.note(done.columns.ts_ms)
 
@@ -228,6 +236,7 @@ class Ingest:
             ("samples", done.columns),
             ("spans", done.spans),
             ("events", done.events),
+            ("logs", done.logs),
         ):
             if rows is not None:
                 self.rows_written[name] += len(rows)

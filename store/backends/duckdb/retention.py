@@ -32,6 +32,7 @@ _IDS_A_DELETE = 100_000
 _LATEST = (
     f"SELECT max(start_ns) // {_NS_A_MS} FROM spans",  # noqa: S608  # a number of our own
     "SELECT max(ts_ms) FROM events",
+    f"SELECT max(ts_ns) // {_NS_A_MS} FROM logs",  # noqa: S608  # as above
 )
 _USED_BYTES = "SELECT block_size * used_blocks FROM pragma_database_size()"
 _OF_CHOSEN = """
@@ -48,10 +49,11 @@ _TIMES = {
     "histograms": ("ts", 1),
     "spans": ("start_ns", _NS_A_MS),
     "events": ("ts_ms", 1),
+    "logs": ("ts_ns", _NS_A_MS),
     "rollups": ("bucket", 1),
 }
 _EVENTS, _ROLLUPS = "events", "rollups"
-_BULKY = ("samples", "exemplars", "histograms", "spans")
+_BULKY = ("samples", "exemplars", "histograms", "spans", "logs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,7 @@ class Upkeep:
             # Numbers must not be given again when the newest rows go.
             schema.write_meta(connection, "next_span_seq", self._ingest.next_span_seq)
             schema.write_meta(connection, "next_event_seq", self._ingest.next_event_seq)
+            schema.write_meta(connection, "next_log_seq", self._ingest.next_log_seq)
             if table == "samples":
                 self.rollups.raise_floor(connection, floor_ms)
             gone = schema.scalar(

@@ -2,7 +2,7 @@
 
 The payload of a frame is a JSON head (its length first, 4 bytes, little-endian, padded with blanks
 to a multiple of 8) and then raw columns: series ids (int32), times (int64), values (float64 as bit
-patterns), spans and events (Arrow IPC streams).
+patterns), spans, events and logs (Arrow IPC streams).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from store.backends.duckdb.append_log import Part
 from store.backends.duckdb.head import Columns
 from store.model import (
     EVENT_READ_SCHEMA,
+    LOG_READ_SCHEMA,
     SPAN_READ_SCHEMA,
     Exemplar,
     Labels,
@@ -44,6 +45,7 @@ class Round:
         histograms: Payloads of the histograms that `columns` marks: series, time, bytes.
         spans: Spans of `SPAN_READ_SCHEMA`; None for none.
         events: New events of `EVENT_READ_SCHEMA`; None for none.
+        logs: Log records of `LOG_READ_SCHEMA`; None for none.
     """
 
     fresh: dict[Labels, int] = field(default_factory=dict)
@@ -53,6 +55,7 @@ class Round:
     histograms: list[tuple[int, int, bytes]] = field(default_factory=list)
     spans: pa.Table | None = None
     events: pa.Table | None = None
+    logs: pa.Table | None = None
 
     def is_empty(self) -> bool:
         return not (
@@ -62,6 +65,7 @@ class Round:
             or self.columns is not None
             or self.spans is not None
             or self.events is not None
+            or self.logs is not None
         )
 
 
@@ -91,7 +95,7 @@ def encode(done: Round) -> list[Part]:
     if columns is not None:
         head["samples"] = len(columns)
         parts += [_raw(columns.series), _raw(columns.ts_ms), _raw(columns.bits)]
-    for name, table in (("spans", done.spans), ("events", done.events)):
+    for name, table in (("spans", done.spans), ("events", done.events), ("logs", done.logs)):
         if table is not None:
             stream = _stream(table)
             head[name] = len(stream)
@@ -158,6 +162,9 @@ def _decoded(payload: memoryview) -> Round:
     if "events" in head:
         done.events = _table(payload[begin : begin + head["events"]], EVENT_READ_SCHEMA)
         begin += head["events"]
+    if "logs" in head:
+        done.logs = _table(payload[begin : begin + head["logs"]], LOG_READ_SCHEMA)
+        begin += head["logs"]
     for place, at, size in head.get("histograms", ()):
         done.histograms.append((int(place), int(at), bytes(payload[begin : begin + size])))
         begin += size

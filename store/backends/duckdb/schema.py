@@ -1,7 +1,8 @@
 """Tables of the DuckDB store, and the version that says which code wrote them.
 
-Samples, spans and events are only ever appended in commit order, so their row order is their age:
-zone maps make a time range cheap, and the later row of a (series, time) pair is the later write.
+Samples, spans, events and logs are only ever appended in commit order, so their row order is their
+age: zone maps make a time range cheap, and the later row of a (series, time) pair is the later
+write.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import duckdb
 
 from store.errors import StoreUnavailable
 
-VERSION = 2  # since 2 an append log lies beside the file
+VERSION = 3  # since 2 an append log lies beside the file; since 3 there are logs
 FLUSHED = "flushed_round"  # the last round of the log that the tables hold
 
 TABLES = (
@@ -43,6 +44,11 @@ TABLES = (
         amount DECIMAL(18, 4), currency VARCHAR, bot BOOLEAN NOT NULL, test BOOLEAN NOT NULL,
         device VARCHAR, channel VARCHAR, country VARCHAR, "returning" BOOLEAN, trace_id BLOB,
         data VARCHAR, received_ms BIGINT NOT NULL, seq BIGINT NOT NULL)""",
+    """CREATE TABLE IF NOT EXISTS logs (
+        ts_ns BIGINT NOT NULL, severity TINYINT NOT NULL, severity_text VARCHAR,
+        service VARCHAR NOT NULL, event_name VARCHAR, body VARCHAR, trace_id BLOB, span_id BLOB,
+        scope VARCHAR, attributes VARCHAR, resource VARCHAR, received_ms BIGINT NOT NULL,
+        seq BIGINT NOT NULL)""",
 )
 
 

@@ -25,7 +25,9 @@ from store.model import (
     SeriesRefs,
 )
 
-_CACHED_SELECTIONS = 4096
+# As many as there may be rules: each asks the same at every tick.
+_CACHED_SELECTIONS = 32_768
+_CACHED_IDS = 8_000_000
 _MOST_TO_EXTEND = 2048
 NO_ID = -1
 
@@ -41,6 +43,7 @@ class SeriesIndex:
         self._labels: list[Labels | None] = []
         self._postings: dict[str, dict[str, array[int]]] = {}
         self._selections: OrderedDict[tuple[Matcher, ...], tuple[int, Int32Array]] = OrderedDict()
+        self._selected = 0  # ids in all cached selections
         # Ids by the refs that receivers give; dropped when a series is removed.
         self._by_ref: WeakKeyDictionary[RefSpace, Int32Array] = WeakKeyDictionary()
 
@@ -134,6 +137,7 @@ class SeriesIndex:
             for name, value in touched:
                 self._shrink(name, value, gone)
             self._selections.clear()
+            self._selected = 0
             # A look-up under way keeps the array that it holds; later ones begin anew.
             self._by_ref.clear()
 
@@ -161,11 +165,19 @@ class SeriesIndex:
                 ids = self._extended(key, *seen) if now > seen[0] else seen[1]
             else:
                 ids = self._search(key)
-            self._selections[key] = (now, ids)
-            self._selections.move_to_end(key)
-            if len(self._selections) > _CACHED_SELECTIONS:
-                self._selections.popitem(last=False)
+            self._remember(key, now, ids)
             return ids
+
+    def _remember(self, key: tuple[Matcher, ...], now: int, ids: Int32Array) -> None:
+        """Keep a selection, and let go of those that were asked for longest ago."""
+        before = self._selections.pop(key, None)
+        self._selections[key] = (now, ids)
+        self._selected += len(ids) - (len(before[1]) if before else 0)
+        while len(self._selections) > _CACHED_SELECTIONS or (
+            self._selected > _CACHED_IDS and len(self._selections) > 1
+        ):
+            _, (_, gone) = self._selections.popitem(last=False)
+            self._selected -= len(gone)
 
     def _extended(self, key: tuple[Matcher, ...], since: int, ids: Int32Array) -> Int32Array:
         tests = [(matcher.name, predicate(matcher)) for matcher in key]

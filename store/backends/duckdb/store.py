@@ -20,6 +20,7 @@ from store.backends.duckdb.head import Head
 from store.backends.duckdb.histograms import HistogramReader
 from store.backends.duckdb.ingest import Ingest
 from store.backends.duckdb.limits import StoreLimits
+from store.backends.duckdb.logs import LogReaderOfTable
 from store.backends.duckdb.place import FILE_NAME, file_of, lock_of
 from store.backends.duckdb.recovery import Recovery, open_loaded
 from store.backends.duckdb.replay import Replayed, take_over_log
@@ -34,7 +35,10 @@ from store.ports import (
     Appender,
     EventReader,
     ExemplarReader,
+    LogQuery,
+    LogReader,
     MetadataReader,
+    RequestReader,
     RollupReader,
     RollupSet,
     RollupSpan,
@@ -61,9 +65,11 @@ class StoreStats:
     samples: int
     spans: int
     events: int
+    logs: int
     samples_written: int
     spans_written: int
     events_written: int
+    logs_written: int
     head_samples: int
     disk_bytes: int
     log_bytes: int
@@ -113,7 +119,9 @@ class DuckDBStore(
     SpaceReclaimer,
     TsdbReader,
     SpanReader,
+    RequestReader,
     EventReader,
+    LogReader,
 ):
     """Telemetry in one DuckDB file, or in memory. Safe to use from any thread.
 
@@ -135,6 +143,7 @@ class DuckDBStore(
             parts.database, parts.index.id_of, parts.ingest.tail.histograms
         )
         self._events = EventReaderOfTable(parts.database, parts.ingest.tail)
+        self._logs = LogReaderOfTable(parts.database, parts.ingest.tail)
         admission = Admission(parts.index, parts.limits)
         self._writer = Writer(parts.database, parts.ingest, admission, parts.limits)
         self._writer.wants_upkeep = parts.head.misses
@@ -351,6 +360,10 @@ class DuckDBStore(
     def events_after(self, seq: int, *, limit: int = 100_000) -> pa.Table:
         return self._events.events_after(seq, limit)
 
+    @override
+    def logs(self, query: LogQuery) -> pa.Table:
+        return self._logs.logs(query)
+
     def stats(self) -> StoreStats:
         """Counts, sizes and health, cheap enough for every scrape."""
         writer = self._writer.stats()
@@ -363,9 +376,11 @@ class DuckDBStore(
             samples=rows.get("samples", 0) + ahead["samples"],
             spans=rows.get("spans", 0) + ahead["spans"],
             events=rows.get("events", 0) + ahead["events"],
+            logs=rows.get("logs", 0) + ahead["logs"],
             samples_written=self._ingest.rows_written["samples"],
             spans_written=self._ingest.rows_written["spans"],
             events_written=self._ingest.rows_written["events"],
+            logs_written=self._ingest.rows_written["logs"],
             head_samples=self._head.rows,
             disk_bytes=self._database.disk_bytes() + self._ingest.log.bytes_used(),
             log_bytes=log_bytes,

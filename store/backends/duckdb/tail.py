@@ -68,21 +68,21 @@ class Tables:
     def __init__(self) -> None:
         self.first_seq = 0
         self.rows = 0
-        self.bytes = 0
         self._whole: list[pa.Table] = []
         self._loose: list[pa.Table] = []
 
-    def add(self, table: pa.Table) -> None:
+    def add(self, table: pa.Table) -> int:
+        """Answers how many bytes it takes."""
         if not self.rows:
             self.first_seq = table.column("seq")[0].as_py()
         self.rows += table.num_rows
-        self.bytes += table.nbytes
         self._loose.append(table)
         if len(self._loose) >= _LOOSE_TABLES:
             joined = pa.concat_tables(self._loose)
             small = joined.num_rows < _LOOSE_TABLES * _LOOSE_TABLES
             self._whole.append(joined.combine_chunks() if small else joined)
             self._loose = []
+        return int(table.nbytes)
 
     def tables(self) -> list[pa.Table]:
         return [*self._whole, *self._loose]
@@ -108,6 +108,7 @@ class Generation:
     histograms: list[tuple[int, int, bytes]] = field(default_factory=list)
     spans: Tables = field(default_factory=Tables)
     events: Tables = field(default_factory=Tables)
+    logs: Tables = field(default_factory=Tables)
     event_keys: set[tuple[str, str]] = field(default_factory=set)
 
     def add(self, number: int, done: Round) -> None:
@@ -122,12 +123,12 @@ class Generation:
         self.histograms += done.histograms
         self.size += sum(_BYTES_A_TUPLE + len(found[2]) for found in done.histograms)
         if done.spans is not None:
-            self.spans.add(done.spans)
-            self.size += done.spans.nbytes
+            self.size += self.spans.add(done.spans)
         if done.events is not None:
-            self.events.add(done.events)
+            self.size += self.events.add(done.events)
             self.event_keys.update(keys_of(done.events))
-            self.size += done.events.nbytes
+        if done.logs is not None:
+            self.size += self.logs.add(done.logs)
 
 
 def keys_of(events: pa.Table) -> list[tuple[str, str]]:
@@ -223,6 +224,11 @@ class Tail:
         with self._lock:
             return [table for one in self._generations() for table in one.events.tables()]
 
+    def logs(self) -> list[pa.Table]:
+        """Log records ahead of the database, ascending in `seq`."""
+        with self._lock:
+            return [table for one in self._generations() for table in one.logs.tables()]
+
     def exemplars(self) -> list[tuple[int, Exemplar]]:
         """Exemplars ahead of the database, each with the id of its series."""
         with self._lock:
@@ -246,13 +252,16 @@ class Tail:
                 "samples": sum(one.samples.rows for one in generations),
                 "spans": sum(one.spans.rows for one in generations),
                 "events": sum(one.events.rows for one in generations),
+                "logs": sum(one.logs.rows for one in generations),
             }
 
     def active_size(self) -> tuple[int, int, float]:
         """Bytes and rows of the active generation, and its age in seconds (0 when empty)."""
         with self._lock:
             active = self._active
-            rows = active.samples.rows + active.spans.rows + active.events.rows
+            rows = active.samples.rows + sum(
+                tables.rows for tables in (active.spans, active.events, active.logs)
+            )
             age_s = time.monotonic() - active.began_s if active.last else 0.0
             return active.size, rows, age_s
 

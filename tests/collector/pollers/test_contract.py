@@ -21,6 +21,8 @@ SECRET = "s3cr3t-of-the-poller"
 SECRETS = {"SECRET": SECRET}
 # Type -> the fields of an entry; {at} is host:port.
 ENTRIES = {
+    "aws": "region: eu-central-1, access_key_id_env: SECRET, secret_access_key_env: SECRET, "
+    "autoscaling_url: 'http://{at}', cloudwatch_url: 'http://{at}'",
     "celery": "address: '{at}', user: warroom, password_env: SECRET, queues: [celery, mail]",
     "cloudflare": "url: 'http://{at}', token_env: SECRET, zones: {{shop: %s}}" % ("0a" * 16),
     "datadog": "url: 'http://{at}', api_key_env: SECRET, app_key_env: SECRET, queries: {{a: b}}",

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pymysql
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from collector.pollers.mysql.explain import may_be_explained
 from collector.pollers.mysql.poller import MysqlPoller
 from collector.pollers.mysql.replication import quoted_table
+from collector.pollers.mysql.slow_log import alike
 from collector.polling.mysql_values import number_of
 from tests.collector.pollers.asking import Answer, Asking
 from tests.collector.pollers.conftest import Ask
@@ -92,6 +95,7 @@ def test_a_stopped_sql_thread_shows_in_the_flag_the_heartbeat_and_the_gtids(
     healthy = asking.poll()
     assert healthy.value("mysql_slave_status_slave_sql_running") == 1
     assert healthy.value("mysql_slave_status_seconds_behind_master") == 0
+    assert healthy.value("mysql_gtid_waiting_transactions", connection_name="") == 0
     replica.sql("STOP SLAVE SQL_THREAD")
     pair.primary.sql(*[beat] * 3)
     now, stored = (f"mysql_heartbeat_{part}_timestamp_seconds" for part in ("now", "stored"))
@@ -102,6 +106,7 @@ def test_a_stopped_sql_thread_shows_in_the_flag_the_heartbeat_and_the_gtids(
             and answer.value("mysql_gtid_sequence", position="io")
             - answer.value("mysql_gtid_sequence", position="slave")
             >= 3
+            and answer.value("mysql_gtid_waiting_transactions") >= 3
         ),
         "the heartbeat is old and three transactions are fetched but not applied",
     )
@@ -139,18 +144,19 @@ def test_a_path_that_stalls_silently_shows_in_the_heartbeat_and_the_gtids_alone(
         replica.sql("STOP SLAVE", f"CHANGE MASTER TO MASTER_PORT={pair.primary.port}")
 
 
+@pytest.mark.parametrize("lock", ["LOCK TABLES shop.product READ", "FLUSH TABLES WITH READ LOCK"])
 def test_a_locked_replica_falls_behind_in_the_servers_own_words(
-    ask: Ask, pair: Pair, replica: MariaDb
+    lock: str, ask: Ask, pair: Pair, replica: MariaDb
 ) -> None:
     asking = ask(entry(replica), SECRETS)
     with contextlib.closing(replica.connect()) as holder:
-        holder.cursor().execute("LOCK TABLES shop.product READ")
+        holder.cursor().execute(lock)
         pair.primary.sql("INSERT INTO shop.product (name, category) VALUES ('new', 1)")
         poll_until(
             asking,
             lambda answer: (
                 max(answer.values("mysql_slave_status_seconds_behind_master").values(), default=0)
-                >= 2
+                >= 1
             ),
             "the lag grows while the table is locked",
         )
@@ -208,6 +214,76 @@ def test_redundant_and_unused_indexes_are_named(ask: Ask, pair: Pair) -> None:
     assert answer.values("mysql_index_unused", table="idle", index="never_read")
 
 
+def test_without_performance_schema_unused_indexes_come_from_userstat(
+    ask: Ask, pair: Pair, replica: MariaDb
+) -> None:
+    replica.sql("SET GLOBAL userstat = 1")
+    try:
+        pair.primary.sql(
+            "CREATE OR REPLACE TABLE shop.both_kinds (id INT PRIMARY KEY, a INT, b INT, c INT, "
+            "KEY is_read (a), KEY never_read (b), UNIQUE KEY is_needed (c))",
+            "INSERT INTO shop.both_kinds VALUES (1, 1, 1, 1)",
+        )
+        until(pair.caught_up, "the table is there")
+        replica.sql("SELECT COUNT(*) FROM shop.both_kinds FORCE INDEX (is_read) WHERE a > 0")
+        told = ask(entry(replica), SECRETS).poll().values("mysql_index_unused", table="both_kinds")
+        assert [series.get("index") for series in told] == ["never_read"]
+    finally:
+        replica.sql("SET GLOBAL userstat = 0")
+
+
+def test_the_slow_log_counts_statements_without_their_values(ask: Ask, pair: Pair) -> None:
+    server = pair.primary
+    server.sql(
+        "GRANT SELECT ON mysql.slow_log TO warroom@'%'",
+        "SET GLOBAL log_output = 'TABLE', GLOBAL long_query_time = 0.02, GLOBAL slow_query_log = 1",
+    )
+    try:
+        asking = ask(entry(server, "slow_log: true"), SECRETS)
+        assert not asking.poll().values("mysql_slow_log_queries_total")
+        waits = "SELECT name, SLEEP(0.03) FROM shop.product WHERE id = {} AND name <> 's3cret'"
+        server.sql("USE shop", *(waits.format(number) for number in (1, 2, 3)))
+        answer = asking.poll()
+        statement = "SELECT name, SLEEP(?) FROM shop.product WHERE id = ? AND name <> ?"
+        labels = {"schema": "shop", "statement": statement}
+        assert answer.value("mysql_slow_log_queries_total", **labels) == 3
+        assert 0.09 <= answer.value("mysql_slow_log_query_seconds_total", **labels) < 60
+        assert answer.value("mysql_slow_log_rows_sent_total", **labels) == 3
+        assert answer.values("mysql_slow_log_lock_seconds_total", **labels)
+        # What was counted once is not counted again.
+        assert asking.poll().value("mysql_slow_log_queries_total", **labels) == 3
+        assert "s3cret'" not in f"{asking.appender.samples()}"
+        assert asking.status.error == ""
+    finally:
+        server.sql(
+            "SET GLOBAL slow_query_log = 0, GLOBAL log_output = 'FILE', GLOBAL long_query_time = 10"
+        )
+
+
+@pytest.mark.parametrize(
+    ("statement", "bare"),
+    [
+        ("SELECT 1", "SELECT ?"),
+        ("SELECT 'it''s' , \"a\\\"b\"", "SELECT ? , ?"),
+        ("SELECT * FROM t2 WHERE a = -1.5e3", "SELECT * FROM t2 WHERE a = ?"),
+        ("INSERT INTO t VALUES (1, 'x'), (2, 'y')", "INSERT INTO t VALUES (?)"),
+        ("SELECT 1 /* by hand: s3cret */ # s3cret", "SELECT ?"),
+        ("SELECT a FROM t WHERE b = 'cut off", "SELECT a FROM t WHERE b = ?"),
+        ("SELECT a1, `b2`.c3 FROM d.e4", "SELECT a1, `b2`.c3 FROM d.e4"),
+    ],
+)
+def test_statements_of_the_slow_log_lose_their_values(statement: str, bare: str) -> None:
+    assert alike(statement) == bare
+
+
+@given(st.text(alphabet="ab'\"\\/*#- \n0,()", max_size=40))
+def test_no_text_of_any_statement_is_kept(statement: str) -> None:
+    bare = alike(statement)
+    assert len(bare) <= 120
+    assert "'" not in bare
+    assert '"' not in bare
+
+
 def test_the_worst_statements_are_explained_on_demand(ask: Ask, pair: Pair) -> None:
     asking = ask(entry(pair.primary), SECRETS)
     holder = pair.primary.connect()
@@ -258,24 +334,57 @@ def test_what_writes_locks_or_waits_is_never_explained(statement: str) -> None:
     assert not may_be_explained(statement)
 
 
-def test_the_kept_connection_reads_a_server_that_takes_no_other(ask: Ask, pair: Pair) -> None:
-    asking = ask(entry(pair.primary), SECRETS)
-    asking.poll()
+@pytest.fixture
+def exhausted(pair: Pair) -> Iterator[Callable[[], MariaDb]]:
+    """Takes every connection of the primary with 200 clients; they are given back in the end."""
     with contextlib.ExitStack() as held:
-        refused = 0
-        for _ in range(80):
-            try:
-                held.callback(pair.primary.connect("warroom", PASSWORD).close)
-            except pymysql.err.OperationalError as error:
-                refused += error.args[0] == 1040
-        assert refused
-        full = asking.poll()
-        assert full.value("up") == 1
-        assert full.value("mysql_global_status_threads_connected") >= 60
+
+        def exhaust() -> MariaDb:
+            refused = 0
+            for _ in range(200):
+                try:
+                    held.callback(pair.primary.connect("shopper", PASSWORD).close)
+                except pymysql.err.OperationalError as error:
+                    refused += error.args[0] == 1040
+            assert refused >= 140
+            return pair.primary
+
+        pair.primary.sql("CREATE OR REPLACE USER shopper@'%' IDENTIFIED BY 'p0ll-s3cret'")
+        yield exhaust
     until(
-        lambda: asking.poll().value("mysql_global_status_threads_connected") < 10,
+        lambda: pair.primary.sql("SHOW STATUS LIKE 'Threads_connected'")[0]["Value"] < "9",
         "the connections are given back",
     )
+
+
+def test_the_kept_connection_reads_a_server_that_takes_no_other(
+    ask: Ask, pair: Pair, exhausted: Callable[[], MariaDb]
+) -> None:
+    asking = ask(entry(pair.primary), SECRETS)
+    asking.poll()
+    exhausted()
+    full = asking.poll()
+    assert full.value("up") == 1
+    assert full.value("mysql_global_status_threads_connected") >= 60
+
+
+def test_the_right_to_a_slot_of_its_own_reads_a_server_that_is_full_already(
+    ask: Ask, exhausted: Callable[[], MariaDb]
+) -> None:
+    answer = ask(entry(exhausted()), SECRETS).poll()
+    assert answer.value("mysql_up") == 1
+    assert answer.value("mysql_global_status_threads_connected") >= 60
+    assert answer.value("mysql_global_status_aborted_connects") >= 140
+
+
+def test_without_that_right_a_full_server_is_down_and_the_way_out_is_told(
+    ask: Ask, exhausted: Callable[[], MariaDb]
+) -> None:
+    text = entry(exhausted()).replace("user: warroom", "user: shopper")
+    asking = ask(text, SECRETS)
+    assert asking.poll().value("mysql_up") == 0
+    assert "no free connection" in asking.status.error
+    assert "CONNECTION ADMIN" in asking.status.remedy
 
 
 def test_a_wrong_password_is_a_failure_that_does_not_show_it(ask: Ask, pair: Pair) -> None:
@@ -315,7 +424,18 @@ def test_values_are_numbers_by_the_exporters_rules() -> None:
         None,
         "inf",
     ]
-    assert [number_of(text) for text in texts] == [1, 0, 0, 12.5, 12, None, None, None, None, None]
+    assert [number_of(text) for text in texts] == [
+        1,
+        0,
+        0,
+        12.5,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+    ]
 
 
 @pytest.mark.parametrize("name", ["heartbeat", "a.b.c", "shop.heart`beat", "shop.", "a b.c"])

@@ -13,8 +13,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from collector.pipeline import Pipeline
+from collector.scrape.config import parse_scrape_configs
+from collector.scrape.scraper import Scraper
+from store.documents import parse_document
 from store.errors import ConfigError
-from tests.collector.conftest import Serve
+from tests.collector.conftest import RecordingAppender, Serve
 from tests.collector.pollers.asking import targets_of
 from tests.collector.pollers.conftest import Ask
 from tests.collector.pollers.servers import Server
@@ -90,6 +94,39 @@ def test_a_query_that_is_wrong_leaves_the_others(ask: Ask, prometheus: Prometheu
     assert not answer.values("bad")
     assert "bad: " in asking.status.error
     assert "matrix: the query gives a matrix" in asking.status.error
+
+
+def test_federation_of_a_real_prometheus_brings_the_series_a_query_brings(
+    ask: Ask, prometheus: PrometheusServer, pipeline: Pipeline, appender: RecordingAppender
+) -> None:
+    text = (
+        "scrape_configs:\n  - job_name: federated\n    honor_labels: true\n"
+        "    metrics_path: /federate\n    params: {'match[]': ['{job=\"itself\"}']}\n"
+        f"    static_configs: [{{targets: ['{prometheus.address}']}}]\n"
+    )
+    jobs = parse_scrape_configs(parse_document(text, "warroom.yaml"), ("scrape_configs",))
+    scraper = Scraper(jobs, pipeline)
+    polled = ask(
+        f"pollers: [{{type: prometheus, name: pmm, url: 'http://{prometheus.address}', "
+        "match: ['{job=\"itself\"}']}]"
+    )
+    now = httpx.get(f"http://{prometheus.address}/api/v1/query?query=time()").json()["data"]
+    now_ms = polled.clock.now_ms = int(now["result"][0] * 1000)
+    (target,) = scraper.targets()
+    polled.loop.run(scraper.scrape(target, now_ms))
+    polled.loop.run(scraper.aclose())
+    federated = {s for s in appender.samples() if s.get("job") == "itself"}
+    answer = polled.poll(0)
+    asked = {
+        s.replace(job=s.get("exported_job"), instance=s.get("exported_instance")).drop(
+            ("exported_job", "exported_instance")
+        )
+        for s in answer.samples
+        if s.get("exported_job") == "itself"
+    }
+    assert len(asked) > 100
+    # Federation also brings what has no value (NaN), and what was scraped since.
+    assert asked <= federated
 
 
 ROW = {"metric": {"a": "b"}, "value": [1, "2"]}

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.collector.pollers.conftest import Ask
+from tests.collector.pollers.mysql_server import Rows, SqlError, mysql_server
 from tests.collector.pollers.servers import PASSWORD, MariaDb, Pair
 
 POOL = (
@@ -69,3 +70,31 @@ def test_endpoints_their_share_and_waits_are_told(ask: Ask, console: MariaDb) ->
     )
     later = asking.poll().value("proxysql_server_connections_total", status="delayed")
     assert later == 13
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (1045, "ProxySQL Admin Error: Access denied"),
+        (1045, "ProxySQL Admin Error: no such table: stats.stats_mysql_connection_pool"),
+        (9001, "Max connect timeout reached while reaching hostgroup 10 after 10000ms"),
+    ],
+)
+def test_a_console_that_refuses_is_down_with_its_own_words(
+    code: int, message: str, ask: Ask
+) -> None:
+    refused: dict[str, Rows | SqlError] = {
+        "^SET (NAMES|AUTOCOMMIT)": [],  # the driver's own greeting
+        "stats_mysql_connection_pool": SqlError(code, message),
+    }
+    with mysql_server(refused) as server:
+        asking = ask(
+            f"pollers: [{{type: proxysql, name: px, address: '{server.address}', user: stats, "
+            "password_env: P}]",
+            {"P": PASSWORD},
+        )
+        assert asking.poll().value("proxysql_up") == 0
+        assert message in asking.status.error
+        assert PASSWORD not in f"{asking.status}"
+        # A console knows no session variables, and its *_reset tables empty it for everybody.
+        assert not [asked for asked in server.asked if "SET SESSION" in asked or "reset" in asked]

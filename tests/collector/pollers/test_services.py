@@ -181,6 +181,43 @@ def test_datadogs_limit_is_kept(ask: Ask, serve: Serve) -> None:
     assert "Rate limited" in asking.status.error
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (403, {"errors": ["Forbidden"]}, "Forbidden"),
+        (401, {"errors": ["Unauthorized"]}, "Unauthorized"),
+        (400, {"errors": ["Error parsing query: unable to parse"]}, "unable to parse"),
+        (200, {"errors": "query too broad"}, "query too broad"),
+        (200, {"data": []}, "not one of Datadog"),
+        (503, {"errors": ["Service Unavailable"]}, "Unavailable"),
+    ],
+)
+def test_datadogs_refusals_are_told(
+    status: int, body: Any, told: str, ask: Ask, serve: Serve
+) -> None:
+    service = Service(lambda _body: JSONResponse(body, status))
+    asking = ask(datadog(serve(service.routes())), SECRETS)
+    assert asking.poll(60_000).value("up") == 0
+    assert told in asking.status.error
+    assert asking.status.remedy
+    assert not any(secret in f"{asking.status}" for secret in SECRETS.values())
+
+
+def test_a_query_that_datadog_refuses_leaves_the_others(ask: Ask, serve: Serve) -> None:
+    def reply(body: dict[str, Any]) -> Response:
+        attributes = body["data"]["attributes"]
+        if attributes["queries"][0]["query"] == "bad":
+            return JSONResponse({"errors": ["Error parsing query"]}, 400)
+        return points(attributes["to"])
+
+    service = Service(reply)
+    text = datadog(serve(service.routes())).replace("queries: {", "queries: {dd_bad: bad, ")
+    asking = ask(text, SECRETS)
+    assert asking.poll(60_000).value("up") == 1
+    assert stored(asking, "dd_cpu", "web-2")
+    assert "dd_bad: " in asking.status.error
+
+
 def newrelic(url: str) -> str:
     return (
         f"pollers: [{{type: newrelic, name: nr, url: '{url}', account: 42, api_key_env: KEY, "

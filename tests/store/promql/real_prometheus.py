@@ -110,10 +110,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(folder: Path, series: Iterable[Series], *flags: str) -> Iterator[Server]:
+def running(
+    folder: Path, series: Iterable[Series], *flags: str, config: str = "global: {}\n"
+) -> Iterator[Server]:
     """A Prometheus that holds these series."""
     binary = binary_of("prometheus")
-    (folder / "prometheus.yml").write_text("global: {}\n")
+    (folder / "prometheus.yml").write_text(config)
     port = free_port()
     command = [
         binary,

@@ -1,0 +1,1 @@
+"""AWS: Auto Scaling groups, and figures of CloudWatch by the names of cloudwatch_exporter."""
