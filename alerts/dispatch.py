@@ -91,7 +91,7 @@ def dispatch(
     due_now = {entry.group_id for entry in freed.values()}
     inhibitor = inhibitor_of(snapshot.records, routing)
     members = members_of(snapshot, routing, now_ms, places)
-    result.ended_groups = set(snapshot.groups) - set(members)
+    _keep_empty(snapshot, members, routing, now_ms, result)
     for member in members.values():
         group = member.group
         if group.next_flush_ms > now_ms and group.id not in due_now:
@@ -100,13 +100,31 @@ def dispatch(
             flush = _Flush(member, routing, snapshot, inhibitor, now_ms, external_url)
             flush.run(result)
             group = group.flushed(member.route, now_ms)
-        if not any(alert.firing for alert in member.alerts) and group.last_flush_ms == now_ms:
-            result.ended_groups.add(group.id)
-        elif snapshot.groups.get(group.id) != group:
+        if snapshot.groups.get(group.id) != group:
             result.groups[group.id] = group
     collapsed = collapse(result.notices, result.entries, routing, known)
     result.notices, result.entries = collapsed.notices, collapsed.entries
     return result
+
+
+def _keep_empty(
+    snapshot: Snapshot,
+    members: Mapping[str, Members],
+    routing: Routing,
+    now_ms: int,
+    result: Dispatch,
+) -> None:
+    """Groups with nothing in them go on until maintenance comes by; without a route they end."""
+    routes = {route.id: route for route in routing.route.walk()}
+    for group in snapshot.groups.values():
+        if group.id in members:
+            continue
+        route = routes.get(group.route_id)
+        kept = None if route is None else group.empty(route, now_ms)
+        if kept is None:
+            result.ended_groups.add(group.id)
+        elif kept != group:
+            result.groups[group.id] = kept
 
 
 def inhibitor_of(records: Mapping[str, AlertRecord], routing: Routing) -> Inhibitor:
@@ -154,7 +172,8 @@ def _places(routing: Routing, labels: Labels) -> tuple[tuple[Route, Labels, str]
 
 
 def _told(group: Group | None, resolved_ms: int) -> bool:
-    if group is None:
+    # What ended before the group began was told, or not, by an earlier one.
+    if group is None or resolved_ms < group.created_ms:
         return True
     return group.last_flush_ms is not None and resolved_ms <= group.last_flush_ms
 
@@ -247,7 +266,7 @@ def pass_stages(
     One step away from Alertmanager, on purpose: the end of an alert that a receiver was told of
     passes every stage. Otherwise a silence would leave the page open for ever.
     """
-    announced = announced_in(member, routing, snapshot)
+    announced = announced_in(member, routing, snapshot) if routing.ends_pass else frozenset()
     ended = [a for a in member.alerts if not a.firing and a.fingerprint in announced]
     rest = [a for a in member.alerts if a.firing or a.fingerprint not in announced]
     rest, inhibited = inhibit.apply(rest, inhibitor)

@@ -6,34 +6,31 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from alerts import ack_timeout, posted, silence_reminder, tick_rows
 from alerts import incidents as incident_rules
 from alerts.dispatch import Dispatch, Snapshot, dispatch, with_incidents
 from alerts.drill import Drill, plan
+from alerts.escalation import steps as escalation
+from alerts.escalation.steps import Escalation
 from alerts.incident_messages import IncidentMessage, incident_messages
 from alerts.incidents import Incident, IncidentEvent
 from alerts.model import Alert, AlertState
 from alerts.notification import EventAction, Notice
+from alerts.recurring_silences import occurrences
 from alerts.repository import AlertRepository, AlertTransaction
 from alerts.route_tree import Routing
-from alerts.silences import RETENTION_MS, Silence, checked, expired, updated
+from alerts.silences import Silence, checked, expired, updated
 from alerts.state import (
     OUTAGE_TOLERANCE_MS,
-    RESOLVED_RETENTION_MS,
     AlertRecord,
     advance,
     fingerprint,
 )
 from alerts.state_series import AlertSeries
-from alerts.working_memory import WorkingMemory, after, to_write
+from alerts.working_memory import WorkingMemory, after
 from store.errors import BadInput, LimitExceeded
 
 MAX_ALERTS = 50_000
-_TOLD = {
-    EventAction.TRIGGER: "paged",
-    EventAction.ACKNOWLEDGE: "told who took it",
-    EventAction.RESOLVE: "told that it ended",
-}
-_LOG_RETENTION_MS = 120 * 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +106,17 @@ class AlertEngine:
         routing = self.routing
         with self.repository.begin() as transaction:
             last_ms = transaction.lock()
+            transaction.save_silences(occurrences(transaction, now_ms))
             memory = self._recalled(transaction, last_ms)
             before = memory.snapshot
-            active = {fingerprint(a.labels): a for a in transaction.posted(now_ms)}
+            posts = transaction.posted(now_ms)
+            active = posted.active(posts, now_ms)
             active |= {fingerprint(alert.labels): alert for alert in alerts}
             outage = 0 < last_ms < now_ms - OUTAGE_TOLERANCE_MS
             records = _advanced(before, active, now_ms, unknown_sources, outage=outage)
-            changes = incident_rules.follow(records, memory.incidents, now_ms)
+            records = posted.with_last_words(records, posts, now_ms)
+            changes = incident_rules.follow(records, memory.incidents, now_ms, turn=memory.turn)
+            late = ack_timeout.expire(changes, now_ms, routing.ack_timeout_ms)
             records = with_incidents(records, changes.incident_of)
             places = memory.places_under(routing)
             outcome = dispatch(
@@ -125,14 +126,22 @@ class AlertEngine:
                 external_url=self.external_url,
                 places=places,
             )
+            look = replace(before, records=records)
+            outcome.notices += self._unsolicited(transaction, look, late, now_ms)
+            open_ids = incident_rules.open_ids(changes.unresolved)
+            told = escalation.follow(
+                transaction.escalations(), outcome.notices, open_ids, routing, now_ms
+            )
+            outcome.notices = told.notices
+            transaction.save_escalations(told)
             transaction.save_incidents(
                 list(changes.incidents.values()),
-                [*changes.events, *_page_events(outcome, now_ms)],
+                [*changes.events, *tick_rows.page_events(outcome.notices, now_ms)],
                 changes.parts,
             )
-            records = _retained(records, outcome, now_ms)
-            unsaved = _save(transaction, memory, records, outcome)
-            forgotten = _sweep(transaction, before, routing, now_ms)
+            records = tick_rows.retained(records, outcome, now_ms)
+            unsaved = tick_rows.save(transaction, memory, records, outcome)
+            forgotten = tick_rows.sweep(transaction, before, routing, now_ms)
             left = after(before, records, outcome)
             entries = {k: v for k, v in left.entries.items() if k not in forgotten}
             kept = WorkingMemory(
@@ -148,6 +157,27 @@ class AlertEngine:
         if self._series is not None:
             self._series.append(records.values(), now_ms)
         return _result(now_ms, tuple(records.values()), outcome)
+
+    def _unsolicited(
+        self,
+        transaction: AlertTransaction,
+        look: Snapshot,
+        late: Sequence[Incident],
+        now_ms: int,
+    ) -> list[Notice]:
+        """What no alert asks for: pages whose acknowledgement ran out, silences that end soon."""
+        routing, found = self.routing, []
+        for incident in late:
+            about = self._message(EventAction.TRIGGER, incident.id, "", now_ms)
+            members = frozenset(part.fingerprint for part in incident.alerts)
+            found += incident_messages(about, look, routing, members)
+        for silence in silence_reminder.ending(look.silences, now_ms, routing.silence_reminder_ms):
+            known = transaction.lanes(silence_reminder.lane_of(silence.id))
+            told = silence_reminder.reminders(
+                silence, look.records, routing, now_ms, self.external_url
+            )
+            found += silence_reminder.new_only(told, known)
+        return found
 
     def _recalled(self, transaction: AlertTransaction, generation: int) -> WorkingMemory:
         """What the last tick left, or what the database holds when another process wrote since."""
@@ -187,6 +217,24 @@ class AlertEngine:
             lambda incident: incident_rules.resolved(incident, now_ms),
         )
 
+    def reopen(self, incident_id: str, who: str, now_ms: int) -> None:
+        """Someone gives an incident back, or takes back its end while alerts still fire.
+
+        Raises:
+            BadInput: There is no such incident.
+        """
+        who = who.strip()[:256] or "someone"
+        with self.repository.begin() as transaction:
+            transaction.lock()
+            incident = transaction.incident(incident_id)
+            if incident is None:
+                raise BadInput(f"there is no incident {incident_id!r}")
+            changed = incident_rules.reopened(incident, transaction.snapshot().records)
+            if changed is not incident:
+                line = IncidentEvent(incident_id, now_ms, "reopened", f"reopened by {who}", who)
+                transaction.save_incidents([changed], [line])
+                transaction.ticked(0)
+
     def _message(
         self, action: EventAction, incident_id: str, who: str, now_ms: int
     ) -> IncidentMessage:
@@ -208,7 +256,10 @@ class AlertEngine:
             transaction.ticked(0)
             members = frozenset(part.fingerprint for part in incident.alerts)
             snapshot = transaction.snapshot()
-            transaction.enqueue(incident_messages(about, snapshot, self.routing, members))
+            notices = incident_messages(about, snapshot, self.routing, members)
+            told = escalation.by_hand(transaction.escalations(), notices, self.routing)
+            transaction.save_escalations(told)
+            transaction.enqueue(told.notices)
 
     def drill(self, labels: Mapping[str, str], now_ms: int) -> Drill:
         """Send a marked page through the routes that an alert with these labels would take.
@@ -218,7 +269,9 @@ class AlertEngine:
         """
         with self.repository.begin() as transaction:
             silences = transaction.silences()
-            drill = plan(labels, self.routing, silences, now_ms, external_url=self.external_url)
+            routing = self.routing
+            drill = plan(labels, routing, silences, now_ms, external_url=self.external_url)
+            drill = replace(drill, notices=escalation.drilled(drill.notices, routing, now_ms))
             transaction.enqueue(drill.notices)
         return drill
 
@@ -244,17 +297,17 @@ class AlertEngine:
         timeout_ms = self.routing.resolve_timeout_ms
         with self.repository.begin() as transaction:
             transaction.lock()
-            known = transaction.posted_times()
+            known = transaction.posted_times([fingerprint(one.labels) for one, _, _ in alerts])
+            spans: dict[str, tuple[Alert, int, int]] = {}
             for alert, starts_ms, ends_ms in alerts:
-                before = known.get(fingerprint(alert.labels))
-                begin_ms = now_ms if ends_ms is None else min(now_ms, ends_ms)
-                begin_ms = begin_ms if starts_ms is None else starts_ms
-                if before is not None and before[1] >= begin_ms:
-                    begin_ms = min(begin_ms, before[0])
-                until_ms = now_ms + timeout_ms if ends_ms is None else ends_ms
-                if until_ms < begin_ms:
-                    raise BadInput("start time must be before end time")
-                transaction.post(alert, begin_ms, until_ms)
+                identity = fingerprint(alert.labels)
+                # Of two posts of one alert in a message, the later one knows of the earlier.
+                before = spans[identity][1:] if identity in spans else known.get(identity)
+                begin_ms, until_ms = posted.span(
+                    starts_ms, ends_ms, before, now_ms, timeout_ms=timeout_ms
+                )
+                spans[identity] = alert, begin_ms, until_ms
+            transaction.post(spans)
 
     def set_silence(self, silence: Silence, now_ms: int) -> str:
         """Keep a silence, new or changed; answers with its id.
@@ -288,6 +341,11 @@ class AlertEngine:
         with self.repository.begin() as transaction:
             return transaction.silences()
 
+    def escalations(self) -> list[Escalation]:
+        """Escalations that have not ended."""
+        with self.repository.begin() as transaction:
+            return list(transaction.escalations().values())
+
     def snapshot(self) -> Snapshot:
         """States, groups, notification log and silences as they are now."""
         with self.repository.begin() as transaction:
@@ -310,63 +368,6 @@ def _advanced(
         if record is not None:
             records[identity] = record
     return records
-
-
-def _page_events(outcome: Dispatch, now_ms: int) -> list[IncidentEvent]:
-    return [
-        IncidentEvent(
-            notice.incident_id,
-            now_ms,
-            "page",
-            f"{notice.receiver} {_TOLD[notice.action]} ({notice.reason.replace('_', ' ')})",
-            notice.id,
-        )
-        for notice in outcome.notices
-        if notice.incident_id
-    ]
-
-
-def _retained(
-    records: dict[str, AlertRecord], outcome: Dispatch, now_ms: int
-) -> dict[str, AlertRecord]:
-    return {
-        identity: record
-        for identity, record in records.items()
-        if record.resolved_ms is None
-        or identity in outcome.waiting
-        or now_ms - record.resolved_ms <= RESOLVED_RETENTION_MS
-    }
-
-
-def _save(
-    transaction: AlertTransaction,
-    memory: WorkingMemory,
-    records: dict[str, AlertRecord],
-    outcome: Dispatch,
-) -> frozenset[str]:
-    before = memory.snapshot.records
-    changed, unsaved = to_write(before, records, memory)
-    transaction.save_states(changed, set(before) - set(records))
-    transaction.save_groups(outcome.groups.values(), outcome.ended_groups)
-    transaction.save_entries(outcome.entries.values())
-    transaction.enqueue(outcome.notices)
-    return unsaved
-
-
-def _sweep(
-    transaction: AlertTransaction, before: Snapshot, routing: Routing, now_ms: int
-) -> frozenset[str]:
-    longest_ms = max(route.repeat_interval_ms for route in routing.route.walk())
-    oldest_ms = now_ms - max(_LOG_RETENTION_MS, 2 * longest_ms)
-    forgotten = frozenset(
-        lane
-        for lane, entry in before.entries.items()
-        if entry.at_ms < oldest_ms and not entry.firing
-    )
-    transaction.forget_entries(forgotten)
-    transaction.forget_silences(now_ms - RETENTION_MS)
-    transaction.forget_posted(now_ms - RESOLVED_RETENTION_MS)
-    return forgotten
 
 
 def _result(now_ms: int, records: tuple[AlertRecord, ...], outcome: Dispatch) -> TickResult:

@@ -38,7 +38,8 @@ class Fields:
         if data is None:
             data = {}
         if not isinstance(data, Mapping):
-            raise document.error(path, f"{what} must be a mapping")
+            hint = "write name: value pairs"
+            raise document.error(path, f"{what} must be a mapping", hint=hint)
         self._data: Mapping[str, Any] = data
         self._known: list[str] = []
 
@@ -57,11 +58,12 @@ class Fields:
         value = self.raw(name)
         if value is None:
             if default is None:
-                raise self.error(name, f"{self.what} needs the field {name!r}")
+                problem = f"{self.what} needs the field {name!r}"
+                raise self.error(name, problem, hint=f"write {name}: …")
             return default
         text = text_of(value)
         if text is None:
-            raise self.error(name, f"{name!r} must be a text")
+            raise self.error(name, f"{name!r} must be a text", hint="write it in quotes")
         return text
 
     def boolean(self, name: str, *, default: bool) -> bool:
@@ -69,7 +71,8 @@ class Fields:
         if value is None:
             return default
         if not isinstance(value, bool):
-            raise self.error(name, f"{name!r} must be true or false")
+            problem = f"{name!r} must be true or false"
+            raise self.error(name, problem, hint="write it without quotes")
         return value
 
     def integer(self, name: str, default: int = 0) -> int:
@@ -77,7 +80,8 @@ class Fields:
         if value is None:
             return default
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise self.error(name, f"{name!r} must be a whole number that is not negative")
+            problem = f"{name!r} must be a whole number that is not negative"
+            raise self.error(name, problem, hint="write it like 10")
         return value
 
     def duration_ms(self, name: str, default: int) -> int:
@@ -115,7 +119,9 @@ class Fields:
             text = text_of(item)
             if text is None:
                 raise self.document.error(
-                    (*self.path, name, key), f"the value of {key!r} must be a text"
+                    (*self.path, name, key),
+                    f"the value of {key!r} must be a text",
+                    hint="write it in quotes",
                 )
             result[str(key)] = text
         return result
@@ -126,7 +132,8 @@ class Fields:
         if value is None:
             return []
         if not isinstance(value, Sequence) or isinstance(value, str):
-            raise self.error(name, f"{name!r} must be a list")
+            problem = f"{name!r} must be a list"
+            raise self.error(name, problem, hint="begin each entry with '- '")
         return [
             Fields(self.document, (*self.path, name, index), what) for index in range(len(value))
         ]
@@ -136,6 +143,12 @@ class Fields:
             return None
         return Fields(self.document, (*self.path, name), what)
 
+    def only(self, *names: str) -> None:
+        """Refuse fields of other names at once, before what they were meant for is missed."""
+        for name in self._data:
+            if name not in names:
+                raise self._unknown(str(name), names)
+
     def ignore(self, *names: str) -> None:
         """Accept these fields without reading them."""
         self._known.extend(names)
@@ -144,10 +157,10 @@ class Fields:
         """Refuse what was not asked for."""
         for name in self._data:
             if name not in self._known:
-                close = difflib.get_close_matches(str(name), self._known, n=1)
-                hint = (
-                    f"did you mean {close[0]!r}?"
-                    if close
-                    else f"known fields: {', '.join(sorted(self._known))}"
-                )
-                raise self.error(str(name), f"{self.what} has no field {name!r}", hint=hint)
+                raise self._unknown(str(name), self._known)
+
+    def _unknown(self, name: str, known: Sequence[str]) -> ConfigError:
+        close = difflib.get_close_matches(name, known, n=1)
+        among = f"known fields: {', '.join(sorted(known))}"
+        hint = f"did you mean {close[0]!r}?" if close else among
+        return self.error(name, f"{self.what} has no field {name!r}", hint=hint)

@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from alerts.route_tree import Route
 from store.model import Labels
 
+# Alertmanager looks for empty groups this often; until then a group keeps its rhythm.
+MAINTENANCE_MS = 30_000
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -35,8 +38,24 @@ class Group:
         return hashlib.sha256(self.key.encode()).hexdigest()
 
     def flushed(self, route: Route, now_ms: int) -> Group:
-        """The group after a flush at `now_ms`."""
-        return replace(self, last_flush_ms=now_ms, next_flush_ms=now_ms + route.group_interval_ms)
+        """The group after a flush at `now_ms`: the next one keeps the rhythm of the ones before."""
+        return replace(self, last_flush_ms=now_ms, next_flush_ms=self._following(route, now_ms))
+
+    def empty(self, route: Route, now_ms: int) -> Group | None:
+        """The group when nothing is in it; None when maintenance came by since the last flush.
+
+        An alert that comes back before is told at the next flush, as with Alertmanager.
+        """
+        since_ms = self.created_ms if self.last_flush_ms is None else self.last_flush_ms
+        if since_ms // MAINTENANCE_MS != now_ms // MAINTENANCE_MS:
+            return None
+        if self.next_flush_ms > now_ms:
+            return self
+        return replace(self, next_flush_ms=self._following(route, now_ms))
+
+    def _following(self, route: Route, now_ms: int) -> int:
+        following_ms = min(self.next_flush_ms, now_ms) + route.group_interval_ms
+        return following_ms if following_ms > now_ms else now_ms + route.group_interval_ms
 
 
 def group_id(route: Route, labels: Labels) -> str:

@@ -6,13 +6,13 @@ import hashlib
 from dataclasses import dataclass
 
 from alerts.dispatch import Snapshot
+from alerts.escalation.steps import ACKNOWLEDGING
 from alerts.notification import EventAction, Notice, NoticeAlert, NotificationEntry
-from alerts.route_tree import Integration, Routing
+from alerts.route_tree import ESCALATION, Integration, Routing
 from alerts.storm import COLLAPSED
 
-# Kinds of integrations that can be told who took an incident.
-_ACKNOWLEDGING = frozenset({"pagerduty", "opsgenie"})
 _WORDS = {
+    EventAction.TRIGGER: ("again", "ack_timeout"),
     EventAction.ACKNOWLEDGE: ("ack", "acknowledged"),
     EventAction.RESOLVE: ("end", "resolved_by_hand"),
 }
@@ -20,7 +20,7 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class IncidentMessage:
-    """What someone did to an incident: `ACKNOWLEDGE` or `RESOLVE`."""
+    """What became of an incident: `ACKNOWLEDGE` or `RESOLVE` by someone, `TRIGGER` by itself."""
 
     action: EventAction
     incident_id: str
@@ -57,7 +57,9 @@ def _integration(entry: NotificationEntry, routing: Routing) -> Integration | No
 
 def _wants(action: EventAction, integration: Integration, *, alone: bool) -> bool:
     if action is EventAction.ACKNOWLEDGE:
-        return integration.kind in _ACKNOWLEDGING
+        return integration.kind in ACKNOWLEDGING
+    if action is EventAction.TRIGGER:
+        return integration.kind != ESCALATION
     return integration.send_resolved and alone
 
 
@@ -71,19 +73,19 @@ def _notice(
     seen = tuple(
         NoticeAlert(
             fingerprint=record.fingerprint,
-            firing=False,
+            firing=not ended,
             labels=record.labels,
             annotations=record.annotations,
             starts_ms=record.starts_ms,
-            ends_ms=about.now_ms,
+            ends_ms=about.now_ms if ended else None,
             generator_url=record.generator_url,
         )
         for record in records[:20]
     )
     # Of the whole lane: the storms of two receivers have the same group.
-    lane = hashlib.sha256(entry.lane.encode()).hexdigest()[:24]
+    lane = hashlib.sha256(entry.lane.encode()).hexdigest()[:16]
     return Notice(
-        id=f"msg_{word}_{about.incident_id}_{lane}",
+        id=f"msg_{word}_{about.incident_id}_{lane}_{about.now_ms}",
         lane=entry.lane,
         action=about.action,
         receiver=entry.receiver,
@@ -91,7 +93,7 @@ def _notice(
         group_key=group.key if group else "",
         dedup_key=entry.dedup_key,
         group_labels=group.labels if group else records[0].labels,
-        alerts=seen if ended else (),
+        alerts=() if about.action is EventAction.ACKNOWLEDGE else seen,
         reason=reason,
         created_ms=about.now_ms,
         external_url=about.external_url,

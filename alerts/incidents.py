@@ -7,7 +7,8 @@ An alert joins an open incident when both touch the same service, or the same la
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -15,6 +16,8 @@ from alerts.state import AlertRecord
 from store.model import Labels
 
 JOIN_WINDOW_MS = 5 * 60_000
+MAX_TEXTS_A_TICK = 2_000
+MAX_LINES_A_TICK = 100
 _SHARED = ("service", "slo", "kpi")
 _RANK = {"page": 0, "critical": 0, "ticket": 1, "warning": 1}
 
@@ -80,7 +83,11 @@ class IncidentChanges:
 
 
 def follow(
-    records: Mapping[str, AlertRecord], unresolved: Iterable[Incident], now_ms: int
+    records: Mapping[str, AlertRecord],
+    unresolved: Iterable[Incident],
+    now_ms: int,
+    *,
+    turn: int = 0,
 ) -> IncidentChanges:
     """Bring incidents up to the alert states of this tick.
 
@@ -88,6 +95,7 @@ def follow(
         records: Every alert state.
         unresolved: Incidents that are not resolved yet.
         now_ms: The tick.
+        turn: Counts ticks: of very many alerts, each one's newest text has its turn to be kept.
     """
     current = {incident.id: _Running(incident) for incident in unresolved}
     changes = IncidentChanges()
@@ -95,6 +103,7 @@ def follow(
         (r for r in records.values() if r.firing and r.severity != "info"),
         key=lambda r: (r.starts_ms, r.fingerprint),
     )
+    turns = 1 + len(firing) // MAX_TEXTS_A_TICK
     for record in firing:
         if record.incident_id and record.incident_id not in current:
             continue  # resolved by hand, and nothing new: it must end and begin again first
@@ -107,19 +116,26 @@ def follow(
                     home.incident.id, now_ms, "opened", home.incident.title, record.fingerprint
                 )
             )
-        home.join(record, now_ms, changes)
+        fresh = turns == 1 or int(record.fingerprint[:8], 16) % turns == turn % turns
+        home.join(record, now_ms, changes, fresh=fresh)
         changes.incident_of[record.fingerprint] = home.incident.id
     for running in current.values():
         running.end(records, now_ms, changes)
         if running.changed:
             changes.incidents[running.incident.id] = running.result()
             changes.parts[running.incident.id] = running.changed_parts()
+    changes.events = _bounded(changes.events)
     changes.unresolved = tuple(
         changes.incidents.get(key, running.incident)
         for key, running in current.items()
         if running.incident.state is not IncidentState.RESOLVED
     )
     return changes
+
+
+def open_ids(unresolved: Iterable[Incident]) -> frozenset[str]:
+    """Incidents that nobody has taken yet."""
+    return frozenset(one.id for one in unresolved if one.state is IncidentState.OPEN)
 
 
 def acknowledged(incident: Incident, who: str, now_ms: int) -> Incident:
@@ -146,10 +162,13 @@ class _Running:
         recent = now_ms - self._latest_ms <= JOIN_WINDOW_MS
         return recent or not self._keys.isdisjoint(_keys(record.labels))
 
-    def join(self, record: AlertRecord, now_ms: int, changes: IncidentChanges) -> None:
+    def join(
+        self, record: AlertRecord, now_ms: int, changes: IncidentChanges, *, fresh: bool
+    ) -> None:
+        """Take an alert in; `fresh`: one that is in already brings its newest text."""
         known = self._parts.get(record.fingerprint)
         if known is not None and known.resolved_ms is None:
-            if known.annotations != record.annotations:
+            if fresh and known.annotations != record.annotations:
                 self._put(replace(known, annotations=record.annotations))
             return
         part = IncidentAlert(record.fingerprint, record.labels, record.annotations, now_ms)
@@ -200,6 +219,34 @@ class _Running:
         self.changed = True
 
 
+def reopened(incident: Incident, firing: Mapping[str, AlertRecord]) -> Incident:
+    """The incident not taken any more; one that was ended by hand has those that still fire.
+
+    One whose alerts have all ended stays as it is.
+    """
+    if incident.state is IncidentState.OPEN:
+        return incident
+    parts = tuple(
+        replace(part, resolved_ms=None) if _still(part, incident.id, firing) else part
+        for part in incident.alerts
+    )
+    if all(part.resolved_ms is not None for part in parts):
+        return incident
+    return replace(
+        incident,
+        state=IncidentState.OPEN,
+        acknowledged_ms=None,
+        acknowledged_by="",
+        resolved_ms=None,
+        alerts=parts,
+    )
+
+
+def _still(part: IncidentAlert, incident_id: str, firing: Mapping[str, AlertRecord]) -> bool:
+    record = firing.get(part.fingerprint)
+    return record is not None and record.firing and record.incident_id == incident_id
+
+
 def resolved(incident: Incident, now_ms: int) -> Incident:
     """The incident ended by hand; alerts of it that still fire open no other one."""
     if incident.state is IncidentState.RESOLVED:
@@ -209,6 +256,24 @@ def resolved(incident: Incident, now_ms: int) -> Incident:
         for part in incident.alerts
     )
     return replace(incident, state=IncidentState.RESOLVED, resolved_ms=now_ms, alerts=parts)
+
+
+def _bounded(events: Sequence[IncidentEvent]) -> list[IncidentEvent]:
+    """The lines of one tick; of very many alerts at once the first are named, the rest counted."""
+    counts: Counter[tuple[str, str]] = Counter()
+    kept, last = [], {}
+    for event in events:
+        key = event.incident_id, event.kind
+        counts[key] += 1
+        if counts[key] <= MAX_LINES_A_TICK:
+            kept.append(event)
+        last[key] = event
+    for (incident_id, kind), count in counts.items():
+        if count > MAX_LINES_A_TICK:
+            title = f"and {count - MAX_LINES_A_TICK:,} more at the same time"
+            at_ms = last[incident_id, kind].at_ms
+            kept.append(IncidentEvent(incident_id, at_ms, kind, title))
+    return kept
 
 
 def _home(record: AlertRecord, current: Mapping[str, _Running], now_ms: int) -> _Running | None:

@@ -9,6 +9,7 @@ from alerts.route_tree import InhibitRule
 from store.model import Labels
 
 _Key = tuple[str, ...]
+_Sources = dict[_Key, list[tuple[str, bool]]]
 
 
 class Inhibitor:
@@ -20,24 +21,37 @@ class Inhibitor:
 
     def __init__(self, rules: Sequence[InhibitRule], firing: Iterable[tuple[str, Labels]]) -> None:
         self._rules = rules
-        # For each rule and each value of its `equal` labels: (fingerprint, matches target too).
-        self._sources: list[dict[_Key, list[tuple[str, bool]]]] = [{} for _ in rules]
-        for fingerprint, labels in firing:
-            for rule, sources in zip(rules, self._sources, strict=True):
-                if matches_all(rule.source, labels):
-                    both = matches_all(rule.target, labels)
-                    sources.setdefault(_key(rule, labels), []).append((fingerprint, both))
+        self._firing = tuple(firing)
+        # Of a rule, once a target of it was asked about: see `_sources_of`.
+        self._sources: dict[int, _Sources] = {}
 
     def inhibited_by(self, fingerprint: str, labels: Labels) -> str | None:
         """The fingerprint of an alert that holds this one back, if any."""
-        for rule, sources in zip(self._rules, self._sources, strict=True):
+        found = self.inhibition(fingerprint, labels)
+        return None if found is None else found[0]
+
+    def inhibition(self, fingerprint: str, labels: Labels) -> tuple[str, InhibitRule] | None:
+        """The fingerprint of an alert that holds this one back, and the rule that says so."""
+        for place, rule in enumerate(self._rules):
             if not matches_all(rule.target, labels):
                 continue
             is_source = matches_all(rule.source, labels)
-            for source, both in sources.get(_key(rule, labels), ()):
+            for source, both in self._sources_of(place).get(_key(rule, labels), ()):
                 if source != fingerprint and not (both and is_source):
-                    return source
+                    return source, rule
         return None
+
+    def _sources_of(self, place: int) -> _Sources:
+        """For each value of the rule's `equal` labels: (fingerprint, matches target too)."""
+        if place not in self._sources:
+            rule = self._rules[place]
+            found: _Sources = {}
+            for fingerprint, labels in self._firing:
+                if matches_all(rule.source, labels):
+                    both = matches_all(rule.target, labels)
+                    found.setdefault(_key(rule, labels), []).append((fingerprint, both))
+            self._sources[place] = found
+        return self._sources[place]
 
 
 def _key(rule: InhibitRule, labels: Labels) -> _Key:

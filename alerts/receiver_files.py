@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import orjson
 
 from alerts.fields import Fields
+from alerts.notifiers.apprise import INSTALL, PAGING_SCHEMES, installed
 from alerts.receiver_fields import (
     Globals,
     SecretReader,
@@ -16,7 +18,7 @@ from alerts.receiver_fields import (
     secret,
     texts,
 )
-from alerts.route_tree import Integration, Receiver, Secret
+from alerts.route_tree import ESCALATION, Integration, Receiver, Secret
 
 PAGERDUTY_URL = "https://events.pagerduty.com/v2/enqueue"
 OPSGENIE_URL = "https://api.opsgenie.com/"
@@ -27,6 +29,11 @@ _SLACK_TEXTS = (
     *("text", "footer", "fallback", "message_text"),
 )
 _SLACK_IGNORED = ("short_fields", "callback_id", "image_url", "thumb_url", "mrkdwn_in", "actions")
+NEWRELIC_URLS = {
+    "us": "https://insights-collector.newrelic.com",
+    "eu": "https://insights-collector.eu01.nr-data.net",
+}
+_EVENT_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_:]{0,254}")
 _OPSGENIE_TEXTS = ("message", "description", "source", "entity", "tags", "note", "priority")
 _OPSGENIE_IGNORED = ("actions", "update_alerts")
 _MAX_PORT = 65_535
@@ -54,8 +61,12 @@ def parse_receiver(fields: Fields, shared: Globals, read: SecretReader) -> Recei
                 f"the receiver {name!r} uses {kind}, which Warroom does not deliver to",
                 hint=f"supported are {', '.join(supported)}",
             )
+    policy = fields.string("escalation_policy", "")
+    if policy:
+        # Its steps know when to speak again.
+        integrations.append(Integration(ESCALATION, send_updates=False))
     fields.done()
-    return Receiver(name, tuple(integrations))
+    return Receiver(name, tuple(integrations), policy)
 
 
 def _made(
@@ -134,6 +145,9 @@ def _slack(fields: Fields, shared: Globals, read: SecretReader) -> Integration:
     if listed:
         options["fields"] = orjson.dumps(listed).decode()
     options["link_names"] = "1" if fields.boolean("link_names", default=False) else ""
+    options["acknowledge_button"] = (
+        "1" if fields.boolean("acknowledge_button", default=False) else ""
+    )
     options["update_message"] = "1" if fields.boolean("update_message", default=True) else ""
     fields.ignore(*_SLACK_IGNORED)
     secrets = {"api_url": address, "app_token": token}
@@ -192,6 +206,25 @@ def _responder(fields: Fields) -> dict[str, str]:
     return found
 
 
+def _newrelic(fields: Fields, _shared: Globals, read: SecretReader) -> Integration:
+    key = secret(fields, "license_key", read)
+    account, region = fields.integer("account", 0), fields.string("region", "us")
+    if key is None or account <= 0:
+        raise fields.error(
+            "license_key",
+            "a newrelic_config needs a license_key and the number of its account",
+            hint="license_key, license_key_file or license_key_env; account: 1234567",
+        )
+    if region not in NEWRELIC_URLS:
+        raise fields.error("region", f"{region!r} is no region", hint="us or eu")
+    event_type = fields.string("event_type", "WarroomAlert")
+    if not _EVENT_TYPE.fullmatch(event_type):
+        raise fields.error("event_type", f"{event_type[:60]!r} is no type of events")
+    host = http_url(fields, "url", fields.string("url", NEWRELIC_URLS[region])).rstrip("/")
+    options = {"url": f"{host}/v1/accounts/{account}/events", "event_type": event_type}
+    return _made(fields, "newrelic", options, {"license_key": key})
+
+
 def _email(fields: Fields, shared: Globals, read: SecretReader) -> Integration:
     def text(name: str, default: str = "") -> str:
         return fields.string(name, shared.texts.get(f"smtp_{name}") or default)
@@ -227,11 +260,28 @@ def _email(fields: Fields, shared: Globals, read: SecretReader) -> Integration:
     return _made(fields, "email", options, {"auth_password": password}, send_resolved=False)
 
 
+def _apprise(fields: Fields, _shared: Globals, read: SecretReader) -> Integration:
+    if not installed():
+        raise fields.error(
+            "url", "apprise_configs needs a library that is not installed", hint=INSTALL
+        )
+    address = secret(fields, "url", read)
+    if address is None:
+        raise fields.error("url", "an apprise_config needs a url", hint="url, url_file or url_env")
+    scheme = address.value.partition("://")[0].lower()
+    if scheme in PAGING_SCHEMES:
+        hint = f"use {scheme}_configs, which resolve and acknowledge what they open"
+        raise fields.error("url", f"apprise cannot page by {scheme}", hint=hint)
+    return _made(fields, "apprise", {}, {"url": address})
+
+
 PARSERS: dict[str, Parse] = {
     "pagerduty": _pagerduty,
     "webhook": _webhook,
     "slack": _slack,
     "msteamsv2": _msteams,
     "opsgenie": _opsgenie,
+    "newrelic": _newrelic,
     "email": _email,
+    "apprise": _apprise,
 }

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from alerts.notification import Notifier
-from alerts.notifiers import email, msteamsv2, opsgenie, pagerduty, slack, webhook
+from alerts.notifiers import (
+    apprise,
+    email,
+    msteamsv2,
+    newrelic,
+    opsgenie,
+    pagerduty,
+    slack,
+    webhook,
+)
 
 NOTIFIERS: dict[str, Notifier] = {
     "pagerduty": pagerduty.deliver,
@@ -11,5 +20,7 @@ NOTIFIERS: dict[str, Notifier] = {
     "slack": slack.deliver,
     "msteamsv2": msteamsv2.deliver,
     "opsgenie": opsgenie.deliver,
+    "newrelic": newrelic.deliver,
     "email": email.deliver,
+    "apprise": apprise.deliver,
 }

@@ -6,7 +6,6 @@ either all of it or nothing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,16 +13,22 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from alerts.alert_rows import entry_of, group_of, record_of, row_of, silence_of
 from alerts.dispatch import Snapshot
+from alerts.escalation import repository as escalations
+from alerts.escalation.steps import Escalation, EscalationChanges
 from alerts.grouping import Group
 from alerts.incident_log import repository as incident_log
 from alerts.incidents import Incident, IncidentAlert, IncidentEvent
 from alerts.ledger import repository as ledger
-from alerts.model import Alert, AlertState
+from alerts.model import Alert
 from alerts.notification import Notice, NotificationEntry
+from alerts.posted import Post
+from alerts.recurring import repository as recurring
+from alerts.recurring.silences import RecurringSilence
 from alerts.silences import Silence
-from alerts.state import AlertRecord, Step, fingerprint
-from store.model import Labels, Matcher, MatchOp
+from alerts.state import AlertRecord
+from store.model import Labels
 from store.sql import Base, SessionFactory
 
 _META = Base.metadata
@@ -134,9 +139,9 @@ class AlertTransaction:
 
     def snapshot(self) -> Snapshot:
         """All that a decision needs."""
-        states = (_record(row) for row in self._session.execute(sa.select(STATES)))
-        groups = (_group(row) for row in self._session.execute(sa.select(GROUPS)))
-        entries = (_entry(row) for row in self._session.execute(sa.select(LOG)))
+        states = (record_of(row) for row in self._session.execute(sa.select(STATES)))
+        groups = (group_of(row) for row in self._session.execute(sa.select(GROUPS)))
+        entries = (entry_of(row) for row in self._session.execute(sa.select(LOG)))
         return Snapshot(
             records={record.fingerprint: record for record in states},
             groups={group.id: group for group in groups},
@@ -147,48 +152,51 @@ class AlertTransaction:
     def silences(self) -> list[Silence]:
         """Every silence that is kept, the latest to end first."""
         rows = self._session.execute(sa.select(SILENCES).order_by(SILENCES.c.ends_ms.desc()))
-        return [_silence(row) for row in rows]
+        return [silence_of(row) for row in rows]
 
-    def posted(self, now_ms: int) -> list[Alert]:
-        """Alerts that others posted and that have not ended."""
+    def posted(self, now_ms: int) -> list[Post]:
+        """Alerts that others posted and that began, those that ended a while ago among them."""
         rows = self._session.execute(
-            sa.select(POSTED)
-            .where(POSTED.c.starts_ms <= now_ms, POSTED.c.ends_ms > now_ms)
-            .order_by(POSTED.c.fingerprint)
+            sa.select(POSTED).where(POSTED.c.starts_ms <= now_ms).order_by(POSTED.c.fingerprint)
         )
         return [
-            Alert(
-                labels=Labels.of(row.labels),
-                annotations=row.annotations,
-                since_ms=row.starts_ms,
-                source="api",
-                generator_url=row.generator_url,
+            Post(
+                Alert(
+                    labels=Labels.of(row.labels),
+                    annotations=row.annotations,
+                    since_ms=row.starts_ms,
+                    source="api",
+                    generator_url=row.generator_url,
+                ),
+                row.ends_ms,
             )
             for row in rows
         ]
 
-    def posted_times(self) -> dict[str, tuple[int, int]]:
-        """Start and end of every posted alert, by fingerprint."""
-        rows = self._session.execute(sa.select(POSTED))
-        return {row.fingerprint: (row.starts_ms, row.ends_ms) for row in rows}
+    def posted_times(self, wanted: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """Start and end of these posted alerts, by fingerprint."""
+        found: dict[str, tuple[int, int]] = {}
+        columns = (POSTED.c.fingerprint, POSTED.c.starts_ms, POSTED.c.ends_ms)
+        for start in range(0, len(wanted), _BATCH):
+            some = POSTED.c.fingerprint.in_(wanted[start : start + _BATCH])
+            rows = self._session.execute(sa.select(*columns).where(some))
+            found |= {row.fingerprint: (row.starts_ms, row.ends_ms) for row in rows}
+        return found
 
-    def post(self, alert: Alert, starts_ms: int, ends_ms: int) -> None:
-        """Keep a posted alert, over an earlier one with the same labels."""
-        identity = fingerprint(alert.labels)
-        self._replace(
-            POSTED,
-            "fingerprint",
-            [
-                {
-                    "fingerprint": identity,
-                    "labels": alert.labels.to_dict(),
-                    "annotations": alert.annotations,
-                    "starts_ms": starts_ms,
-                    "ends_ms": ends_ms,
-                    "generator_url": alert.generator_url,
-                }
-            ],
-        )
+    def post(self, spans: Mapping[str, tuple[Alert, int, int]]) -> None:
+        """Keep posted alerts with start and end, by fingerprint, over earlier ones."""
+        rows = [
+            {
+                "fingerprint": identity,
+                "labels": alert.labels.to_dict(),
+                "annotations": alert.annotations,
+                "starts_ms": starts_ms,
+                "ends_ms": ends_ms,
+                "generator_url": alert.generator_url,
+            }
+            for identity, (alert, starts_ms, ends_ms) in spans.items()
+        ]
+        self._replace(POSTED, "fingerprint", rows)
 
     def forget_posted(self, before_ms: int) -> None:
         self._session.execute(sa.delete(POSTED).where(POSTED.c.ends_ms < before_ms))
@@ -196,7 +204,7 @@ class AlertTransaction:
     def save_states(self, records: Sequence[AlertRecord], gone: Iterable[str]) -> None:
         """Write changed alert states, and drop those that are no more."""
         self._delete(STATES.c.fingerprint, gone)
-        self._replace(STATES, "fingerprint", [_record_row(record) for record in records])
+        self._replace(STATES, "fingerprint", [row_of(record) for record in records])
 
     def save_groups(self, groups: Iterable[Group], gone: Iterable[str]) -> None:
         self._delete(GROUPS.c.id, gone)
@@ -257,6 +265,27 @@ class AlertTransaction:
     def enqueue(self, notices: Sequence[Notice]) -> None:
         ledger.enqueue(self._session, notices)
 
+    def escalations(self) -> dict[str, Escalation]:
+        """Escalations that have not ended, by lane."""
+        return escalations.load(self._session)
+
+    def save_escalations(self, changes: EscalationChanges) -> None:
+        escalations.save(self._session, changes.kept.values(), changes.ended)
+
+    def recurring(self) -> list[RecurringSilence]:
+        return recurring.load(self._session)
+
+    def save_recurring(self, silence: RecurringSilence) -> None:
+        recurring.save(self._session, silence)
+
+    def delete_recurring(self, silence_id: str) -> bool:
+        """False when there is none of that id."""
+        return recurring.delete(self._session, silence_id)
+
+    def lanes(self, beginning: str) -> frozenset[str]:
+        """Lanes of the outbox that begin so."""
+        return ledger.lanes(self._session, beginning)
+
     def unresolved_incidents(self) -> list[Incident]:
         return incident_log.unresolved(self._session)
 
@@ -295,82 +324,3 @@ class AlertRepository:
         """A transaction: committed at the end, rolled back when anything is raised."""
         with self._sessions.begin() as session:
             yield AlertTransaction(session)
-
-
-def _record_row(record: AlertRecord) -> dict[str, Any]:
-    return {
-        "fingerprint": record.fingerprint,
-        "labels": record.labels.to_dict(),
-        "annotations": record.annotations,
-        "state": str(record.state),
-        "active_ms": record.active_ms,
-        "starts_ms": record.starts_ms,
-        "resolved_ms": record.resolved_ms,
-        "ended_ms": record.ended_ms,
-        "reason": str(record.reason),
-        "value": None if math.isnan(record.value) else record.value,
-        "source": record.source,
-        "unit": record.unit,
-        "generator_url": record.generator_url,
-        "keep_firing_s": record.keep_firing_s,
-        "incident_id": record.incident_id,
-    }
-
-
-def _record(row: Any) -> AlertRecord:
-    return AlertRecord(
-        fingerprint=row.fingerprint,
-        labels=Labels.of(row.labels),
-        annotations=row.annotations,
-        state=AlertState(row.state),
-        active_ms=row.active_ms,
-        starts_ms=row.starts_ms,
-        resolved_ms=row.resolved_ms,
-        ended_ms=row.ended_ms,
-        reason=Step(row.reason),
-        value=math.nan if row.value is None else row.value,
-        source=row.source,
-        unit=row.unit,
-        generator_url=row.generator_url,
-        keep_firing_s=row.keep_firing_s,
-        incident_id=row.incident_id,
-    )
-
-
-def _group(row: Any) -> Group:
-    return Group(
-        id=row.id,
-        key=row.key,
-        route_id=row.route_id,
-        receiver=row.receiver,
-        labels=Labels.of(row.labels),
-        created_ms=row.created_ms,
-        next_flush_ms=row.next_flush_ms,
-        last_flush_ms=row.last_flush_ms,
-    )
-
-
-def _entry(row: Any) -> NotificationEntry:
-    return NotificationEntry(
-        lane=row.lane,
-        group_id=row.group_id,
-        receiver=row.receiver,
-        integration=row.integration,
-        firing=frozenset(row.firing),
-        resolved=frozenset(row.resolved),
-        at_ms=row.at_ms,
-        reason=row.reason,
-        dedup_key=row.dedup_key,
-    )
-
-
-def _silence(row: Any) -> Silence:
-    return Silence(
-        id=row.id,
-        matchers=tuple(Matcher(name, MatchOp(op), value) for name, op, value in row.matchers),
-        starts_ms=row.starts_ms,
-        ends_ms=row.ends_ms,
-        created_by=row.created_by,
-        comment=row.comment,
-        updated_ms=row.updated_ms,
-    )

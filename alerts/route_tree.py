@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 from typing_extensions import override
 
 from alerts.matchers import format_matchers, matches_all, quote
+from alerts.on_call.model import OnCall
 from alerts.time_intervals import TimeInterval
 from store.model import Labels, Matcher
+
+# The kind of the integration that an escalation policy is for dispatch; nothing delivers it.
+ESCALATION = "escalation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +52,14 @@ class Integration:
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """A named list of integrations; an empty one is a hole that alerts vanish in, on purpose."""
+    """A named list of integrations; an empty one is a hole that alerts vanish in, on purpose.
+
+    `escalation_policy`: people are told by its steps, beside the integrations.
+    """
 
     name: str
     integrations: tuple[Integration, ...] = ()
+    escalation_policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +139,17 @@ class StormLimit:
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """A whole Alertmanager configuration. `text` is what it was read from, secrets left out."""
+    """A whole Alertmanager configuration.
+
+    Attributes:
+        text: What it was read from, secrets left out.
+        ends_pass: The end of an alert that a receiver was told of passes silences, inhibition and
+            mute times; in Alertmanager it does not.
+        ack_timeout_ms: An acknowledged incident is open again after so long; 0 for never.
+        silence_reminder_ms: So long before a silence ends its receivers are told; 0 for never.
+        on_call: People and their escalation policies.
+        inbound: Secrets by which messages of "slack" and "pagerduty" are known, newest first.
+    """
 
     route: Route
     receivers: dict[str, Receiver]
@@ -140,3 +158,8 @@ class Routing:
     resolve_timeout_ms: int = 300_000
     text: str = ""
     storm: StormLimit = StormLimit()
+    ends_pass: bool = True
+    ack_timeout_ms: int = 0
+    silence_reminder_ms: int = 0
+    on_call: OnCall = field(default_factory=OnCall)
+    inbound: dict[str, tuple[Secret, ...]] = field(default_factory=dict)

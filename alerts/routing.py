@@ -235,6 +235,9 @@ def _group_by(fields: Fields, inherited: tuple[str, ...] | None) -> tuple[str, .
         fields.ignore("group_by")
         return inherited
     names = fields.strings("group_by")
+    if not names:
+        # As Alertmanager: an empty list says nothing.
+        return inherited
     if "..." in names:
         if len(names) > 1:
             raise fields.error("group_by", "'...' stands for all labels; name no others beside it")
@@ -259,9 +262,12 @@ def _interval_names(
 
 def _matchers(fields: Fields, new: str, equal: str, regex: str) -> tuple[Matcher, ...]:
     found: list[Matcher] = []
-    for name, op in ((equal, MatchOp.EQUAL), (regex, MatchOp.REGEX)):
-        for label, value in fields.text_mapping(name).items():
-            found.append(_checked(fields, name, Matcher(label, op, value)))
+    for label, value in fields.text_mapping(equal).items():
+        found.append(_checked(fields, equal, Matcher(label, MatchOp.EQUAL, value)))
+    for label, value in fields.text_mapping(regex).items():
+        # Anchored as Alertmanager writes it: the text is part of the group's key.
+        anchored = Matcher(label, MatchOp.REGEX, f"^(?:{value})$")
+        found.append(_checked(fields, regex, anchored))
     for text in fields.strings(new):
         try:
             found.extend(parse_matchers(text))
@@ -296,12 +302,17 @@ def _intervals(top: Fields) -> dict[str, tuple[TimeInterval, ...]]:
             if name in found:
                 raise child.error("name", f"the time interval {name!r} stands twice")
             parts = child.children("time_intervals", "a time interval")
-            found[name] = tuple(_interval(part) for part in parts)
+            found[name] = tuple(parse_interval(part) for part in parts)
             child.done()
     return found
 
 
-def _interval(fields: Fields) -> TimeInterval:
+def parse_interval(fields: Fields) -> TimeInterval:
+    """One entry of a list of time intervals.
+
+    Raises:
+        ConfigError: A field is wrong.
+    """
     times = []
     for part in fields.children("times", "a time range"):
         try:

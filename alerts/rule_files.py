@@ -6,15 +6,28 @@ import re
 from dataclasses import dataclass, field
 
 from alerts.fields import Fields
-from alerts.template_syntax import checked_template
+from alerts.template_check import check_rule_template
 from alerts.template_text import TemplateError
 from store.documents import parse_document
 from store.errors import QueryError
 from store.promql.parse import parse
+from store.promql.syntax import ValueType
+from store.promql.typecheck import value_type
 
 _METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 MAX_RULES = 20_000
+_LABEL_HINT = "a label has letters, digits and _, does not begin with a digit, and is not __name__"
+_GROUP_FIELDS = (
+    "name",
+    "interval",
+    "limit",
+    "query_offset",
+    "labels",
+    "rules",
+    "partial_response_strategy",
+)
+_RULE_FIELDS = ("record", "alert", "expr", "for", "keep_firing_for", "labels", "annotations")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +104,18 @@ def parse_rule_file(text: str, file: str) -> RuleFile:
     for child in top.children("groups", "a rule group"):
         group = _group(child, file)
         if any(known.name == group.name for known in groups):
-            raise child.error("name", f"the group {group.name!r} stands twice in this file")
+            problem = f"the group {group.name!r} stands twice in this file"
+            raise child.error("name", problem, hint="rename one of them")
         groups.append(group)
     top.done()
     return RuleFile(file, tuple(groups))
 
 
 def _group(fields: Fields, file: str) -> RuleGroup:
+    fields.only(*_GROUP_FIELDS)
     name = fields.string("name")
     if not name:
-        raise fields.error("name", "a rule group needs a name")
+        raise fields.error("name", "a rule group needs a name", hint="write name: shop")
     shared = _labels(fields)
     rules: list[Rule] = []
     seen: set[tuple[object, ...]] = set()
@@ -111,11 +126,13 @@ def _group(fields: Fields, file: str) -> RuleGroup:
             raise child.error(
                 "alert" if isinstance(rule, AlertingRule) else "record",
                 f"the rule {rule.name!r} with the same labels and expression stands twice",
+                hint="remove one of them",
             )
         seen.add(identity)
         rules.append(rule)
     if len(rules) > MAX_RULES:
-        raise fields.error("rules", f"the group has more than {MAX_RULES} rules")
+        problem = f"the group has more than {MAX_RULES} rules"
+        raise fields.error("rules", problem, hint="split it into several groups")
     group = RuleGroup(
         name=name,
         file=file,
@@ -130,17 +147,14 @@ def _group(fields: Fields, file: str) -> RuleGroup:
 
 
 def _rule(fields: Fields, shared: dict[str, str]) -> Rule:
+    fields.only(*_RULE_FIELDS)
     record, alert = fields.string("record", ""), fields.string("alert", "")
     if bool(record) == bool(alert):
         problem = "only one of 'record' and 'alert' must be set"
-        raise fields.error("record" if record else "expr", problem)
+        hint = "make two rules of it" if record else "write alert: and its name"
+        raise fields.error("record" if record else "expr", problem, hint=hint)
     expr = fields.string("expr")
-    try:
-        parse(expr)
-    except QueryError as exc:
-        raise fields.error(
-            "expr", f"the expression of {record or alert!r} cannot be parsed: {exc.message}"
-        ) from exc
+    _check_expression(fields, record or alert, expr)
     labels = {**shared, **_labels(fields)}
     rule = _recording(fields, record, expr, labels) if record else None
     found = rule or _alerting(fields, alert, expr, labels)
@@ -148,12 +162,32 @@ def _rule(fields: Fields, shared: dict[str, str]) -> Rule:
     return found
 
 
+def _check_expression(fields: Fields, name: str, expr: str) -> None:
+    """Refuse what cannot be parsed, and what a rule can never make series of."""
+    try:
+        tree = parse(expr)
+    except QueryError as exc:
+        raise fields.error(
+            "expr",
+            f"the expression of {name!r} cannot be parsed: {exc.message}",
+            hint="the figures are line and column within the expression",
+        ) from exc
+    if value_type(tree) not in {ValueType.VECTOR, ValueType.SCALAR}:
+        raise fields.error(
+            "expr",
+            f"the expression of {name!r} gives neither an instant vector nor a scalar",
+            hint="wrap a range in a function, like rate(x_total[5m])",
+        )
+
+
 def _recording(fields: Fields, record: str, expr: str, labels: dict[str, str]) -> RecordingRule:
     for name in ("for", "keep_firing_for", "annotations"):
         if fields.has(name):
-            raise fields.error(name, f"a recording rule must not have {name!r}")
+            problem = f"a recording rule must not have {name!r}"
+            raise fields.error(name, problem, hint="remove it, or write alert instead of record")
     if not _METRIC.fullmatch(record):
-        raise fields.error("record", f"{record!r} is no metric name")
+        problem = f"{record!r} is no metric name"
+        raise fields.error("record", problem, hint="write it like job:requests:rate5m")
     return RecordingRule(record, expr, labels)
 
 
@@ -162,12 +196,14 @@ def _alerting(fields: Fields, alert: str, expr: str, labels: dict[str, str]) -> 
     for section, texts in (("labels", labels), ("annotations", annotations)):
         for name, text in texts.items():
             if not _LABEL.fullmatch(name):
-                raise fields.error(section, f"{name!r} is no label name")
+                raise fields.error(section, f"{name!r} is no label name", hint=_LABEL_HINT)
             try:
-                checked_template(text)
+                check_rule_template(text)
             except TemplateError as exc:
                 raise fields.document.error(
-                    (*fields.path, section, name), f"the template of {name!r} is not valid: {exc}"
+                    (*fields.path, section, name),
+                    f"the template of {name!r} is not valid: {exc}",
+                    hint="templates are Go's, with Prometheus's functions",
                 ) from exc
     return AlertingRule(
         alert=alert,
@@ -183,5 +219,6 @@ def _labels(fields: Fields) -> dict[str, str]:
     labels = fields.text_mapping("labels")
     for name in labels:
         if not _LABEL.fullmatch(name) or name == "__name__":
-            raise fields.error("labels", f"{name!r} is no label that a rule may set")
+            problem = f"{name!r} is no label that a rule may set"
+            raise fields.error("labels", problem, hint=_LABEL_HINT)
     return labels

@@ -116,13 +116,12 @@ def _began(previous: AlertRecord | None, alert: Alert, now_ms: int) -> AlertReco
     reason = Step.FIRES_AT_ONCE if at_once else Step.CONDITION_BEGAN
     if at_once and previous is not None:
         reason = Step.FIRES_AGAIN
-    posted = alert.source == "api" and alert.since_ms is not None
     return AlertRecord(
         fingerprint=fingerprint(alert.labels),
         labels=alert.labels,
         state=AlertState.FIRING if at_once else AlertState.PENDING,
         active_ms=now_ms,
-        starts_ms=alert.since_ms if posted and alert.since_ms is not None else now_ms,
+        starts_ms=_posted_start(alert) or now_ms,
         resolved_ms=None,
         reason=reason,
         keep_firing_s=alert.keep_firing_s,
@@ -134,10 +133,16 @@ def _began(previous: AlertRecord | None, alert: Alert, now_ms: int) -> AlertReco
     )
 
 
+def _posted_start(alert: Alert) -> int | None:
+    return alert.since_ms if alert.source == "api" else None
+
+
 def _holds(previous: AlertRecord, alert: Alert, now_ms: int, *, outage: bool) -> AlertRecord:
     state, active_ms, starts_ms = previous.state, previous.active_ms, previous.starts_ms
     if state is AlertState.FIRING:
         reason = Step.CONDITION_HOLDS
+        # It may have ended and begun again between two ticks: its sender knows.
+        starts_ms = _posted_start(alert) or starts_ms
     elif outage:
         active_ms, reason = now_ms, Step.CONDITION_BEGAN
     elif now_ms - active_ms >= alert.hold_s * 1000:

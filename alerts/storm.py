@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from alerts.cause import NONE_FOUND
 from alerts.notification import EventAction, Notice, NoticeAlert, NotificationEntry
 from alerts.route_tree import Routing
 from alerts.stages.dedup import DedupReason
@@ -246,6 +247,8 @@ def causes(records: Iterable[AlertRecord]) -> str:
 
 def _cause(record: AlertRecord) -> str:
     text = record.annotations.get("cause") or record.name
+    if text.startswith(NONE_FOUND):
+        text = record.name
     return " ".join(text.split())[:_MAX_CAUSE]
 
 

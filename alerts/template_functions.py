@@ -17,6 +17,7 @@ import re2
 
 from alerts.template_text import (
     TemplateError,
+    duration_text,
     go_float,
     number_of,
     printf,
@@ -286,6 +287,7 @@ _PURE: dict[str, Function] = {
     "humanizePercentage": humanize_percentage,
     "humanizeTimestamp": humanize_timestamp,
     "toTime": lambda value: time_of(number_of(value)),
+    "toDuration": lambda value: duration_text(number_of(value)),
     "title": _title,
     "toUpper": lambda text: text_of(text).upper(),
     "toLower": lambda text: text_of(text).lower(),

@@ -13,6 +13,9 @@ from decimal import Decimal
 from typing import Any
 
 _VERB = re.compile(r"%([-+# 0]*)(\d{0,3})(?:\.(\d{1,2}))?([a-zA-Z%])")
+# What 64 bits of nanoseconds hold.
+_LONGEST_S = 2**63 / 1e9
+_BELOW_A_SECOND = (("ms", 10**6), ("µs", 10**3), ("ns", 1))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -88,6 +91,30 @@ def time_text(at: datetime) -> str:
     """A time as Go prints it."""
     fraction = f"{at.microsecond:06d}".rstrip("0")
     return f"{at:%Y-%m-%d %H:%M:%S}{'.' + fraction if fraction else ''} +0000 UTC"
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds as Go prints a duration.
+
+    >>> duration_text(3725.5), duration_text(0.25), duration_text(60), duration_text(0)
+    ('1h2m5.5s', '250ms', '1m0s', '0s')
+    """
+    if not math.isfinite(seconds) or abs(seconds) > _LONGEST_S:
+        raise TemplateError(f"{go_float(seconds)} s is no duration")
+    sign, left = "-" if seconds < 0 else "", round(abs(seconds) * 1e9)
+    if left < 10**9:
+        unit, size = next((u, s) for u, s in _BELOW_A_SECOND if left >= s or u == "ns")
+        return f"{sign}{_decimal(left, size)}{unit}" if left else "0s"
+    minutes, rest = divmod(left, 60 * 10**9)
+    hours, minutes = divmod(minutes, 60)
+    ahead = (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "")
+    return f"{sign}{ahead}{_decimal(rest, 10**9)}s"
+
+
+def _decimal(count: int, size: int) -> str:
+    whole, part = divmod(count, size)
+    digits = f"{part:0{len(str(size)) - 1}d}".rstrip("0") if size > 1 else ""
+    return f"{whole}.{digits}" if digits else str(whole)
 
 
 def printf(pattern: Any, *values: Any) -> str:

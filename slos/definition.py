@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from slos.burn_rate import Tier
+from slos.calendar_window import CalendarWindow
 from slos.durations import format_duration
 
 WINDOW = "{{.window}}"
@@ -27,22 +28,28 @@ def has_placeholder(query: str) -> bool:
     return _PLACEHOLDER.search(query) is not None
 
 
-def events_per_unit(query: str, window_s: int) -> float:
-    """What turns a query's answer into a count: a rate is by second, an increase is a count."""
-    return float(window_s) if _RATE.search(query) else 1.0
-
-
 @dataclass(frozen=True, slots=True)
 class EventSli:
     """Events counted by two PromQL queries with the window's placeholder.
 
     Attributes:
         query: Counts the bad events, or the good ones when `counts_good`.
+        counted: The queries answer counts, whatever they are made of. Otherwise one with `rate`
+            answers events a second.
+        noun: What is counted, for people: requests, time slices, measurements.
+        step_s: Each event stands for so much time; 0 where events come as they like.
     """
 
     query: str
     total_query: str
     counts_good: bool = False
+    counted: bool = False
+    noun: str = "requests"
+    step_s: int = 0
+
+    def per_unit(self, query: str, window_s: int) -> float:
+        """What turns a query's answer into a count: a rate is by second, an increase is a count."""
+        return float(window_s) if not self.counted and _RATE.search(query) else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,23 @@ class RatioSli:
     query: str
 
 
-Sli = EventSli | RatioSli
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One SLO of a composite, by its id, and how much it weighs."""
+
+    slo_id: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class CompositeSli:
+    """An error ratio made of those of other SLOs; `method` is one of `slos.composite.METHODS`."""
+
+    members: tuple[Member, ...]
+    method: str
+
+
+Sli = EventSli | RatioSli | CompositeSli
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +84,12 @@ class Slo:
 
     Attributes:
         objective: The share of good events, between 0 and 1.
-        window_s: The period of the budget.
+        window_s: The period of the budget; of a calendar window its usual length.
+        calendar: When the periods begin; None when the window rolls.
         tiers: Those that can fire; `refused_tiers` says why the others cannot.
+        labels: On the series and the alerts.
         annotations: For the alerts, as the author wrote them.
-        severity_labels: More labels for the alerts of one severity.
+        severity_labels: More labels for the alerts of one severity; likewise annotations.
     """
 
     name: str
@@ -74,11 +99,13 @@ class Slo:
     sli: Sli
     tiers: tuple[Tier, ...]
     refused_tiers: tuple[str, ...] = ()
+    calendar: CalendarWindow | None = None
     description: str = ""
     labels: dict[str, str] = field(default_factory=dict)
     alert_name: str = ""
     annotations: dict[str, str] = field(default_factory=dict)
     severity_labels: dict[str, dict[str, str]] = field(default_factory=dict)
+    severity_annotations: dict[str, dict[str, str]] = field(default_factory=dict)
     file: str = ""
     line: int | None = None
 
@@ -86,3 +113,8 @@ class Slo:
     def id(self) -> str:
         """Sloth's id: service and name."""
         return f"{self.service}-{self.name}"
+
+    @property
+    def noun(self) -> str:
+        """What its events are called."""
+        return self.sli.noun if isinstance(self.sli, EventSli) else "events"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from slos.definition import has_placeholder, render
+from slos.durations import parse_duration_s
 from store.documents import Document, Path
 from store.errors import QueryError
 from store.promql.parse import parse
@@ -63,6 +65,34 @@ class Fields:
         if isinstance(value, bool) or not isinstance(value, int | float):
             self.fail(key, f"{key!r} must be a number, not {value!r}", hint=hint)
         return float(value)
+
+    def duration_s(self, key: str, *, plain_unit_s: int = 0, hint: str = "") -> int:
+        """Whole seconds; with `plain_unit_s` a bare number counts in that unit."""
+        value = self._data.get(key)
+        plain = isinstance(value, int) and not isinstance(value, bool) and plain_unit_s > 0
+        text = f"{value * plain_unit_s}s" if plain and value else self.text(key, hint=hint)
+        try:
+            return parse_duration_s(text)
+        except ValueError as exc:
+            self.fail(key, str(exc), hint=hint)
+
+    def moment(self, key: str) -> str:
+        """A date, or date and time, in ISO form: YAML reads it as such unless it is quoted."""
+        value = self._data.get(key)
+        if isinstance(value, date):
+            return value.isoformat()
+        return self.text(key, hint="write it like 2026-01-01 00:00:00")
+
+    def labels(self) -> dict[str, str]:
+        """`labels`: OpenSLO allows several values for one; they are joined by commas."""
+        value = self._data.get("labels")
+        if isinstance(value, dict):
+            joined = {
+                name: ",".join(str(part) for part in item) if isinstance(item, list) else item
+                for name, item in value.items()
+            }
+            return Fields(self.document, self.path, {"labels": joined}, ("labels",)).texts("labels")
+        return self.texts("labels")
 
     def flag(self, key: str, *, default: bool = False) -> bool:
         value = self._data.get(key, default)

@@ -23,6 +23,7 @@ class TierReading:
         reason: The decision's name, such as `both_windows_above_factor` or `held_without_data`.
         since_ms: Since when the budget burns so, by the data; None when it does not fire.
         statement: The burn in words, for the page; empty when it does not fire.
+        inhibited: It fires, but a faster tier told of the same burn first: no alert of its own.
     """
 
     severity: str  # "page" or "ticket"
@@ -35,6 +36,31 @@ class TierReading:
     budget: float = 0.0
     reason: str = ""
     since_ms: int | None = None
+    statement: str = ""
+    inhibited: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What will be left of the budget at the end of a named event.
+
+    Attributes:
+        expected_events: From now until the end.
+        basis: What that rests on: `same_sale_before`, `last_week`, or `clock` for time slices.
+        pace_error_ratio: The last day's error ratio, 0 to 1.
+        remaining: Of the budget at the end, if that pace lasts; below 0 overdrawn.
+        allowed_error_ratio: What may fail until the end without spending the budget, 0 to 1.
+        statement: The same in words.
+    """
+
+    event: str
+    starts_ms: int
+    ends_ms: int
+    expected_events: float
+    basis: str
+    pace_error_ratio: float
+    remaining: float
+    allowed_error_ratio: float
     statement: str = ""
 
 
@@ -66,3 +92,8 @@ class SloStatus:
     alert_name: str = ""
     annotations: dict[str, str] = field(default_factory=dict)
     severity_labels: dict[str, dict[str, str]] = field(default_factory=dict)
+    severity_annotations: dict[str, dict[str, str]] = field(default_factory=dict)
+    # Of a calendar window: when the budget began, and when it begins anew.
+    period_start_ms: int | None = None
+    resets_at_ms: int | None = None
+    outlook: Outlook | None = None

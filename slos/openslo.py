@@ -1,24 +1,24 @@
 """OpenSLO v1 to SLOs.
 
-OpenSLO has no placeholder for a window. A query's own ranges (`[5m]`) are therefore replaced by the
-window asked for, and a plain counter is wrapped in `rate`. A threshold metric counts measurements:
-the share of instants at which `query op value` holds. Alert policies cannot express two windows and
-two factors; the tiers of the windows table guard the objective instead.
+Each objective is an SLO. Where the objectives have indicators of their own, they are the parts of a
+composite. Alert policies cannot express two windows and two factors; the tiers of the windows table
+guard the objective instead.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
-from slos.definition import WINDOW, EventSli, RatioSli, Sli, Slo, has_placeholder
-from slos.durations import parse_duration_s
+from slos.definition import CompositeSli, EventSli, Member, RatioSli, Slo
+from slos.durations import format_duration
 from slos.fields import Fields
-from slos.window_table import DEFAULT_TABLE, feasible, load_table, table_names, tiers_for
+from slos.openslo_sli import SLI_SPEC, parse_sli
+from slos.period import read_period
+from slos.time_slices import MAX_SLICES, METHODS, OPERATORS, sliced
+from slos.window_table import WindowTables, feasible, tiers_for
 from store.documents import Document
-from store.promql.parse import parse
-from store.promql.printer import to_text
-from store.promql.syntax import Aggregate, Expr, VectorSelector
 
 API_VERSION = "openslo/v1"
 WINDOWS_ANNOTATION = "warroom.dev/windows"
@@ -41,15 +41,22 @@ _SLO_SPEC = (
     "objectives",
     "alertPolicies",
 )
-_OBJECTIVE = ("displayName", "op", "value", "target", "targetPercent")
-_SLI_SPEC = ("description", "ratioMetric", "thresholdMetric")
-_RATIO = ("counter", "good", "bad", "total", "raw", "rawType")
-_OPERATORS = {"lte": "<=", "gte": ">=", "lt": "<", "gt": ">"}
-_RANGE = re.compile(r"\[\s*[0-9smhdwy]+\s*\]")
-_MEASURED_EVERY = "15s"
+_OBJECTIVE = (
+    "displayName",
+    "op",
+    "value",
+    "target",
+    "targetPercent",
+    "timeSliceTarget",
+    "timeSliceWindow",
+    "indicator",
+    "indicatorRef",
+    "compositeWeight",
+)
+_BUDGETING = ("Occurrences", *METHODS)
 
 
-def parse_openslo(documents: Iterable[Document]) -> list[Slo]:
+def parse_openslo(documents: Iterable[Document], tables: WindowTables) -> list[Slo]:
     """The SLOs of a set of OpenSLO documents; `indicatorRef` looks among these.
 
     Raises:
@@ -61,165 +68,184 @@ def parse_openslo(documents: Iterable[Document]) -> list[Slo]:
     for root in roots:
         kind = root.text("kind")
         if kind == "SLI":
-            indicators[_metadata(root).text("name")] = root.mapping("spec", _SLI_SPEC)
+            indicators[_metadata(root).text("name")] = root.mapping("spec", SLI_SPEC)
         elif kind == "SLO":
             objectives.append(root)
         elif kind not in _WITHOUT_EFFECT:
             root.fail("kind", f"unknown kind {kind!r}", hint="an SLO or an SLI is expected")
-    return [slo for root in objectives for slo in _slos(root, indicators)]
+    return [slo for root in objectives for slo in _OneSlo(root, indicators, tables).slos()]
 
 
 def _metadata(root: Fields) -> Fields:
     return root.mapping("metadata", _METADATA)
 
 
-def _slos(root: Fields, indicators: dict[str, Fields]) -> list[Slo]:
-    spec = root.mapping("spec", _SLO_SPEC)
-    method = spec.text("budgetingMethod", default="Occurrences")
-    if method != "Occurrences":
-        spec.fail("budgetingMethod", f"{method!r} is not supported", hint="write Occurrences")
-    indicator = _indicator(spec, indicators)
-    entries = list(spec.items("objectives", _OBJECTIVE))
-    return [_slo(root, spec, entry, indicator, alone=len(entries) == 1) for entry in entries]
+class _OneSlo:
+    """One document of kind SLO."""
 
+    def __init__(self, root: Fields, indicators: dict[str, Fields], tables: WindowTables) -> None:
+        self._root = root
+        self._spec = root.mapping("spec", _SLO_SPEC)
+        self._metadata = _metadata(root)
+        self._indicators = indicators
+        self._annotations = self._metadata.texts("annotations")
+        self._table = self._annotations.pop(WINDOWS_ANNOTATION, "")
+        if self._table and self._table not in tables:
+            self._metadata.fail(
+                "annotations",
+                f"no windows table {self._table!r}",
+                hint=f"known are {', '.join(tables.names)}",
+            )
+        self._tables = tables
+        self._method = self._spec.text("budgetingMethod", default="Occurrences")
+        if self._method not in _BUDGETING:
+            self._spec.fail(
+                "budgetingMethod",
+                f"unknown budgetingMethod {self._method!r}",
+                hint=f"one of {', '.join(_BUDGETING)}",
+            )
+        self._period = read_period(self._spec, tables.named(self._table).period_s)
 
-def _slo(root: Fields, spec: Fields, entry: Fields, indicator: Fields, *, alone: bool) -> Slo:
-    metadata = _metadata(root)
-    annotations = metadata.texts("annotations")
-    chosen = annotations.pop(WINDOWS_ANNOTATION, "")
-    if chosen and chosen not in table_names():
-        metadata.fail(
-            "annotations",
-            f"no windows table {chosen!r}",
-            hint=f"known are {', '.join(table_names())}",
+    def slos(self) -> list[Slo]:
+        entries = list(self._spec.items("objectives", _OBJECTIVE))
+        own = ["indicator" in entry or "indicatorRef" in entry for entry in entries]
+        if any(own):
+            return self._composite(entries, own)
+        indicator = self._indicator(self._spec)
+        return [self._slo(entry, indicator, alone=len(entries) == 1) for entry in entries]
+
+    def _composite(self, entries: list[Fields], own: list[bool]) -> list[Slo]:
+        """The parts, which alert nobody, and what they add up to, which does."""
+        if not all(own) or len(entries) < 2:
+            place = own.index(False) if not all(own) else 0
+            entries[place].fail(
+                "",
+                "in a composite each of at least two objectives has an indicator",
+                hint="give each objective indicator or indicatorRef, or none of them",
+            )
+        if "indicator" in self._spec or "indicatorRef" in self._spec:
+            self._spec.fail(
+                "indicator" if "indicator" in self._spec else "indicatorRef",
+                "a composite's indicators stand in its objectives",
+                hint="remove this one",
+            )
+        parts, members = [], []
+        for entry in entries:
+            part = self._slo(entry, self._indicator(entry), alone=False)
+            parts.append(replace(part, tiers=(), refused_tiers=()))
+            weight = entry.number("compositeWeight") if "compositeWeight" in entry else 1.0
+            if not 0 < weight <= 1e6:
+                entry.fail("compositeWeight", "a weight is above 0", hint="write it like 2")
+            members.append(Member(part.id, weight))
+        total = sum(member.weight for member in members)
+        objective = sum(
+            part.objective * member.weight for part, member in zip(parts, members, strict=True)
         )
-    table = load_table(chosen or DEFAULT_TABLE)
-    window_s = _window_s(spec, table.period_s)
-    objective = _objective(entry)
-    kept, refused = feasible(tiers_for(table, window_s, scaled=not chosen), objective)
-    if not kept:
-        entry.fail(
-            "target",
-            f"no tier can fire: {refused[0]}",
-            hint="raise the target, or let the time window fit the windows table",
+        sli = CompositeSli(tuple(members), "weighted")
+        return [*parts, self._made(entries[0], self._metadata.text("name"), objective / total, sli)]
+
+    def _slo(self, entry: Fields, indicator: Fields, *, alone: bool) -> Slo:
+        name = self._metadata.text("name")
+        suffix = entry.text("displayName", default=entry.text("target", default="")).strip()
+        sli = self._budgeted(parse_sli(indicator, entry), entry)
+        full = name if alone else f"{name}-{_slug(suffix)}"
+        return self._made(entry, full, read_objective(entry), sli)
+
+    def _made(
+        self, entry: Fields, name: str, objective: float, sli: EventSli | RatioSli | CompositeSli
+    ) -> Slo:
+        period_s = self._period.window_s
+        table = self._tables.for_period(self._table, period_s)
+        tiers = tiers_for(table, period_s, scaled=not self._table)
+        kept, refused = feasible(tiers, objective)
+        if not kept:
+            entry.fail(
+                "target",
+                f"no tier can fire: {refused[0]}",
+                hint="raise the target, or let the time window fit the windows table",
+            )
+        return Slo(
+            name=name,
+            service=self._spec.text("service"),
+            objective=objective,
+            window_s=period_s,
+            calendar=self._period.calendar,
+            sli=sli,
+            tiers=kept,
+            refused_tiers=refused,
+            description=self._spec.text(
+                "description", default=self._metadata.text("displayName", default="")
+            ),
+            labels=self._metadata.labels(),
+            annotations=self._annotations,
+            file=self._root.document.file,
+            line=entry.line,
         )
-    suffix = entry.text("displayName", default=entry.text("target", default="")).strip()
-    return Slo(
-        name=metadata.text("name") if alone else f"{metadata.text('name')}-{_slug(suffix)}",
-        service=spec.text("service"),
-        objective=objective,
-        window_s=window_s,
-        sli=_sli(indicator, entry),
-        tiers=kept,
-        refused_tiers=refused,
-        description=spec.text("description", default=metadata.text("displayName", default="")),
-        labels=metadata.texts("labels"),
-        annotations=annotations,
-        file=root.document.file,
-        line=entry.line,
-    )
+
+    def _budgeted(self, sli: EventSli | RatioSli, entry: Fields) -> EventSli | RatioSli:
+        """The indicator, counted as `budgetingMethod` says."""
+        if self._method == "Occurrences":
+            for key in ("timeSliceTarget", "timeSliceWindow"):
+                if key in entry:
+                    entry.fail(
+                        key, f"{key!r} is of time slices", hint="write budgetingMethod: Timeslices"
+                    )
+            return sli
+        target = None
+        if self._method == "Timeslices":
+            target = entry.number("timeSliceTarget", hint="good events of a good slice, like 0.99")
+            if not 0 < target <= 1:
+                entry.fail("timeSliceTarget", "must be above 0 and at most 1", hint="like 0.99")
+        # In a threshold's objective op belongs to its value.
+        op = "gte" if "value" in entry else entry.text("op", default="gte")
+        if op not in OPERATORS:
+            entry.fail(
+                "op", f"a slice cannot be good by {op!r}", hint=f"one of {', '.join(OPERATORS)}"
+            )
+        return sliced(sli, self._slice_s(entry), target, op)
+
+    def _slice_s(self, entry: Fields) -> int:
+        slice_s = entry.duration_s(
+            "timeSliceWindow", plain_unit_s=60, hint="write it like 1m; a bare number is minutes"
+        )
+        count = self._period.window_s // slice_s
+        if not 10 <= count <= MAX_SLICES:
+            least = format_duration(-(-self._period.window_s // MAX_SLICES))
+            entry.fail(
+                "timeSliceWindow",
+                f"the period has {count} such slices, not 10 to {MAX_SLICES}",
+                hint=f"write {least} or more, and less than a tenth of the period",
+            )
+        return slice_s
+
+    def _indicator(self, holder: Fields) -> Fields:
+        if ("indicator" in holder) == ("indicatorRef" in holder):
+            holder.fail("", "an SLO has either indicator or indicatorRef", hint="write one of them")
+        if "indicator" in holder:
+            inline = holder.mapping("indicator", ("metadata", "spec"))
+            return inline.mapping("spec", SLI_SPEC)
+        name = holder.text("indicatorRef")
+        if name not in self._indicators:
+            known = ", ".join(sorted(self._indicators)) or "none"
+            holder.fail(
+                "indicatorRef", f"no SLI {name!r}", hint=f"in these files there are: {known}"
+            )
+        return self._indicators[name]
 
 
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-") or "objective"
-
-
-def _indicator(spec: Fields, indicators: dict[str, Fields]) -> Fields:
-    if ("indicator" in spec) == ("indicatorRef" in spec):
-        spec.fail("", "an SLO has either indicator or indicatorRef", hint="write one of them")
-    if "indicator" in spec:
-        inline = spec.mapping("indicator", ("metadata", "spec"))
-        return inline.mapping("spec", _SLI_SPEC)
-    name = spec.text("indicatorRef")
-    if name not in indicators:
-        known = ", ".join(sorted(indicators)) or "none"
-        spec.fail("indicatorRef", f"no SLI {name!r}", hint=f"in these files there are: {known}")
-    return indicators[name]
-
-
-def _window_s(spec: Fields, default_s: int) -> int:
-    if "timeWindow" not in spec:
-        return default_s
-    windows = list(spec.items("timeWindow", ("duration", "isRolling", "calendar")))
-    if len(windows) != 1:
-        spec.fail("timeWindow", "exactly one time window is expected", hint="keep one")
-    window = windows[0]
-    if "calendar" in window or not window.flag("isRolling", default=True):
-        window.fail("", "calendar windows are not supported", hint="write isRolling: true")
-    try:
-        return parse_duration_s(window.text("duration"))
-    except ValueError as exc:
-        window.fail("duration", str(exc), hint="durations are in s, m, h, d or w")
-
-
-def _objective(entry: Fields) -> float:
+def read_objective(entry: Fields) -> float:
+    """`target` or `targetPercent`, as a ratio."""
     if ("target" in entry) == ("targetPercent" in entry):
         entry.fail(
             "", "an objective has either target or targetPercent", hint="write target: 0.999"
         )
     key = "target" if "target" in entry else "targetPercent"
-    value = entry.number(key) / (1 if key == "target" else 100)
+    value = round(entry.number(key) / (1 if key == "target" else 100), 12)
     if not 0 < value < 1:
         example = "0.999" if key == "target" else "99.9"
         entry.fail(key, f"{key} must lie between nothing and all", hint=f"write it like {example}")
     return value
 
 
-def _sli(indicator: Fields, entry: Fields) -> Sli:
-    if ("ratioMetric" in indicator) == ("thresholdMetric" in indicator):
-        indicator.fail("", "an SLI is either ratioMetric or thresholdMetric", hint="write one")
-    if "thresholdMetric" in indicator:
-        return _threshold(indicator, entry)
-    ratio = indicator.mapping("ratioMetric", _RATIO)
-    if "raw" in ratio:
-        query = _windowed(ratio, "raw")
-        good = ratio.text("rawType", default="failure") == "success"
-        return RatioSli(f"1 - ({query})" if good else query)
-    if ("good" in ratio) == ("bad" in ratio):
-        ratio.fail("", "a ratio has either good or bad, beside total", hint="write one of them")
-    part = "good" if "good" in ratio else "bad"
-    return EventSli(_windowed(ratio, part), _windowed(ratio, "total"), counts_good=part == "good")
-
-
-def _threshold(indicator: Fields, entry: Fields) -> Sli:
-    query = _source(indicator, "thresholdMetric").query("query", placeholder=False)
-    operator = entry.text("op", hint=f"write one of {', '.join(_OPERATORS)}")
-    if operator not in _OPERATORS:
-        entry.fail("op", f"unknown op {operator!r}", hint=f"one of {', '.join(_OPERATORS)}")
-    value = entry.number("value", hint="write the threshold that op compares with")
-    good = f"(({query}) {_OPERATORS[operator]} bool {value:.12g})"
-    return RatioSli(f"1 - avg_over_time({good}[{WINDOW}:{_MEASURED_EVERY}])")
-
-
-def _source(parent: Fields, key: str) -> Fields:
-    source = parent.mapping(key, ("metricSource",)).mapping(
-        "metricSource", ("metricSourceRef", "type", "spec")
-    )
-    kind = source.text("type", default="Prometheus")
-    if kind.lower() != "prometheus":
-        source.fail("type", f"metric source {kind!r} is not read here", hint="write Prometheus")
-    return source.mapping("spec", ("query",))
-
-
-def _windowed(ratio: Fields, key: str) -> str:
-    """A query whose range is the window's placeholder."""
-    source = _source(ratio, key)
-    query = source.query("query", placeholder=False)
-    if has_placeholder(query):
-        return query
-    if _RANGE.search(query):
-        return _RANGE.sub(f"[{WINDOW}]", query)
-    return _rate_of(source, parse(query))
-
-
-def _rate_of(source: Fields, tree: Expr) -> str:
-    """`sum(rate(counter[window]))` of a counter or a sum of one."""
-    summed = isinstance(tree, Aggregate) and tree.op == "sum"
-    inner = tree.expr if isinstance(tree, Aggregate) and summed else tree
-    if not isinstance(inner, VectorSelector):
-        source.fail(
-            "query",
-            "the query has no range, and is not a counter or a sum of one",
-            hint="write sum(rate(requests_total[5m])); the range is replaced by each window",
-        )
-    return f"sum(rate({to_text(inner)}[{WINDOW}]))"
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-") or "objective"

@@ -1,103 +1,181 @@
-"""Sloth v1 (`version: prometheus/v1`) to SLOs. Objectives are written in percent."""
+"""Sloth v1 to SLOs: `version: prometheus/v1`, and the same as a Kubernetes resource.
+
+Objectives are written in percent. The resource (`sloth.slok.dev/v1`, PrometheusServiceLevel) holds
+the same fields under `spec`, in camelCase.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 from slos.burn_rate import Tier
-from slos.definition import EventSli, RatioSli, Sli, Slo
+from slos.definition import EventSli, RatioSli, Slo
 from slos.fields import Fields
-from slos.window_table import DEFAULT_TABLE, WindowTable, feasible, load_table, table_names
+from slos.window_table import WindowTable, WindowTables, feasible
 from store.documents import Document
 
+VERSION = "prometheus/v1"
+K8S_API_VERSION = "sloth.slok.dev/v1"
 WINDOWS_LABEL = "windows"
-_ROOT = ("version", "service", "labels", "slo_plugins", "slos")
-_SLO = ("name", "description", "objective", "plugins", "labels", "sli", "alerting")
-_ALERTING = ("name", "labels", "annotations", "page_alert", "ticket_alert")
-_ALERT = ("disable", "labels", "annotations")
+_NO_PLUGINS = "Sloth plugins are not run here"
 
 
-def parse_sloth(document: Document) -> list[Slo]:
-    """The SLOs of one Sloth document.
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """How the two forms spell what differs."""
+
+    plugins: str
+    raw_query: str
+    error_query: str
+    total_query: str
+    page_alert: str
+    ticket_alert: str
+
+
+_FILE = _Names(
+    "slo_plugins", "error_ratio_query", "error_query", "total_query", "page_alert", "ticket_alert"
+)
+_RESOURCE = _Names(
+    "sloPlugins", "errorRatioQuery", "errorQuery", "totalQuery", "pageAlert", "ticketAlert"
+)
+
+
+def parse_sloth(document: Document, tables: WindowTables) -> list[Slo]:
+    """The SLOs of one Sloth document, of either form.
 
     Raises:
         ConfigError: A field is unknown, missing or wrong.
     """
-    root = Fields(document, (), document.data, _ROOT)
-    if "slo_plugins" in root:
-        root.fail("slo_plugins", "Sloth plugins are not run here", hint="write the queries out")
-    service = root.text("service")
-    return [_slo(entry, service, root.texts("labels")) for entry in root.items("slos", _SLO)]
+    data = document.data
+    if isinstance(data, dict) and data.get("apiVersion") == K8S_API_VERSION:
+        top = Fields(document, (), data, ("apiVersion", "kind", "metadata", "spec", "status"))
+        root = top.mapping("spec", ("service", "labels", "sloPlugins", "slos"))
+        names = _RESOURCE
+    else:
+        root = Fields(document, (), data, ("version", "service", "labels", "slo_plugins", "slos"))
+        names = _FILE
+    if names.plugins in root:
+        root.fail(names.plugins, _NO_PLUGINS, hint="write the queries out")
+    service, shared = root.text("service"), root.texts("labels")
+    known = ("name", "description", "objective", "plugins", "labels", "sli", "alerting")
+    return [
+        _OneSlo(entry, names, tables).slo(service, shared) for entry in root.items("slos", known)
+    ]
 
 
-def _slo(entry: Fields, service: str, shared: dict[str, str]) -> Slo:
-    if "plugins" in entry:
-        entry.fail("plugins", "Sloth plugins are not run here", hint="write the queries out")
-    objective = _objective(entry)
-    labels = shared | entry.texts("labels")
-    table = _table(entry, labels.pop(WINDOWS_LABEL, DEFAULT_TABLE))
-    alerting = entry.mapping("alerting", _ALERTING) if "alerting" in entry else None
-    tiers, severity_labels = _alerts(alerting, table.tiers)
-    kept, refused = feasible(tiers, objective)
-    if tiers and not kept:
-        entry.fail("objective", f"no tier can fire: {refused[0]}", hint="raise the objective")
-    return Slo(
-        name=entry.text("name"),
-        service=service,
-        objective=objective,
-        window_s=table.period_s,
-        sli=_sli(entry.mapping("sli", ("events", "raw", "plugin"))),
-        tiers=kept,
-        refused_tiers=refused,
-        description=entry.text("description", default=""),
-        labels=labels | (alerting.texts("labels") if alerting else {}),
-        alert_name=alerting.text("name", default="") if alerting else "",
-        annotations=alerting.texts("annotations") if alerting else {},
-        severity_labels=severity_labels,
-        file=entry.document.file,
-        line=entry.line,
-    )
+@dataclass(frozen=True, slots=True)
+class _Alerts:
+    """What is wished for the alerts."""
+
+    tiers: tuple[Tier, ...]
+    name: str
+    annotations: dict[str, str]
+    severity_labels: dict[str, dict[str, str]]
+    severity_annotations: dict[str, dict[str, str]]
 
 
-def _objective(entry: Fields) -> float:
-    hint = "write percent of good events, like 99.9"
-    percent = entry.number("objective", hint=hint)
-    if not 0 < percent < 100:
-        entry.fail("objective", f"an objective of {percent:g} % leaves no budget", hint=hint)
-    if percent <= 1:
-        entry.fail("objective", f"an objective of {percent:g} % looks like a ratio", hint=hint)
-    # 99.9 / 100 is not 0.999 in binary; nobody writes more digits than these.
-    return round(percent / 100, 12)
+class _OneSlo:
+    """One entry of `slos`."""
 
+    def __init__(self, entry: Fields, names: _Names, tables: WindowTables) -> None:
+        self._entry = entry
+        self._names = names
+        self._tables = tables
 
-def _table(entry: Fields, name: str) -> WindowTable:
-    if name not in table_names():
-        entry.fail(
-            "labels", f"no windows table {name!r}", hint=f"known are {', '.join(table_names())}"
+    def slo(self, service: str, shared: dict[str, str]) -> Slo:
+        entry = self._entry
+        if "plugins" in entry:
+            entry.fail("plugins", _NO_PLUGINS, hint="write the queries out")
+        objective = self._objective()
+        labels = shared | entry.texts("labels")
+        table = self._table(labels.pop(WINDOWS_LABEL, ""))
+        alerts = self._alerts(table.tiers)
+        kept, refused = feasible(alerts.tiers, objective)
+        if alerts.tiers and not kept:
+            entry.fail("objective", f"no tier can fire: {refused[0]}", hint="raise the objective")
+        slo = Slo(
+            name=entry.text("name"),
+            service=service,
+            objective=objective,
+            window_s=table.period_s,
+            sli=self._sli(entry.mapping("sli", ("events", "raw", "plugin"))),
+            tiers=kept,
+            refused_tiers=refused,
+            description=entry.text("description", default=""),
+            labels=labels,
+            alert_name=alerts.name,
+            annotations=alerts.annotations,
+            severity_labels=alerts.severity_labels,
+            severity_annotations=alerts.severity_annotations,
+            file=entry.document.file,
+            line=entry.line,
         )
-    return load_table(name)
+        return replace(slo, severity_labels=_as_sloth(slo))
+
+    def _objective(self) -> float:
+        hint = "write percent of good events, like 99.9"
+        percent = self._entry.number("objective", hint=hint)
+        if not 0 < percent < 100:
+            self._entry.fail(
+                "objective", f"an objective of {percent:g} % leaves no budget", hint=hint
+            )
+        if percent <= 1:
+            self._entry.fail(
+                "objective", f"an objective of {percent:g} % looks like a ratio", hint=hint
+            )
+        # 99.9 / 100 is not 0.999 in binary; nobody writes more digits than these.
+        return round(percent / 100, 12)
+
+    def _table(self, name: str) -> WindowTable:
+        if name and name not in self._tables:
+            self._entry.fail(
+                "labels",
+                f"no windows table {name!r}",
+                hint=f"known are {', '.join(self._tables.names)}",
+            )
+        return self._tables.named(name)
+
+    def _sli(self, fields: Fields) -> EventSli | RatioSli:
+        names = self._names
+        if "plugin" in fields:
+            fields.fail("plugin", _NO_PLUGINS, hint="write events or raw")
+        if ("events" in fields) == ("raw" in fields):
+            fields.fail("", "an SLI is either events or raw", hint="write exactly one of them")
+        if "raw" in fields:
+            return RatioSli(fields.mapping("raw", (names.raw_query,)).query(names.raw_query))
+        events = fields.mapping("events", (names.error_query, names.total_query))
+        return EventSli(events.query(names.error_query), events.query(names.total_query))
+
+    def _alerts(self, tiers: tuple[Tier, ...]) -> _Alerts:
+        names = self._names
+        if "alerting" not in self._entry:
+            return _Alerts(tiers, "", {}, {"page": {}, "ticket": {}}, {})
+        known = ("name", "labels", "annotations", names.page_alert, names.ticket_alert)
+        alerting = self._entry.mapping("alerting", known)
+        shared = alerting.texts("labels")
+        labels = {"page": shared, "ticket": shared}
+        annotations: dict[str, dict[str, str]] = {}
+        for severity, key in (("page", names.page_alert), ("ticket", names.ticket_alert)):
+            if key not in alerting:
+                continue
+            alert = alerting.mapping(key, ("disable", "labels", "annotations"))
+            if alert.flag("disable"):
+                tiers = tuple(tier for tier in tiers if tier.severity != severity)
+            labels[severity] = shared | alert.texts("labels")
+            annotations[severity] = alert.texts("annotations")
+        return _Alerts(
+            tiers,
+            alerting.text("name", default=""),
+            alerting.texts("annotations"),
+            labels,
+            annotations,
+        )
 
 
-def _sli(fields: Fields) -> Sli:
-    if "plugin" in fields:
-        fields.fail("plugin", "Sloth plugins are not run here", hint="write events or raw")
-    if ("events" in fields) == ("raw" in fields):
-        fields.fail("", "an SLI is either events or raw", hint="write exactly one of them")
-    if "raw" in fields:
-        return RatioSli(fields.mapping("raw", ("error_ratio_query",)).query("error_ratio_query"))
-    events = fields.mapping("events", ("error_query", "total_query"))
-    return EventSli(events.query("error_query"), events.query("total_query"))
-
-
-def _alerts(
-    alerting: Fields | None, tiers: tuple[Tier, ...]
-) -> tuple[tuple[Tier, ...], dict[str, dict[str, str]]]:
-    """The tiers whose alert is not disabled, and the labels of each severity."""
-    labels: dict[str, dict[str, str]] = {}
-    for severity in ("page", "ticket"):
-        key = f"{severity}_alert"
-        if alerting is None or key not in alerting:
-            continue
-        alert = alerting.mapping(key, _ALERT)
-        if alert.flag("disable"):
-            tiers = tuple(tier for tier in tiers if tier.severity != severity)
-        labels[severity] = alert.texts("labels")
-    return tiers, labels
+def _as_sloth(slo: Slo) -> dict[str, dict[str, str]]:
+    """The labels that Sloth's alerts have, so that routes and silences over them go on working."""
+    identity = {"sloth_id": slo.id, "sloth_service": slo.service, "sloth_slo": slo.name}
+    return {
+        severity: {**identity, "sloth_severity": severity, **labels}
+        for severity, labels in slo.severity_labels.items()
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -51,13 +52,39 @@ def load_table(name: str) -> WindowTable:
     return WindowTable(name, data["source"], period_s, tuple(tiers))
 
 
+class WindowTables:
+    """The shipped tables, and those that the files bring (Sloth's AlertWindows)."""
+
+    def __init__(self, own: Iterable[WindowTable] = ()) -> None:
+        self._own = {table.name: table for table in own}
+        self._by_period = {table.period_s: table for table in self._own.values()}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted({*self._own, *table_names()}))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._own or name in table_names()
+
+    def named(self, name: str) -> WindowTable:
+        """A table by name; the empty name is the default, or what the files have for a month."""
+        if not name:
+            default = load_table(DEFAULT_TABLE)
+            return self._by_period.get(default.period_s, default)
+        return self._own.get(name) or load_table(name)
+
+    def for_period(self, name: str, period_s: int) -> WindowTable:
+        """The table that was named; otherwise what the files have for this period."""
+        return self.named(name) if name else self._by_period.get(period_s, self.named(name))
+
+
 def tiers_for(table: WindowTable, period_s: int, *, scaled: bool) -> tuple[Tier, ...]:
     """The tiers of a table for another period.
 
     Long and short windows stay and the factors follow the period. A period under a week cannot
     hold windows of days: with `scaled` the windows shrink with it, and the factors stay.
     """
-    shrink = scaled and period_s < _SHORTEST_UNSCALED_S
+    shrink = scaled and period_s < min(_SHORTEST_UNSCALED_S, table.period_s)
     ratio = period_s / table.period_s if shrink else 1.0
     tiers = []
     for tier in table.tiers:

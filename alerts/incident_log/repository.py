@@ -171,10 +171,26 @@ class IncidentRepository:
             found = load(session, INCIDENTS.c.id == incident_id)
         return found[0] if found else None
 
+    def between(self, start_ms: int, end_ms: int, *, limit: int = 5_000) -> list[Incident]:
+        """Those that ran at some time between, newest first."""
+        over = sa.or_(INCIDENTS.c.resolved_ms.is_(None), INCIDENTS.c.resolved_ms >= start_ms)
+        with self._sessions() as session:
+            return load(session, INCIDENTS.c.detected_ms <= end_ms, over, limit=limit)
+
     def events(self, incident_id: str) -> list[IncidentEvent]:
         """The timeline of one incident, oldest first."""
         with self._sessions() as session:
             return _events(session, INCIDENT_EVENTS.c.incident_id == incident_id)
+
+    def lines(self, incident_ids: Sequence[str]) -> dict[str, list[IncidentEvent]]:
+        """The timelines of several incidents, oldest line first; at most 100,000 lines."""
+        found: dict[str, list[IncidentEvent]] = {}
+        with self._sessions() as session:
+            for start in range(0, len(incident_ids), _BATCH):
+                some = INCIDENT_EVENTS.c.incident_id.in_(incident_ids[start : start + _BATCH])
+                for event in _events(session, some, limit=100_000):
+                    found.setdefault(event.incident_id, []).append(event)
+        return found
 
     def events_between(
         self, start_ms: int, end_ms: int, *, limit: int = 500

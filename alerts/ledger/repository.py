@@ -18,7 +18,7 @@ OUTBOX = sa.Table(
     sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
     sa.Column("id", sa.String(64), nullable=False, unique=True),
     sa.Column("lane", sa.String(512), nullable=False, index=True),
-    sa.Column("dedup_key", sa.String(255), nullable=False),
+    sa.Column("dedup_key", sa.String(255), nullable=False, index=True),
     sa.Column("incident_id", sa.String(64), nullable=False),
     sa.Column("payload", sa.JSON, nullable=False),
     sa.Column("state", sa.String(16), nullable=False, index=True),
@@ -79,6 +79,16 @@ class Delivery:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class DeliveryFilter:
+    """Which attempts are asked for; empty parts and None take all. `before_seq` pages on."""
+
+    incident_id: str = ""
+    receiver: str = ""
+    ok: bool | None = None
+    before_seq: int | None = None
+
+
 def enqueue(session: Session, notices: Sequence[Notice]) -> None:
     """Put notices at the end of their lanes."""
     if not notices:
@@ -115,6 +125,12 @@ def enqueue(session: Session, notices: Sequence[Notice]) -> None:
                 last_error="",
             )
         )
+
+
+def lanes(session: Session, beginning: str) -> frozenset[str]:
+    """Lanes that begin so and have something in them."""
+    query = sa.select(OUTBOX.c.lane).where(OUTBOX.c.lane.startswith(beginning, autoescape=True))
+    return frozenset(session.execute(query).scalars())
 
 
 class OutboxRepository:
@@ -225,6 +241,35 @@ class OutboxRepository:
         with self._sessions() as session:
             return [_delivery(row) for row in session.execute(query)]
 
+    def ledger(self, wanted: DeliveryFilter, *, limit: int) -> list[tuple[int, Delivery]]:
+        """The newest attempts that pass the filter, each with its number."""
+        query = sa.select(DELIVERIES).order_by(DELIVERIES.c.seq.desc()).limit(limit)
+        if wanted.incident_id:
+            query = query.where(DELIVERIES.c.incident_id == wanted.incident_id)
+        if wanted.receiver:
+            query = query.where(DELIVERIES.c.receiver == wanted.receiver)
+        if wanted.ok is not None:
+            query = query.where(DELIVERIES.c.ok == wanted.ok)
+        if wanted.before_seq is not None:
+            query = query.where(DELIVERIES.c.seq < wanted.before_seq)
+        with self._sessions() as session:
+            return [(row.seq, _delivery(row)) for row in session.execute(query)]
+
+    def pages_between(self, start_ms: int, end_ms: int, *, limit: int = 50_000) -> list[Delivery]:
+        """Triggers that were delivered between, oldest first; repeats among them."""
+        query = (
+            sa.select(DELIVERIES)
+            .where(
+                DELIVERIES.c.at_ms.between(start_ms, end_ms),
+                DELIVERIES.c.ok,
+                DELIVERIES.c.action == "trigger",
+            )
+            .order_by(DELIVERIES.c.seq)
+            .limit(limit)
+        )
+        with self._sessions() as session:
+            return [_delivery(row) for row in session.execute(query)]
+
     def receipts(self, lanes: str) -> list[tuple[OutboxRow, Delivery | None]]:
         """Rows whose lane begins so, oldest first, each with its last attempt."""
         query = (
@@ -237,6 +282,33 @@ class OutboxRepository:
             return [
                 (_row(row), _last_attempt(session, row.id)) for row in session.execute(query).all()
             ]
+
+    def last_sent(self, lanes: str) -> dict[str, int]:
+        """When each receiver last took a message whose lane begins so, in milliseconds."""
+        query = (
+            sa.select(DELIVERIES.c.receiver, sa.func.max(DELIVERIES.c.at_ms))
+            .join(OUTBOX, OUTBOX.c.id == DELIVERIES.c.notice_id)
+            .where(OUTBOX.c.lane.startswith(lanes, autoescape=True), DELIVERIES.c.ok)
+            .group_by(DELIVERIES.c.receiver)
+        )
+        with self._sessions() as session:
+            return {str(name): int(at_ms) for name, at_ms in session.execute(query)}
+
+    def about(self, dedup_key: str) -> tuple[str, frozenset[str]]:
+        """The incident that a key was told of last ("" when none), and the alerts it spoke of."""
+        query = (
+            sa.select(OUTBOX)
+            .where(OUTBOX.c.dedup_key == dedup_key, OUTBOX.c.incident_id != "")
+            .order_by(OUTBOX.c.seq.desc())
+            .limit(100)
+        )
+        with self._sessions() as session:
+            rows = [_row(row) for row in session.execute(query)]
+        if not rows:
+            return "", frozenset()
+        incident_id = rows[0].notice.incident_id
+        told = (row.notice for row in rows if row.notice.incident_id == incident_id)
+        return incident_id, frozenset(a.fingerprint for notice in told for a in notice.alerts)
 
     def oldest_open_ms(self) -> int | None:
         """When the oldest message was made that is not done with; None when all are."""

@@ -13,6 +13,7 @@ import orjson
 import structlog
 
 from alerts.http_delivery import Answer, failure, post
+from alerts.inbound.messages import ACK_ACTION
 from alerts.notice_template import rendered
 from alerts.notification import FIRST_NOTIFICATION, DeliveryError, EventAction, Notice, Receipt
 from alerts.page import page_of
@@ -128,7 +129,9 @@ def _parsed(answer: Answer) -> dict[str, Any]:
 
 def message(notice: Notice, integration: Integration) -> dict[str, Any]:
     """The message's JSON: one attachment, so that its colour tells the state."""
-    options = rendered(integration.options, notice, plain=("app_url", "fields"))
+    options = rendered(
+        integration.options, notice, plain=("app_url", "fields", "acknowledge_button")
+    )
     page = page_of(notice)
     resolved = notice.action is EventAction.RESOLVE
     colour = "good" if resolved else "danger" if page.severity != "ticket" else "warning"
@@ -155,9 +158,23 @@ def message(notice: Notice, integration: Integration) -> dict[str, Any]:
     }  # fmt: skip
     body["text"] = options.get("message_text", "")[:MAX_TEXT]
     body["attachments"] = [{name: value for name, value in attachment.items() if value}]
+    if options.get("acknowledge_button") and notice.incident_id and not resolved:
+        body["attachments"].append(_button(notice.incident_id, colour))
     if options.get("link_names"):
         body["link_names"] = True
     return {name: value for name, value in body.items() if value}
+
+
+def _button(incident_id: str, colour: str) -> dict[str, Any]:
+    """An attachment of its own: one with blocks takes no other text."""
+    button = {
+        "type": "button",
+        "text": {"type": "plain_text", "text": "Acknowledge"},
+        "style": "primary",
+        "action_id": ACK_ACTION,
+        "value": incident_id,
+    }
+    return {"color": colour, "blocks": [{"type": "actions", "elements": [button]}]}
 
 
 def _own_text(notice: Notice) -> str:

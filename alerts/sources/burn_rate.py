@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from urllib.parse import quote
 
-from alerts.cause import Change, candidates_of, stated
+from alerts.cause import Change, candidates_of, cause_annotations
 from alerts.model import Alert
 from detectors.finding import Finding
+from detectors.topology import NO_CALLS, Topology
 from slos.model import SloState, SloStatus, TierReading
 from store.model import Labels, UnitHealth
 from store.timestamps import rfc3339
@@ -18,6 +19,7 @@ def alerts_of(
     external_url: str = "",
     findings: Iterable[Finding] = (),
     changes: Iterable[Change] = (),
+    topology: Topology = NO_CALLS,
 ) -> list[Alert]:
     """`ErrorBudgetBurn` for each SLO and severity of which any tier fires.
 
@@ -26,16 +28,18 @@ def alerts_of(
         external_url: Goes before the evidence's path.
         findings: Active faults, and
         changes: what changed in the last hour: the likeliest of both becomes the cause.
+        topology: Who calls whom.
     """
-    candidates = candidates_of(findings, changes)
+    suspects = candidates_of(findings, changes), topology
     alerts = []
     for status in statuses:
         fastest: dict[str, TierReading] = {}
         for tier in status.tiers:
             known = fastest.get(tier.severity)
-            if tier.firing and (known is None or tier.factor > known.factor):
+            told = tier.firing and not tier.inhibited
+            if told and (known is None or tier.factor > known.factor):
                 fastest[tier.severity] = tier
-        alerts += [_alert(status, tier, external_url, candidates) for tier in fastest.values()]
+        alerts += [_alert(status, tier, external_url, suspects) for tier in fastest.values()]
     return alerts
 
 
@@ -47,7 +51,10 @@ def unknown_units(statuses: Iterable[SloStatus], health: Iterable[UnitHealth]) -
 
 
 def _alert(
-    status: SloStatus, tier: TierReading, external_url: str, candidates: list[Change]
+    status: SloStatus,
+    tier: TierReading,
+    external_url: str,
+    suspects: tuple[list[Change], Topology],
 ) -> Alert:
     burn = tier.long_burn or 0.0
     labels = {
@@ -64,8 +71,9 @@ def _alert(
         labels=identity,
         annotations={
             **status.annotations,
+            **status.severity_annotations.get(tier.severity, {}),
             "summary": f"{status.name}: error budget burning {burn:.3g}× too fast",
-            "cause": stated(identity, since_ms, candidates, _cause(status, tier)),
+            **cause_annotations(identity, since_ms, suspects[0], _cause(status, tier), suspects[1]),
             "since": rfc3339(since_ms),
             "impact": _impact(status),
             "fix": "look at what changed just before, and at the slowest and failing routes",

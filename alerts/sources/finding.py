@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from alerts.cause import Change, named, rank
 from alerts.model import Alert
 from detectors.finding import Finding, FindingStatus, Priority
 from store.model import Labels, UnitHealth
@@ -25,8 +26,8 @@ _PATH_PARTS = 3
 _MAX_STATEMENT = 500
 
 
-def alert_of(finding: Finding, external_url: str = "") -> Alert:
-    """The alert of an active finding."""
+def alert_of(finding: Finding, external_url: str = "", changes: Sequence[Change] = ()) -> Alert:
+    """The alert of an active finding; the likeliest of the changes is said to have brought it."""
     labels = {
         **finding.labels,
         "alertname": _NAMES.get(finding.kind) or _camel(finding.kind),
@@ -40,7 +41,7 @@ def alert_of(finding: Finding, external_url: str = "") -> Alert:
         labels=Labels.of(labels),
         annotations={
             "summary": finding.title,
-            "cause": cause_of(finding),
+            "cause": _with_change(cause_of(finding), finding, changes),
             "since": rfc3339(finding.first_seen_ms),
             "impact": impact_of(finding),
             "fix": finding.fix,
@@ -53,10 +54,22 @@ def alert_of(finding: Finding, external_url: str = "") -> Alert:
     )
 
 
-def alerts_of(findings: Iterable[Finding], external_url: str = "") -> list[Alert]:
+def alerts_of(
+    findings: Iterable[Finding], external_url: str = "", changes: Sequence[Change] = ()
+) -> list[Alert]:
     """Alerts of the findings that are active and neither suppressed nor marked as fixed."""
     quiet = {FindingStatus.SUPPRESSED, FindingStatus.FIXED}
-    return [alert_of(f, external_url) for f in findings if f.active and f.status not in quiet]
+    told = [finding for finding in findings if finding.active and finding.status not in quiet]
+    return [alert_of(finding, external_url, changes) for finding in told]
+
+
+def _with_change(cause: str, finding: Finding, changes: Sequence[Change]) -> str:
+    labels = Labels.of(service=finding.service, kind=finding.kind)
+    likeliest = next(iter(rank(labels, finding.first_seen_ms, changes)), None)
+    if likeliest is None or not likeliest.word:
+        return cause
+    sure = f"{likeliest.confidence:.0%} sure: {likeliest.why}"
+    return f"{cause}; {likeliest.word} since {named(likeliest)} ({sure})"
 
 
 def unknown_units(health: Iterable[UnitHealth]) -> frozenset[str]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from alerts.cause import Change, candidates_of, stated
+from alerts.cause import Change, candidates_of, cause_annotations
 from alerts.model import Alert
 from business_metrics.model import KpiReading
 from detectors.finding import Finding
+from detectors.topology import NO_CALLS, Topology
 from store.model import Labels, UnitHealth
 from store.timestamps import rfc3339
 
@@ -24,6 +25,7 @@ def alerts_of(
     external_url: str = "",
     findings: Iterable[Finding] = (),
     changes: Iterable[Change] = (),
+    topology: Topology = NO_CALLS,
 ) -> list[Alert]:
     """Alerts of the breached readings; a provisional figure never alerts.
 
@@ -32,14 +34,18 @@ def alerts_of(
         external_url: Goes before the evidence's path.
         findings: Active faults, and
         changes: what changed in the last hour: the likeliest of both becomes the cause.
+        topology: Who calls whom.
     """
     candidates = candidates_of(findings, changes)
     breached = [r for r in readings if r.breached and not r.provisional]
-    return [alert_of(r, external_url, candidates) for r in breached]
+    return [alert_of(r, external_url, candidates, topology) for r in breached]
 
 
 def alert_of(
-    reading: KpiReading, external_url: str = "", candidates: Sequence[Change] = ()
+    reading: KpiReading,
+    external_url: str = "",
+    candidates: Sequence[Change] = (),
+    topology: Topology = NO_CALLS,
 ) -> Alert:
     """The alert of a breached reading."""
     name, severity = _KNOWN.get(reading.kpi) or (f"Kpi{_camel(reading.kpi)}", "ticket")
@@ -53,7 +59,7 @@ def alert_of(
     started_ms = reading.at_ms if reading.since_ms is None else reading.since_ms
     annotations = {
         "summary": _summary(reading),
-        "cause": stated(identity, started_ms, candidates, reading.reason),
+        **cause_annotations(identity, started_ms, candidates, reading.reason, topology),
         "impact": _impact(reading),
         "fix": "see what changed just before, and the first step of the funnel that lost people",
         "evidence_url": f"{external_url.rstrip('/')}/business?kpi={reading.kpi}",

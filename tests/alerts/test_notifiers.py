@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 import yaml
 from hypothesis import given
@@ -22,7 +23,7 @@ from alerts import http_delivery
 from alerts.model import Alert
 from alerts.notice_template import rendered
 from alerts.notification import DeliveryError, EventAction, Notice, NoticeAlert, Receipt
-from alerts.notifiers import email, msteamsv2, opsgenie, slack
+from alerts.notifiers import email, msteamsv2, newrelic, opsgenie, slack
 from alerts.outbox import Outbox
 from alerts.registry import NOTIFIERS
 from alerts.route_tree import Integration, Routing
@@ -40,6 +41,7 @@ TOOK = {
     "slack": Says(200, "ok"),
     "msteamsv2": Says(202, ""),
     "webhook": Says(204, ""),
+    "newrelic": Says(200, '{"success":true}'),
 }
 CONFIG: dict[str, dict[str, Any]] = {
     "pagerduty": {"routing_key": KEY, "url": "URL/v2/enqueue"},
@@ -47,6 +49,7 @@ CONFIG: dict[str, dict[str, Any]] = {
     "slack": {"api_url": f"URL/services/{KEY}", "send_resolved": True},
     "msteamsv2": {"webhook_url": f"URL/workflows/{KEY}"},
     "webhook": {"url": f"URL/hook/{KEY}"},
+    "newrelic": {"license_key": KEY, "account": 7, "url": "URL"},
     "email": {"to": "on-call@shop.example", "from": "w@shop.example", "require_tls": False},
 }
 HTTP_KINDS = sorted(TOOK)
@@ -109,7 +112,8 @@ async def sent(one: Notice, to: Integration) -> Receipt:
 
 
 def test_every_notifier_is_in_the_suite() -> None:
-    assert set(NOTIFIERS) == set(CONFIG) == {*TOOK, "email"}
+    # Apprise has a protocol of its own for each address: tests/contract holds it.
+    assert set(NOTIFIERS) - {"apprise"} == set(CONFIG) == {*TOOK, "email"}
 
 
 @pytest.mark.parametrize("kind", HTTP_KINDS)
@@ -172,7 +176,13 @@ def test_a_receiver_that_never_answers_is_given_up(
     asyncio.run(run())
 
 
-LIMITS = {"pagerduty": 512_000, "msteamsv2": 28_000, "slack": 40_000, "opsgenie": 60_000}
+LIMITS = {
+    "pagerduty": 512_000,
+    "msteamsv2": 28_000,
+    "slack": 40_000,
+    "opsgenie": 60_000,
+    "newrelic": 1_000_000,
+}
 
 
 @pytest.mark.parametrize("kind", sorted(LIMITS))
@@ -195,6 +205,7 @@ def test_a_template_that_fails_still_sends_warrooms_own_text(kind: str) -> None:
         "msteamsv2": "title",
         "opsgenie": "message",
         "webhook": "",
+        "newrelic": "",
     }[kind]
     more = {field: '{{ template "slack.default.title" . }}{{ .Alerts.Nope }}'} if field else {}
 
@@ -318,6 +329,15 @@ def test_slack_mentions_nobody_whom_a_label_names() -> None:
     assert "<@" not in str(body)
 
 
+def test_slack_has_a_button_that_takes_the_incident_until_it_has_ended() -> None:
+    to = integration("slack", "http://x", acknowledge_button=True)
+    (_, last) = slack.message(notice(), to)["attachments"]
+    (button,) = last["blocks"][0]["elements"]
+    assert (button["action_id"], button["value"]) == ("warroom_acknowledge", "inc-1")
+    assert len(slack.message(notice(EventAction.RESOLVE), to)["attachments"]) == 1
+    assert len(slack.message(notice(), integration("slack", "http://x"))["attachments"]) == 1
+
+
 def test_slack_fields_are_rendered_one_by_one() -> None:
     more = {"fields": [{"title": "Service", "value": '{{ printf "%q" .GroupLabels.service }}'}]}
     body = slack.message(notice(), integration("slack", "http://x", **more))
@@ -402,6 +422,43 @@ def test_a_webhook_is_signed_with_every_key_while_they_change() -> None:
     ]
     assert asked.headers["webhook-signature"].split(" ") == expected
     assert asked.headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_new_relic_gets_an_event_for_each_alert_that_a_repeat_does_not_change() -> None:
+    async def run() -> None:
+        async with http_double(TOOK["newrelic"]) as double:
+            to = integration("newrelic", double.url, event_type="Finding")
+            one = notice(EventAction.TRIGGER, alert(), alert(firing=False, name="Other"))
+            await sent(one, to)
+            await sent(one, to)
+            await sent(replace(one, action=EventAction.ACKNOWLEDGE, who="ada"), to)
+            first, again, known = double.asked
+            assert first.path == "/v1/accounts/7/events"
+            assert first.headers["api-key"] == KEY
+            assert first.body == again.body
+            firing, ended = orjson.loads(first.body)
+            assert (firing["eventType"], firing["status"]) == ("Finding", "firing")
+            assert firing["label.service"] == "shop"
+            assert firing["cause"] == "payments <fail> & retry"
+            assert (firing["messageId"], firing["timestamp"]) == (one.id, one.created_ms)
+            assert (ended["status"], ended["endsAt"]) == ("resolved", NOW_MS + 9)
+            (event,) = orjson.loads(known.body)
+            assert (event["status"], event["who"]) == ("acknowledge", "ada")
+            # Only numbers and texts, and none too long: what else there is, New Relic drops.
+            for each in (firing, ended, event):
+                assert all(isinstance(value, (str, int)) for value in each.values())
+
+    asyncio.run(run())
+
+
+@given(
+    st.text(max_size=50), st.dictionaries(st.from_regex(r"[a-z_]{1,9}", fullmatch=True), st.text())
+)
+def test_events_for_new_relic_hold_for_any_text(cause: str, labels: dict[str, str]) -> None:
+    one = replace(alert(cause=cause * 200), labels=Labels.of(labels))
+    (event,) = orjson.loads(newrelic.payload(notice(EventAction.TRIGGER, one), "E"))
+    assert max(len(value) for value in event.values() if isinstance(value, str)) <= 4_096
+    assert event["eventType"] == "E"
 
 
 async def _mail(one: Notice, says: dict[str, str], **more: Any) -> tuple[SmtpDouble, Receipt]:
@@ -577,6 +634,10 @@ def test_what_is_global_holds_where_nothing_else_is_said() -> None:
         ("msteamsv2", {"webhook_url": ""}, "needs a webhook_url"),
         ("opsgenie", {"api_key": ""}, "needs an api_key"),
         ("opsgenie", {"responders": [{"name": "x"}]}, "needs a type"),
+        ("newrelic", {"license_key": ""}, "needs a license_key"),
+        ("newrelic", {"account": 0}, "the number of its account"),
+        ("newrelic", {"region": "mars"}, "no region"),
+        ("newrelic", {"event_type": "a b"}, "no type of events"),
         ("email", {}, "needs a smarthost"),
         ("email", {"smarthost": "mail:25", "from": ""}, "needs from"),
         ("email", {"smarthost": "mail:25", "headers": {"A: b": "c"}}, "no header name"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -11,98 +10,13 @@ from typing_extensions import override
 
 from slos.evaluation import SloEvaluator, SloTick
 from slos.model import SloState, SloStatus
+from slos.run import Surroundings
 from slos.spec import parse_slos
-from store.errors import QueryError, StoreUnavailable
-from store.model import Batch, InstantVector, Labels, RangeMatrix, SampleBatch
+from store.errors import StoreUnavailable
+from store.model import InstantVector, Labels
+from tests.slos.counters import Counters, Recorder, at, seconds_of, slo_text, traffic
 
-START_MS = 1_700_000_000_000
 STEP_S = 5
-
-
-class Counters:
-    """A Querier over counters sampled each second: it knows `sum(rate(name[range]))` alone."""
-
-    def __init__(self, **per_second: np.ndarray) -> None:
-        self.totals = {
-            name: np.concatenate([[0.0], np.cumsum(v)]) for name, v in per_second.items()
-        }
-        self.fail = ""
-        self.asked: list[str] = []
-
-    def instant(self, expr: str, ts_ms: int) -> InstantVector:
-        self.asked.append(expr)
-        match = re.fullmatch(r"sum\(rate\((\w+)\[(\w+)\]\)\)", expr)
-        assert match is not None, expr
-        name, window = match[1], _seconds(match[2])
-        if name == self.fail:
-            raise QueryError("the store is gone")
-        end = (ts_ms - START_MS) // 1_000
-        totals = self.totals.get(name)
-        if totals is None:
-            return InstantVector((), np.empty(0))
-        first, last = max(end - window, 0), min(end, len(totals) - 1)
-        if last <= first:
-            return InstantVector((), np.empty(0))
-        increase = totals[last] - totals[first]
-        return InstantVector((Labels(),), np.asarray([increase / window]))
-
-    def range(self, expr: str, start_ms: int, end_ms: int, step_ms: int) -> RangeMatrix:
-        raise NotImplementedError
-
-
-class Recorder:
-    """An Appender that keeps what it is given."""
-
-    def __init__(self) -> None:
-        self.batches: list[SampleBatch] = []
-        self.error: Exception | None = None
-
-    def append(self, batch: Batch) -> Future[None]:
-        assert isinstance(batch, SampleBatch)
-        self.batches.append(batch)
-        done: Future[None] = Future()
-        if self.error:
-            done.set_exception(self.error)
-        else:
-            done.set_result(None)
-        return done
-
-    def latest(self) -> dict[Labels, float]:
-        batch = self.batches[-1]
-        return dict(zip(batch.series, batch.values.tolist(), strict=True))
-
-
-def _seconds(text: str) -> int:
-    units = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-    return sum(int(n) * units[u] for n, u in re.findall(r"(\d+)([smhd])", text))
-
-
-def slo_text(objective: float = 99.0, windows: str = "rehearsal-24h", name: str = "api") -> str:
-    return f"""
-version: prometheus/v1
-service: shop
-labels: {{windows: {windows}, team: checkout}}
-slos:
-  - name: {name}
-    objective: {objective}
-    sli:
-      events:
-        error_query: sum(rate(errors[{{{{.window}}}}]))
-        total_query: sum(rate(requests[{{{{ .window }}}}]))
-"""
-
-
-def at(second: int) -> int:
-    return START_MS + second * 1_000
-
-
-def traffic(seconds: int, rate: float, bad: list[tuple[int, int, float]]) -> Counters:
-    """Constant traffic; each (from, to, ratio) of `bad` is a span of failures."""
-    requests = np.full(seconds, float(rate))
-    errors = np.zeros(seconds)
-    for start, end, ratio in bad:
-        errors[start:end] = rate * ratio
-    return Counters(requests=requests, errors=errors)
 
 
 def run(counters: Counters, text: str, seconds: range) -> dict[int, SloStatus]:
@@ -293,7 +207,7 @@ def test_a_short_window_widens_when_samples_are_too_rare_for_it() -> None:
         def instant(self, expr: str, ts_ms: int) -> InstantVector:
             window = re.search(r"\[(\w+)\]", expr)
             assert window is not None
-            if _seconds(window[1]) < 30:
+            if seconds_of(window[1]) < 30:
                 return InstantVector((), np.empty(0))
             return super().instant(expr, ts_ms)
 
@@ -312,7 +226,8 @@ def test_events_under_maintenance_do_not_count_against_the_budget() -> None:
 
     counters = traffic(10_000, 10.0, [(1_000, 1_600, 1.0), (2_000, 2_100, 0.1)])
     slos = parse_slos(slo_text(), "f")
-    status = SloEvaluator(counters, Recorder(), slos, Maintenance()).tick(at(10_000)).statuses[0]
+    evaluator = SloEvaluator(counters, Recorder(), slos, Surroundings(Maintenance()))
+    status = evaluator.tick(at(10_000)).statuses[0]
     assert status.bad_events == pytest.approx(100)
     assert status.total_events == pytest.approx(94_000)
 

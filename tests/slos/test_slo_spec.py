@@ -113,7 +113,13 @@ def test_a_sloth_file_is_understood() -> None:
     assert slo.labels == {"team": "checkout"}
     assert slo.alert_name == "CheckoutBurns"
     assert slo.annotations == {"runbook": "https://example.test/checkout"}
-    assert slo.severity_labels["page"] == {"channel": "war-room"}
+    assert slo.severity_labels["page"] == {
+        "channel": "war-room",
+        "sloth_id": "shop-checkout-availability",
+        "sloth_service": "shop",
+        "sloth_slo": "checkout-availability",
+        "sloth_severity": "page",
+    }
     assert [(t.severity, t.long_s, t.short_s) for t in slo.tiers] == [
         ("page", 120, 10),
         ("page", 720, 60),
@@ -151,15 +157,17 @@ def test_an_openslo_file_with_a_referenced_sli_is_understood() -> None:
 
 def test_an_sli_may_stand_in_another_file() -> None:
     sli, slo = OPENSLO.split("---\n")
-    assert len(parse_slo_files({"a.yml": slo, "b.yml": sli})) == 1
+    assert len(parse_slo_files({"a.yml": slo, "b.yml": sli}).slos) == 1
 
 
 def test_each_objective_of_a_threshold_is_an_slo_that_counts_measurements() -> None:
     fast, bearable = parse_slos(LATENCY, "f")
     assert [fast.name, bearable.name] == ["latency-fast", "latency-bearable"]
     assert [fast.objective, bearable.objective] == [0.95, 0.99]
-    assert isinstance(fast.sli, RatioSli)
-    assert "<= bool 0.3)[{{.window}}:15s])" in fast.sli.query
+    assert isinstance(fast.sli, EventSli)
+    assert fast.sli.query.startswith("sum_over_time(")
+    assert fast.sli.query.endswith("> bool 0.3)[{{.window}}:15s])")
+    assert fast.sli.noun == "measurements"
     # 1/(1-0.95) = 20 is above 14.4: every tier can fire.
     assert (len(fast.tiers), fast.refused_tiers) == (4, ())
 
@@ -193,9 +201,11 @@ MISTAKES = [
     (SLOTH, "      events:", "      plugin:", 12, "plugins"),
     (OPENSLO, "kind: SLI", "kind: SLIs", 2, "an SLO or an SLI"),
     (OPENSLO, "indicatorRef: good-requests", "indicatorRef: x", 26, "good-requests"),
-    (OPENSLO, "Occurrences", "Timeslices", 30, "write Occurrences"),
+    (OPENSLO, "Occurrences", "Timeslice", 30, "RatioTimeslices"),
+    (OPENSLO, "Occurrences", "Timeslices", 32, "like 0.99"),
+    (OPENSLO, "Occurrences", "RatioTimeslices", 32, "bare number is minutes"),
     (OPENSLO, "duration: 28d", "duration: 1M", 28, "30d"),
-    (OPENSLO, "isRolling: true", "isRolling: false", 28, "isRolling: true"),
+    (OPENSLO, "isRolling: true", "isRolling: false", 30, "isRolling: true"),
     (OPENSLO, "target: 0.995", "target: 99.5", 33, "0.999"),
     (OPENSLO, "target: 0.995", "targt: 0.995", 33, "did you mean 'target'"),
     (OPENSLO, "sum(http_requests_total{", "max(http_requests_total{", 12, "rate"),

@@ -1,0 +1,1 @@
+"""Escalation: one after the other is told until somebody acknowledges."""

@@ -1,0 +1,78 @@
+"""A schedule's shifts as an iCalendar file (RFC 5545), for anybody's calendar."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from alerts.on_call.model import Schedule
+from alerts.on_call.who import DAY_MS, Shift, shifts
+
+BACK_MS = 35 * DAY_MS
+AHEAD_MS = 180 * DAY_MS
+_OCTETS = 75
+_ESCAPES = str.maketrans({"\\": "\\\\", ";": "\\;", ",": "\\,", "\n": "\\n", "\r": None})
+
+
+def calendar_of(schedule: Schedule, now_ms: int) -> str:
+    """The shifts of the last weeks and the next half-year.
+
+    A shift keeps its UID however often the calendar is asked for: days are cut at midnight UTC, so
+    that the span's ends do not move between two requests of a day.
+    """
+    today_ms = now_ms // DAY_MS * DAY_MS
+    found = shifts(schedule, today_ms - BACK_MS, today_ms + AHEAD_MS)
+    # The first began before the span, and the last ends after it.
+    whole = [shift for shift in found[1:-1] if shift.duty.user]
+    lines = [
+        "BEGIN:VCALENDAR",
+        "VERSION:2.0",
+        "PRODID:-//Warroom//On call//EN",
+        "CALSCALE:GREGORIAN",
+        f"X-WR-CALNAME:{_text(f'On call: {schedule.name}')}",
+        *(line for shift in whole for line in _event(schedule, shift, now_ms)),
+        "END:VCALENDAR",
+    ]
+    return "".join(f"{folded(line)}\r\n" for line in lines)
+
+
+def uid_of(schedule: Schedule, shift: Shift) -> str:
+    """A shift's name for calendars: of the schedule, the person, and when it begins."""
+    seed = f"{schedule.name}\n{shift.duty.user}\n{shift.duty.source}\n{shift.start_ms}"
+    return f"{hashlib.sha256(seed.encode()).hexdigest()[:32]}@warroom"
+
+
+def folded(line: str) -> str:
+    """The line in pieces of at most 75 octets; no character is cut in two."""
+    pieces, piece, room = [], "", _OCTETS
+    for character in line:
+        size = len(character.encode())
+        if size > room:
+            pieces.append(piece)
+            piece, room = "", _OCTETS - 1
+        piece += character
+        room -= size
+    return "\r\n ".join([*pieces, piece])
+
+
+def _event(schedule: Schedule, shift: Shift, now_ms: int) -> Iterable[str]:
+    return (
+        "BEGIN:VEVENT",
+        f"UID:{uid_of(schedule, shift)}",
+        f"DTSTAMP:{_stamp(now_ms)}",
+        f"DTSTART:{_stamp(shift.start_ms)}",
+        f"DTEND:{_stamp(shift.end_ms)}",
+        f"SUMMARY:{_text(f'{shift.duty.user} on call ({schedule.name})')}",
+        f"DESCRIPTION:{_text(f'By {shift.duty.source.value}')}",
+        "TRANSP:TRANSPARENT",
+        "END:VEVENT",
+    )
+
+
+def _stamp(at_ms: int) -> str:
+    return f"{datetime.fromtimestamp(at_ms // 1000, tz=UTC):%Y%m%dT%H%M%SZ}"
+
+
+def _text(text: str) -> str:
+    return text.translate(_ESCAPES)

@@ -1,0 +1,1 @@
+"""Silences that come again."""

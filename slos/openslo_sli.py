@@ -1,0 +1,104 @@
+"""OpenSLO v1's service level indicators: ratio and threshold metrics, to queries with a window.
+
+OpenSLO has no placeholder for a window. A query's own ranges (`[5m]`) are therefore replaced by the
+window asked for, and a plain counter is wrapped in `rate`. A threshold metric counts measurements,
+one each 15 s: those at which `query op value` does not hold are bad.
+"""
+
+from __future__ import annotations
+
+import re
+
+from slos.definition import WINDOW, EventSli, RatioSli, has_placeholder
+from slos.fields import Fields
+from store.promql.parse import parse
+from store.promql.printer import to_text
+from store.promql.syntax import Aggregate, Expr, VectorSelector
+
+SLI_SPEC = ("description", "ratioMetric", "thresholdMetric")
+_RATIO = ("counter", "good", "bad", "total", "raw", "rawType")
+# What makes a measurement bad, by the operator that makes it good.
+_BAD = {"lte": ">", "gte": "<", "lt": ">=", "gt": "<="}
+_RANGE = re.compile(r"\[\s*[0-9smhdwy]+\s*\]")
+_MEASURED_EVERY = "15s"
+
+
+def parse_sli(indicator: Fields, entry: Fields) -> EventSli | RatioSli:
+    """The SLI of an indicator's `spec`; a threshold's `op` and `value` stand in the objective.
+
+    Raises:
+        ConfigError: A field is unknown, missing or wrong.
+    """
+    if ("ratioMetric" in indicator) == ("thresholdMetric" in indicator):
+        indicator.fail("", "an SLI is either ratioMetric or thresholdMetric", hint="write one")
+    if "thresholdMetric" in indicator:
+        return _threshold(indicator, entry)
+    ratio = indicator.mapping("ratioMetric", _RATIO)
+    if "raw" in ratio:
+        return _raw(ratio)
+    if ("good" in ratio) == ("bad" in ratio):
+        ratio.fail("", "a ratio has either good or bad, beside total", hint="write one of them")
+    part = "good" if "good" in ratio else "bad"
+    return EventSli(_windowed(ratio, part), _windowed(ratio, "total"), counts_good=part == "good")
+
+
+def _raw(ratio: Fields) -> RatioSli:
+    query = _windowed(ratio, "raw", rate=False)
+    kind = ratio.text("rawType", default="failure")
+    if kind not in {"success", "failure"}:
+        ratio.fail("rawType", f"unknown rawType {kind!r}", hint="write success or failure")
+    return RatioSli(f"1 - ({query})" if kind == "success" else query)
+
+
+def _threshold(indicator: Fields, entry: Fields) -> EventSli:
+    query = _source(indicator, "thresholdMetric").query("query", placeholder=False)
+    operator = entry.text("op", hint=f"write one of {', '.join(_BAD)}")
+    if operator not in _BAD:
+        entry.fail("op", f"unknown op {operator!r}", hint=f"one of {', '.join(_BAD)}")
+    value = entry.number("value", hint="write the threshold that op compares with")
+    steps = f"[{WINDOW}:{_MEASURED_EVERY}]"
+    # A quantile over no requests is NaN, and no measurement.
+    known = f"(({query}) >= -Inf)"
+    return EventSli(
+        query=f"sum_over_time(({known} {_BAD[operator]} bool {value:.12g}){steps})",
+        total_query=f"count_over_time({known}{steps})",
+        counted=True,
+        noun="measurements",
+    )
+
+
+def _source(parent: Fields, key: str) -> Fields:
+    source = parent.mapping(key, ("metricSource",)).mapping(
+        "metricSource", ("metricSourceRef", "type", "spec")
+    )
+    kind = source.text("type", default="Prometheus")
+    if kind.lower() != "prometheus":
+        source.fail("type", f"metric source {kind!r} is not read here", hint="write Prometheus")
+    return source.mapping("spec", ("query",))
+
+
+def _windowed(ratio: Fields, key: str, *, rate: bool = True) -> str:
+    """A query whose range is the window's placeholder."""
+    source = _source(ratio, key)
+    query = source.query("query", placeholder=False)
+    if has_placeholder(query):
+        return query
+    if _RANGE.search(query):
+        return _RANGE.sub(f"[{WINDOW}]", query)
+    if not rate:
+        # A recorded ratio is averaged over the window.
+        return f"avg_over_time(({query})[{WINDOW}:{_MEASURED_EVERY}])"
+    return _rate_of(source, parse(query))
+
+
+def _rate_of(source: Fields, tree: Expr) -> str:
+    """`sum(rate(counter[window]))` of a counter or a sum of one."""
+    summed = isinstance(tree, Aggregate) and tree.op == "sum"
+    inner = tree.expr if isinstance(tree, Aggregate) and summed else tree
+    if not isinstance(inner, VectorSelector):
+        source.fail(
+            "query",
+            "the query has no range, and is not a counter or a sum of one",
+            hint="write sum(rate(requests_total[5m])); the range is replaced by each window",
+        )
+    return f"sum(rate({to_text(inner)}[{WINDOW}]))"

@@ -1,0 +1,98 @@
+"""The alert-quality report over a made-up week."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from alerts.incidents import Incident, IncidentAlert, IncidentEvent, IncidentState
+from alerts.ledger.repository import Delivery
+from alerts.on_call.model import OnCall, Rotation, Schedule
+from alerts.quality import History, assess
+from store.model import Labels
+
+NOW_MS = 1_795_766_400_000  # 2026-11-27 08:00 UTC
+MINUTE_MS = 60_000
+DAY_MS = 86_400_000
+
+
+def incident(
+    name: str, begins_ms: int, lasts_ms: int | None, *, taken_ms: int | None = None
+) -> Incident:
+    ends_ms = None if lasts_ms is None else begins_ms + lasts_ms
+    return Incident(
+        id=f"inc-{name}",
+        title=name,
+        severity="page",
+        state=IncidentState.OPEN if ends_ms is None else IncidentState.RESOLVED,
+        started_ms=begins_ms,
+        detected_ms=begins_ms,
+        acknowledged_ms=None if taken_ms is None else begins_ms + taken_ms,
+        resolved_ms=ends_ms,
+        alerts=(IncidentAlert(f"f-{name}", Labels.of(alertname=name), {}, begins_ms, ends_ms),),
+    )
+
+
+def line(name: str, kind: str, at_ms: int, ref: str = "") -> IncidentEvent:
+    return IncidentEvent(f"inc-{name}", at_ms, kind, name, ref)
+
+
+def page(at_ms: int, receiver: str = "on-call") -> Delivery:
+    return Delivery(
+        notice_id=f"msg_{at_ms}",
+        receiver=receiver,
+        kind="pagerduty",
+        action="trigger",
+        dedup_key="k",
+        incident_id="",
+        at_ms=at_ms,
+        attempt=1,
+        ok=True,
+        status=202,
+        detail="",
+    )
+
+
+def test_it_counts_pages_action_noise_flapping_and_times() -> None:
+    taken = incident("Taken", NOW_MS, 30 * MINUTE_MS, taken_ms=2 * MINUTE_MS)
+    noted = incident("Noted", NOW_MS, 4 * MINUTE_MS)
+    noise = incident("Noise", NOW_MS, 2 * MINUTE_MS)
+    slow = incident("Slow", NOW_MS, 60 * MINUTE_MS)
+    by_hand = incident("ByHand", NOW_MS, 3 * MINUTE_MS)
+    running = incident("Runs", NOW_MS, None)
+    events = {
+        "inc-Noted": [line("Noted", "note", NOW_MS, "ada")],
+        "inc-ByHand": [line("ByHand", "closed", NOW_MS, "ben")],
+        "inc-Slow": [line("Slow", "closed", NOW_MS)],
+        "inc-Noise": [
+            line("Noise", "alert", NOW_MS + n * 10 * MINUTE_MS, "f-Noise") for n in range(4)
+        ],
+        "inc-Runs": [
+            # Three instances at one instant are one beginning, and days apart is no flapping.
+            *[line("Runs", "alert", NOW_MS, "f-Runs") for _ in range(3)],
+            line("Runs", "alert", NOW_MS + DAY_MS, "f-Runs"),
+        ],
+    }
+    start = datetime.fromisoformat("2026-11-27 00:00")
+    rotation = Rotation(("ada", "ben"), start, 1)
+    plan = OnCall(schedules={"shop": Schedule("shop", "Europe/Berlin", (rotation,))})
+    pages = [page(NOW_MS), page(NOW_MS + 15 * 3_600_000), page(NOW_MS + DAY_MS, "mail")]
+    told = assess(
+        History([taken, noted, noise, slow, by_hand, running], events, pages),
+        plan,
+        NOW_MS - DAY_MS,
+        NOW_MS + 2 * DAY_MS,
+        time_zone="Europe/Berlin",
+    )
+    assert told.pages_by_day == {"2026-11-27": 1, "2026-11-28": 2}
+    assert told.pages_by_receiver == {"on-call": 2, "mail": 1}
+    assert told.pages_by_shift == {"shop": {"ben": 2, "ada": 1}}
+    assert (told.actionable, told.noise) == (3 / 5, 1 / 5)
+    assert told.mtta_s == 120.0
+    assert told.mttr_s == (30 + 4 + 2 + 60 + 3) * 60 / 5
+    assert told.noisiest[0][1] == 4
+    assert [(one.alert, one.times) for one in told.flapping] == [("Noise", 4)]
+
+
+def test_an_empty_span_has_no_shares() -> None:
+    told = assess(History([], {}, []), OnCall(), 0, DAY_MS, time_zone="UTC")
+    assert (told.pages, told.actionable, told.noise, told.mtta_s) == (0, None, None, None)
