@@ -88,6 +88,10 @@ soak: packages install-dev
 bench: install-dev
 	@$(BIN)/python -m bench $(ARGS)
 
+# Every page, dark and light, into data/screenshots: of the scripted story, or ARGS='--url http://127.0.0.1:8600'.
+screenshots: install-dev
+	@$(BIN)/python -m tests.dashboards.screenshots $(ARGS)
+
 lock: | $(UV)
 	@$(UV) pip compile -q --no-header --no-emit-index-url --no-annotate --generate-hashes --extra shop --extra postgres --extra mysql --extra redis --extra aws --extra apprise --group dev --python-version 3.11 pyproject.toml -o requirements/dev.txt
 	@$(UV) pip compile -q --no-header --no-emit-index-url --no-annotate --generate-hashes --extra shop --extra postgres --extra mysql --extra redis -c requirements/dev.txt --python-version 3.11 pyproject.toml -o requirements/runtime.txt

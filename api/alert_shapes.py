@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from alerts.cause import ProbableCause
 from alerts.dispatch import Snapshot, inhibitor_of
 from alerts.incidents import Incident, IncidentEvent
 from alerts.model import AlertState
@@ -100,12 +101,15 @@ def incident_json(incident: Incident, events: Iterable[IncidentEvent] = ()) -> J
     for alert in incident.alerts:
         cause = alert.annotations.get("cause")
         if cause and all(known["why"] != cause for known in causes):
-            ref = alert.annotations.get("evidence_url", "")
+            notes = alert.annotations
+            ref = notes.get("cause_ref") or notes.get("evidence_url", "")
             causes.append(
                 {
-                    "kind": alert.labels.get("kind") or alert.labels.get("alertname"),
+                    "kind": notes.get("cause_kind")
+                    or alert.labels.get("kind")
+                    or alert.labels.get("alertname"),
                     "ref": ref,
-                    "confidence": _figure(alert.annotations.get("cause_confidence", "")),
+                    "confidence": _figure(notes.get("cause_confidence", "")),
                     "why": cause,
                 }
             )
@@ -133,6 +137,19 @@ def incident_json(incident: Incident, events: Iterable[IncidentEvent] = ()) -> J
         "probable_causes": causes,
         "revenue_at_risk": _revenue_at_risk(incident),
         "timeline": [event_json(event) for event in events],
+    }
+
+
+def probable_cause_json(cause: ProbableCause) -> Json:
+    """A candidate for the cause of an incident."""
+    return {
+        "kind": cause.kind,
+        "ref": f"/findings/{cause.ref}" if cause.kind == "finding" else cause.ref,
+        "title": cause.title,
+        "at": rfc3339(cause.at_ms),
+        "confidence": cause.confidence,
+        "word": cause.word,
+        "why": cause.why,
     }
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from store.documents import Document, parse_document
@@ -13,6 +15,7 @@ from store.errors import ConfigError
 PanelKind = Literal[
     "stat",
     "timeseries",
+    "table",
     "slo",
     "golden_signals",
     "alerts",
@@ -21,7 +24,8 @@ PanelKind = Literal[
     "freshness",
 ]
 _RANGE = r"^\d+[smhd]$"
-_MAX_CHARS = 256 * 1024
+MAX_CHARS = 256 * 1024
+_QUERIED = frozenset({"timeseries", "table"})
 _UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -55,9 +59,9 @@ class Panel(_Strict):
             raise ValueError("a stat needs `kpi` or `query`")
         if self.kind == "stat" and self.queries:
             raise ValueError("a stat shows one `query`")
-        if self.kind == "timeseries" and not (self.query or self.queries):
-            raise ValueError("a timeseries needs `query` or `queries`")
-        if self.kind not in {"stat", "timeseries"} and (self.query or self.queries):
+        if self.kind in _QUERIED and not (self.query or self.queries):
+            raise ValueError(f"a {self.kind} needs `query` or `queries`")
+        if self.kind not in {"stat", *_QUERIED} and (self.query or self.queries):
             raise ValueError(f"a panel of the kind {self.kind} takes no query")
         return self
 
@@ -100,14 +104,29 @@ class Board(_Strict):
         return int(self.range[:-1]) * _UNIT_MS[self.range[-1]]
 
 
+@dataclass(frozen=True, slots=True)
+class BoardText:
+    """A board and the text it was read from."""
+
+    board: Board
+    text: str
+    origin: Literal["shipped", "file", "saved"]
+
+
+def board_yaml(board: Board) -> str:
+    """The board as a person would write it: YAML, without what stands for itself."""
+    written = board.model_dump(mode="json", exclude_defaults=True)
+    return yaml.safe_dump(written, sort_keys=False, allow_unicode=True, width=100)
+
+
 def parse_board(text: str, file: str) -> Board:
     """A board from YAML.
 
     Raises:
         ConfigError: A mistake, with its line and, where one is close, the word that was meant.
     """
-    if len(text) > _MAX_CHARS:
-        raise ConfigError(f"a board has at most {_MAX_CHARS} characters", file=file)
+    if len(text) > MAX_CHARS:
+        raise ConfigError(f"a board has at most {MAX_CHARS} characters", file=file)
     document = parse_document(text, file)
     try:
         return Board.model_validate(document.data)

@@ -12,14 +12,19 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.errors import OWN_PREFIX, error_response
+from api.session_cookie import cookie_token
 from api.tokens.repository import Role
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _OPEN = frozenset({"/-/healthy", "/-/ready"})
-_INGEST = ("/v1/", "/api/v1/write", "/events", "/rum", "/collect")
+_INGEST = ("/v1/", "/v2/change/", "/api/v1/write", "/events", "/rum", "/collect")
+# PagerDuty's senders have their key in the body: without a token in a header the route asks for it.
+_KEY_IN_BODY = frozenset({"/v2/change/enqueue"})
 # Browsers of the shop send these from its own origin.
 _BEACONS = ("/rum", "/collect")
+# Let in by a signature that the route itself checks.
+_SIGNED = "/api/warroom/v1/hooks/"
 # Reading by POST: Grafana and promtool send long queries as forms, assistants JSON-RPC.
 _READ_POST = (
     "/api/v1/query",
@@ -29,6 +34,14 @@ _READ_POST = (
     "/api/v1/parse_query",
     "/mcp",
 )
+# All that a wall needs; a token that hangs on a wall in everybody's sight opens no more.
+_DISPLAYED = (
+    "/api/warroom/v1/boards",
+    "/api/warroom/v1/live",
+    "/api/warroom/v1/replay",
+)
+# A browser asks here what it may do, before it has a token.
+_SESSION = "/api/warroom/v1/session"
 
 
 class Refusal(StrEnum):
@@ -50,6 +63,7 @@ class GuardPolicy:
         role_of: The role that a token's secret gives now.
         prepare: Brings what `role_of` knows of a secret up to date, off the event loop.
         beacon_keys: App keys with which browsers may send beacons without a token.
+        is_page: Paths of the front end's files: they hold no data, so that one can sign in.
     """
 
     hosts: frozenset[str]
@@ -57,6 +71,7 @@ class GuardPolicy:
     role_of: Callable[[str], Role | None]
     beacon_keys: frozenset[str] = frozenset()
     prepare: Callable[[str], Awaitable[None]] | None = None
+    is_page: Callable[[str], bool] = lambda _path: False
 
 
 def decide(policy: GuardPolicy, method: str, path: str, headers: Headers) -> Refusal | None:
@@ -73,22 +88,42 @@ def decide(policy: GuardPolicy, method: str, path: str, headers: Headers) -> Ref
     beacon = path.startswith(_BEACONS)
     if origin and method not in _SAFE and not beacon and not _same_origin(origin, headers):
         return Refusal.ORIGIN
-    if not policy.tokens_required or (beacon and _known_beacon(policy, method, path, headers)):
+    if not policy.tokens_required or _open_to_all(policy, method, path, headers):
         return None
     return _by_token(policy, method, path, headers)
 
 
+def _open_to_all(policy: GuardPolicy, method: str, path: str, headers: Headers) -> bool:
+    """What needs no token of ours: beacons with their key, and files that hold no data."""
+    if path.startswith(_BEACONS):
+        return _known_beacon(policy, method, path, headers)
+    if path.startswith(_SIGNED):
+        return True
+    if path in _KEY_IN_BODY and not bearer(headers):
+        return True
+    return method in {"GET", "HEAD"} and policy.is_page(path)
+
+
 def _by_token(policy: GuardPolicy, method: str, path: str, headers: Headers) -> Refusal | None:
-    secret = _bearer(headers)
+    secret = secret_of(headers)
     role = policy.role_of(secret) if secret else None
+    if path == _SESSION and (role or method in {"GET", "DELETE"}):
+        return None
     if role is None:
         return Refusal.NO_TOKEN
+    if method not in _SAFE and not bearer(headers) and not headers.get("origin"):
+        return Refusal.ORIGIN  # a cookie alone proves no intent
+    return None if _allowed(role, method, path) else Refusal.ROLE
+
+
+def _allowed(role: Role, method: str, path: str) -> bool:
     if role is Role.ADMIN:
-        return None
+        return True
     if path.startswith(_INGEST):
-        return None if role is Role.INGEST else Refusal.ROLE
-    reads = method in _SAFE or path.startswith(_READ_POST)
-    return None if role is Role.VIEWER and reads else Refusal.ROLE
+        return role is Role.INGEST
+    if role is Role.DISPLAY:
+        return method in _SAFE and path.startswith(_DISPLAYED)
+    return role is Role.VIEWER and (method in _SAFE or path.startswith(_READ_POST))
 
 
 def _known_beacon(policy: GuardPolicy, method: str, path: str, headers: Headers) -> bool:
@@ -99,9 +134,15 @@ def _known_beacon(policy: GuardPolicy, method: str, path: str, headers: Headers)
     return method == "OPTIONS" or key in policy.beacon_keys
 
 
-def _bearer(headers: Headers) -> str:
+def bearer(headers: Headers) -> str:
+    """The token of an `Authorization: Bearer` header, or nothing."""
     scheme, _, secret = headers.get("authorization", "").partition(" ")
     return secret.strip() if scheme.lower() == "bearer" else ""
+
+
+def secret_of(headers: Headers) -> str:
+    """The token of a request: of its header, else of the browser's cookie."""
+    return bearer(headers) or cookie_token(headers)
 
 
 def _host_name(host: str) -> str:
@@ -133,7 +174,7 @@ class Guard:
             return
         headers, policy = Headers(scope=scope), self._policy
         if policy.tokens_required and policy.prepare is not None:
-            await policy.prepare(_bearer(headers))
+            await policy.prepare(secret_of(headers))
         refusal = decide(policy, scope["method"], scope["path"], headers)
         if refusal is None:
             await self._app(scope, receive, send)

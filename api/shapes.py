@@ -6,8 +6,9 @@ import math
 from typing import Any
 
 from business_metrics.model import KpiReading
-from detectors.finding import CodeLocation, Finding
-from slos.model import SloStatus, TierReading
+from detectors.finding import CodeLocation, Finding, Suppression
+from detectors.priority import effort_of, level_of
+from slos.model import Outlook, SloStatus, TierReading
 from store.annotations.repository import Annotation
 from store.timestamps import rfc3339
 
@@ -53,15 +54,30 @@ def finding_json(finding: Finding) -> Json:
             "detail": evidence.detail,
         },
         "impact": {
+            "level": level_of(finding).value,
             "wasted_seconds_per_request": number(impact.wasted_seconds_per_request),
             "requests_per_second": number(impact.requests_per_second),
             "wasted_hours_per_day": number(impact.wasted_hours_per_day),
+            "requests_hit_per_hour": number(impact.requests_hit_per_hour),
             "money_per_hour": impact.money_per_hour,
         },
+        "effort": effort_of(finding.kind).value,
         "confidence": finding.confidence,
         "complete": finding.complete,
         "fix": finding.fix,
         "labels": finding.labels,
+        "suppression": _suppression_json(finding.suppression),
+        "fixed_at": rfc3339(finding.fixed_ms) if finding.fixed_ms else None,
+    }
+
+
+def _suppression_json(suppression: Suppression | None) -> Json | None:
+    if suppression is None:
+        return None
+    return {
+        "reason": suppression.reason,
+        "until": rfc3339(suppression.until_ms),
+        "max_repetitions": suppression.max_repetitions,
     }
 
 
@@ -96,6 +112,24 @@ def slo_json(slo: SloStatus) -> Json:
         "as_of": rfc3339(slo.at_ms),
         "labels": slo.labels,
         "error": slo.error,
+        "refused_tiers": list(slo.refused_tiers),
+        "period_start": rfc3339(slo.period_start_ms) if slo.period_start_ms is not None else None,
+        "resets_at": rfc3339(slo.resets_at_ms) if slo.resets_at_ms is not None else None,
+        "outlook": _outlook_json(slo.outlook) if slo.outlook else None,
+    }
+
+
+def _outlook_json(outlook: Outlook) -> Json:
+    return {
+        "event": outlook.event,
+        "from": rfc3339(outlook.starts_ms),
+        "to": rfc3339(outlook.ends_ms),
+        "expected_events": number(outlook.expected_events),
+        "basis": outlook.basis,
+        "pace_error_ratio": number(outlook.pace_error_ratio),
+        "error_budget_remaining": number(outlook.remaining),
+        "allowed_error_ratio": number(outlook.allowed_error_ratio),
+        "statement": outlook.statement,
     }
 
 
@@ -108,6 +142,9 @@ def _tier_json(tier: TierReading) -> Json:
         "long_burn": number(tier.long_burn),
         "short_burn": number(tier.short_burn),
         "firing": tier.firing,
+        "inhibited": tier.inhibited,
+        "reason": tier.reason,
+        "budget": tier.budget,
     }
 
 
@@ -145,5 +182,6 @@ def annotation_json(annotation: Annotation) -> Json:
         "kind": annotation.kind,
         "title": f"{annotation.title}{version}",
         "service": annotation.service,
+        "id": annotation.id,
         "ref": annotation.url or annotation.id,
     }

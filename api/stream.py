@@ -14,15 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-import structlog
 
-from api.boards import Board, Panel
+from api.boards import Board
 from api.errors import NotFound
-from api.panels.registry import COMPUTE, PATCH
-from api.panels.view import Json, PanelSources, View
-from store.errors import Overloaded, WarroomError
-
-log = structlog.get_logger()
+from api.panels.compute import SHOWN, compute_panels, snapshot_json, view_at, view_once
+from api.panels.registry import PATCH
+from api.panels.view import Json, PanelSources
+from store.errors import Overloaded
 
 # RFC 1952: a gzip member's header, with no time and no name. Raw deflate blocks may follow it.
 GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
@@ -30,9 +28,6 @@ _PING_S = 5.0
 _KEPT_DELTAS = 60
 _QUEUE = 16
 _IDLE_TICKS = 12
-_MAX_POINTS = 360
-# States in which a panel has points that the next tick may extend.
-_SHOWN = frozenset({"ok", "stale"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +86,17 @@ class LiveBoards:
         self._time_zone = time_zone
         self._max_watchers = max_watchers
         self._channels: dict[str, _Channel] = {}
+        self._edited: dict[str, int] = {}
         self._tick = 0
         self._now_ms = 0
         self._closed = False
+        # Looks back and previews must not take the processors from the tick.
+        self._aside = asyncio.Semaphore(1)
+
+    @property
+    def sources(self) -> PanelSources:
+        """What panels look at now."""
+        return self._sources
 
     @property
     def watchers(self) -> int:
@@ -103,8 +106,13 @@ class LiveBoards:
         """Compute every watched board at this tick and send what changed."""
         self._tick = max(self._tick + 1, now_ms // self._interval_ms)
         self._now_ms = now_ms
+        boards = self._boards()
         for name in list(self._channels):
             channel = self._channels[name]
+            if channel.board != boards.get(name):
+                # It was edited: its watchers come back and get a snapshot of what it is now.
+                self._drop(name)
+                continue
             channel.idle_ticks = 0 if channel.watchers else channel.idle_ticks + 1
             if channel.idle_ticks > _IDLE_TICKS:
                 del self._channels[name]
@@ -131,12 +139,13 @@ class LiveBoards:
                 queue.put_nowait(message)
 
     def _compute(self, board: Board, now_ms: int, before: Mapping[str, Json]) -> dict[str, Json]:
-        steps_of_interval = -(-board.range_ms // (_MAX_POINTS * self._interval_ms))
-        step_ms = max(1, steps_of_interval) * self._interval_ms
-        view = View(self._sources, now_ms // step_ms * step_ms, board.range_ms, step_ms)
-        return {
-            panel.id: _compute_panel(panel, view, before.get(panel.id)) for panel in board.panels
-        }
+        view = view_at(self._sources, now_ms, board.range_ms, self._interval_ms)
+        return compute_panels(board, view, before)
+
+    def _drop(self, name: str) -> None:
+        """End what was watched under a name: ticks until now are of another board."""
+        self._edited[name] = self._tick
+        _end(self._channels.pop(name))
 
     async def _open(self, name: str) -> _Channel:
         board = self._boards().get(name)
@@ -146,6 +155,8 @@ class LiveBoards:
             raise Overloaded("too many watchers", retry_after_s=5)
         channel = self._channels.get(name)
         if channel is None or channel.board != board:
+            if channel is not None:
+                self._drop(name)
             channel = self._channels[name] = _Channel(board)
         async with channel.lock:
             if not channel.panels and self._now_ms:
@@ -153,21 +164,20 @@ class LiveBoards:
         return channel
 
     def _greeting(self, channel: _Channel, last_tick: int | None) -> list[Message]:
-        if last_tick is not None and channel.deltas:
+        edited_tick = self._edited.get(channel.board.name, -1)
+        if last_tick is not None and channel.deltas and last_tick > edited_tick:
             missed = [message for message in channel.deltas if message.tick > last_tick]
             if channel.deltas[0].tick <= last_tick <= channel.deltas[-1].tick:
                 return missed
         if channel.snapshot is None:
-            board = channel.board
-            data = {
-                "board": board.model_dump(include={"name", "title", "rows"}),
-                "tick": channel.tick,
-                "now_ms": channel.now_ms,
-                "interval_ms": self._interval_ms,
-                "time_zone": self._time_zone,
-                "range_ms": board.range_ms,
-                "panels": channel.panels,
-            }
+            data = snapshot_json(
+                channel.board,
+                channel.panels,
+                channel.tick,
+                channel.now_ms,
+                interval_ms=self._interval_ms,
+                time_zone=self._time_zone,
+            )
             channel.snapshot = Message.of("snapshot", channel.tick, data)
         return [channel.snapshot]
 
@@ -176,6 +186,27 @@ class LiveBoards:
         channel = await self._open(name)
         message = self._greeting(channel, None)[0]
         return message.plain.split(b"data: ", 1)[1].strip()
+
+    async def compute_once(
+        self,
+        board: Board,
+        at_ms: int,
+        *,
+        sources: PanelSources | None = None,
+        range_ms: int | None = None,
+    ) -> Json:
+        """A board's whole data at an instant, for one reader: a preview, or a look back."""
+        view = view_once(
+            sources or self._sources, at_ms, range_ms or board.range_ms, self._interval_ms
+        )
+        async with self._aside:
+            panels = await asyncio.to_thread(compute_panels, board, view, {})
+        frame: dict[str, Any] = {
+            "interval_ms": self._interval_ms,
+            "time_zone": self._time_zone,
+            "range_ms": view.range_ms,
+        }
+        return snapshot_json(board, panels, 0, view.now_ms, **frame)
 
     async def watch(self, name: str, last_tick: int | None, *, gzip: bool) -> AsyncIterator[bytes]:
         """The bytes of one watcher's stream.
@@ -218,21 +249,16 @@ class LiveBoards:
         """End every stream, so that the server can stop."""
         self._closed = True
         for channel in self._channels.values():
-            for queue in channel.watchers:
-                if not queue.full():
-                    queue.put_nowait(None)
+            _end(channel)
 
 
-def _compute_panel(panel: Panel, view: View, before: Json | None) -> Json:
-    previous = before if before and before["state"] in _SHOWN else None
-    try:
-        return COMPUTE[panel.kind](panel, view, previous)
-    except WarroomError as exc:
-        return {"state": "error", "as_of_ms": view.now_ms, "error": exc.message, "remedy": exc.hint}
-    except Exception as exc:  # one panel fails alone, and shows it
-        log.exception("panel failed", panel=panel.id, kind=panel.kind)
-        error = f"{type(exc).__name__}: {exc}"
-        return {"state": "error", "as_of_ms": view.now_ms, "error": error, "remedy": "see the log"}
+def _end(channel: _Channel) -> None:
+    """End every stream of a channel."""
+    for queue in channel.watchers:
+        if queue.full():
+            queue.get_nowait()
+        queue.put_nowait(None)
+    channel.watchers.clear()
 
 
 def _changes(board: Board, before: Mapping[str, Json], now: Mapping[str, Json]) -> Json:
@@ -243,5 +269,5 @@ def _changes(board: Board, before: Mapping[str, Json], now: Mapping[str, Json]) 
             changes[panel.id] = new
         elif {**old, "as_of_ms": 0} != {**new, "as_of_ms": 0}:
             tell = PATCH.get(panel.kind)
-            changes[panel.id] = (tell(old, new) if tell and new["state"] in _SHOWN else None) or new
+            changes[panel.id] = (tell(old, new) if tell and new["state"] in SHOWN else None) or new
     return changes

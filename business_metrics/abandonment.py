@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import compress
+from itertools import compress, pairwise
 from typing import Any
 
 import numpy as np
@@ -146,15 +146,15 @@ def point(
 
 
 def cohorts(
-    checkouts: Checkouts, starts_ms: Iterable[int], step_ms: int, as_of_ms: int, timeout_s: int
+    checkouts: Checkouts, edges_ms: Iterable[int], as_of_ms: int, timeout_s: int
 ) -> tuple[AbandonmentPoint, ...]:
-    """One point for each cohort `[start, start + step)`."""
+    """One point for each cohort, from one edge until before the next."""
     matured_ms = as_of_ms - timeout_s * 1_000
     results = outcome(checkouts, as_of_ms, timeout_s)
     points = []
-    for start_ms in starts_ms:
-        chosen = (checkouts.start_ms >= start_ms) & (checkouts.start_ms < start_ms + step_ms)
-        young = start_ms + step_ms > matured_ms
+    for start_ms, stop_ms in pairwise(edges_ms):
+        chosen = (checkouts.start_ms >= start_ms) & (checkouts.start_ms < stop_ms)
+        young = stop_ms > matured_ms
         points.append(point(start_ms, chosen, results, provisional=young))
     return tuple(points)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -62,27 +63,25 @@ def causes_of(
 def cohorts_by_cause(
     checkouts: Checkouts,
     causes: Int64Array,
-    starts_ms: Iterable[int],
-    step_ms: int,
+    edges_ms: Iterable[int],
     as_of: tuple[int, int],
 ) -> list[tuple[dict[str, str], tuple[AbandonmentPoint, ...]]]:
-    """Cohorts of each cause. Each counts all that started and completed, and its own abandoned.
+    """Cohorts of each cause, from one edge until before the next.
 
-    So the rates of the causes add up to the rate without `by`. `as_of` is the instant in
-    milliseconds and the timeout in seconds.
+    Each counts all that started and completed, and its own abandoned. So the rates of the causes
+    add up to the rate without `by`. `as_of` is the instant in milliseconds and the timeout in
+    seconds.
     """
     as_of_ms, timeout_s = as_of
     results = outcome(checkouts, as_of_ms, timeout_s)
     matured_ms = as_of_ms - timeout_s * 1_000
-    starts = tuple(starts_ms)
-    inside = [
-        (checkouts.start_ms >= start) & (checkouts.start_ms < start + step_ms) for start in starts
-    ]
+    spans = tuple(pairwise(edges_ms))
+    inside = [(checkouts.start_ms >= start) & (checkouts.start_ms < stop) for start, stop in spans]
     told = []
     for code, cause in enumerate(CAUSES):
         points = tuple(
-            _point(start, chosen, results, causes == code, young=start + step_ms > matured_ms)
-            for start, chosen in zip(starts, inside, strict=True)
+            _point(start, chosen, results, causes == code, young=stop > matured_ms)
+            for (start, stop), chosen in zip(spans, inside, strict=True)
         )
         told.append(({"cause": cause}, points))
     return told

@@ -10,6 +10,7 @@ nothing for minutes is judged all the same.
 from __future__ import annotations
 
 from collections import deque
+from statistics import median
 
 import numpy as np
 
@@ -68,7 +69,7 @@ class FeedCoverage:
     def _halted(self, step_ms: int) -> bool:
         if not self._steps:
             return False
-        usual = float(np.median(list(self._steps)))
+        usual = median(self._steps)
         return step_ms > _LATE_TICK_TIMES * usual + _LATE_TICK_MS
 
     def _start(self, feed: EventFeed, now_ms: int) -> None:

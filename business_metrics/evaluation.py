@@ -12,9 +12,10 @@ import structlog
 
 from business_metrics import queries, recording
 from business_metrics.abandonment import Abandonment
-from business_metrics.baseline import NOTHING_EXPECTED, Baseline
+from business_metrics.baseline import Baseline
 from business_metrics.checkout_watch import CheckoutWatch
 from business_metrics.events import MINUTE_MS, EventFeed
+from business_metrics.expectation import NOTHING_EXPECTED
 from business_metrics.funnel import FunnelStep
 from business_metrics.memory import BreachMemory, ForgetfulMemory
 from business_metrics.model import KpiReading
@@ -22,17 +23,16 @@ from business_metrics.order_watch import OrdersNow, OrderWatch
 from business_metrics.pacing import Pace, Pacer
 from business_metrics.past_orders import PastOrders
 from business_metrics.payment_watch import PaymentWatch
-from business_metrics.queries import NoRequests, Orders, RequestReader
+from business_metrics.queries import NoRequests, Orders, Step
 from business_metrics.sales_figures import SalesFigures
 from business_metrics.settings import BusinessSettings
 from store.errors import WarroomError
 from store.model import SampleBatch, UnitHealth
-from store.ports import Appender, EventReader, Querier
+from store.ports import Appender, EventReader, Querier, RequestReader
 
 _log = structlog.get_logger()
 _APPEND_TIMEOUT_S = 10.0
 _SPARE_S = 600
-_MAX_POINTS = 20_000
 _MAX_EXPECTED_MIN = 8 * 1_440
 _T = TypeVar("_T")
 
@@ -132,7 +132,7 @@ class BusinessEvaluator:
         Raises:
             BadInput: The range or the step makes no sense, or gives too many points.
         """
-        queries.check_range(start_ms, end_ms, step_ms, _MAX_POINTS)
+        queries.check_range(start_ms, end_ms, step_ms, queries.MAX_POINTS)
         start, end = start_ms // MINUTE_MS, -(-end_ms // MINUTE_MS)
         expectation = NOTHING_EXPECTED
         if end - start <= _MAX_EXPECTED_MIN:
@@ -150,30 +150,30 @@ class BusinessEvaluator:
         queries.check_range(start_ms, end_ms, end_ms - start_ms, 1)
         return queries.funnel(self._reader, start_ms, end_ms, segment)
 
-    def abandonment(self, start_ms: int, end_ms: int, step_ms: int, by: str = "") -> Abandonment:
+    def abandonment(self, start_ms: int, end_ms: int, step: Step, by: str = "") -> Abandonment:
         """Cohorts of checkouts by start, as of the last tick; `by` a segment, or `cause`.
+
+        `step` is in milliseconds, or `day` for the store's own days.
 
         Raises:
             BadInput: The range, the step or `by` is not understood.
         """
-        queries.check_range(start_ms, end_ms, step_ms, _MAX_POINTS)
+        edges = queries.cohort_edges(start_ms, end_ms, step, self._settings.zone)
         readers = (self._reader, self._requests)
-        span = (start_ms, end_ms, step_ms)
         return queries.abandonment(
-            readers, span, by, self._as_of(end_ms), self._settings.slow_page_s
+            readers, edges, by, self._as_of(end_ms), self._settings.slow_page_s
         )
 
     def search_abandonment(
-        self, start_ms: int, end_ms: int, step_ms: int, by: str = ""
+        self, start_ms: int, end_ms: int, step: Step, by: str = ""
     ) -> Abandonment:
-        """Cohorts of searches by start, as of the last tick.
+        """Cohorts of searches by start, as of the last tick; `step` as of `abandonment`.
 
         Raises:
             BadInput: The range, the step or `by` is not understood.
         """
-        queries.check_range(start_ms, end_ms, step_ms, _MAX_POINTS)
-        span = (start_ms, end_ms, step_ms)
-        return queries.search_abandonment(self._reader, span, by, self._as_of(end_ms))
+        edges = queries.cohort_edges(start_ms, end_ms, step, self._settings.zone)
+        return queries.search_abandonment(self._reader, edges, by, self._as_of(end_ms))
 
     def pace(self, now_ms: int) -> Pace:
         """How the store's day goes, and where it will end."""

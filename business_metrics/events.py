@@ -129,6 +129,15 @@ class MinuteHistory:
             np.add.at(table[0], place, 1)
             np.add.at(table[1], place, units[here])
 
+    def replace(self, start_minute: int, rows: Int64Array) -> None:
+        """Put orders and money units, two rows, in the place of what is known of these minutes."""
+        end_minute = start_minute + rows.shape[1]
+        for day in range(start_minute // DAY_MIN, -(-end_minute // DAY_MIN)):
+            begin, end = max(start_minute, day * DAY_MIN), min(end_minute, (day + 1) * DAY_MIN)
+            self._day(day)[:, begin - day * DAY_MIN : end - day * DAY_MIN] = rows[
+                :, begin - start_minute : end - start_minute
+            ]
+
     def _day(self, day: int) -> Int64Array:
         if day not in self._days:
             self._days[day] = np.zeros((2, DAY_MIN), dtype=np.int64)

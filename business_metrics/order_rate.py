@@ -13,11 +13,18 @@ from dataclasses import dataclass
 
 from business_metrics.significance import lower_tail, upper_tail
 
-WINDOWS_S = (60, 300, 900, 3_600)
+# Half as long again each time: a drop lies in one of them nearly alone, whenever it began.
+WINDOWS_S = (
+    *(10, 15, 20, 30, 45, 60, 90, 120, 180),
+    *(300, 450, 600, 900, 1_350, 1_800, 2_700, 3_600),
+)
 HALF = 0.5
 _MONTH_S = 30 * 86_400
 # Overlapping looks at one window count as about so many independent ones.
 _LOOKS = 4
+_USUAL_CV = 0.07
+_FEWER_ALPHA = 1e-6
+_MORE_ALPHA = 1e-3
 _RECOVERY_MIN_EXPECTED = 30.0
 _RECOVERY_ALPHA = 1e-3
 _RECOVERY_MIN_TAIL = 0.05
@@ -52,6 +59,15 @@ def alpha_for(window_s: float, alpha: float, false_alarms_per_month: float) -> f
     return min(alpha, false_alarms_per_month * window_s / (_MONTH_S * _LOOKS))
 
 
+def unlikely(observed: int, expected: float, cv: float) -> bool:
+    """Two deviations and more are missing: less is never significant at `alpha` (1 in 40 is not).
+
+    Cheap, to pass over most looks.
+    """
+    short = expected - observed
+    return short > 0 and short * short > 4 * (expected + (cv * expected) ** 2)
+
+
 def provable(evidence: Evidence, alpha: float) -> bool:
     """Whether a drop by half would be significant in this window.
 
@@ -78,24 +94,41 @@ def judge(
         chance = lower_tail(0, gap.expected, gap.cv)
         if chance < level:
             return OrderVerdict(breached=True, reason="no_orders", evidence=gap, chance=chance)
-    deciding: OrderVerdict | None = None
+    deciding: Evidence | None = None
     for evidence in windows:
         level = alpha_for(evidence.window_s, alpha, false_alarms_per_month)
         if lower_tail(0, evidence.expected, evidence.cv) >= level:
             continue
-        chance = lower_tail(evidence.observed, evidence.expected, evidence.cv)
-        if chance < level:
-            return OrderVerdict(
-                breached=True, reason="orders_missing", evidence=evidence, chance=chance
-            )
-        if deciding is None or not provable(deciding.evidence or evidence, level):
-            deciding = OrderVerdict(
-                breached=False, reason="as_expected", evidence=evidence, chance=chance
-            )
+        if unlikely(evidence.observed, evidence.expected, evidence.cv):
+            chance = lower_tail(evidence.observed, evidence.expected, evidence.cv)
+            if chance < level:
+                return OrderVerdict(
+                    breached=True, reason="orders_missing", evidence=evidence, chance=chance
+                )
+        # Shown is the shortest window in which a drop by half could be proven, or else the widest.
+        if deciding is None or not provable(deciding, level):
+            deciding = evidence
+    if deciding is not None:
+        return OrderVerdict(breached=False, reason="as_expected", evidence=deciding)
     widest = windows[-1] if windows else None
-    return deciding or OrderVerdict(
-        breached=False, reason="too_few_orders_to_judge", evidence=widest
-    )
+    return OrderVerdict(breached=False, reason="too_few_orders_to_judge", evidence=widest)
+
+
+def back_to_usual(since_onset: Evidence, raised: float) -> bool:
+    """Whether a drop from an unusual height may be the end of a promotion that nobody announced.
+
+    It may when what came since the drop began is what a usual day brings: not provably fewer, which
+    is an outage, and not provably more, which is a drop within the promotion.
+
+    Args:
+        since_onset: What came since the drop began, against what was expected at that height.
+        raised: How many times the usual was expected.
+    """
+    if raised <= 1:
+        return False
+    usual, cv = since_onset.expected / raised, math.hypot(since_onset.cv, _USUAL_CV)
+    fewer = lower_tail(since_onset.observed, usual, cv) < _FEWER_ALPHA
+    return not fewer and upper_tail(since_onset.observed, usual, cv) >= _MORE_ALPHA
 
 
 def recovered(recent: Sequence[Evidence], depth: float) -> Evidence | None:
@@ -155,6 +188,7 @@ _REMARKS = {
     "orders_are_back": "; orders are back",
     "orders_not_yet_back": "; orders are not back yet",
     "too_few_orders_to_judge": "; too few are expected to judge",
+    "back_to_usual": "; fewer than in the last hours, as many as usual",
     "just_started": "; collecting has just begun, so not judged yet",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -9,19 +10,24 @@ from decimal import Decimal
 import numpy as np
 
 from business_metrics import order_rate
-from business_metrics.baseline import NOTHING_EXPECTED, Baseline, Expectation, Interval
+from business_metrics.baseline import LEVEL_MIN, Baseline, Interval, Season
 from business_metrics.coverage import FeedCoverage
 from business_metrics.events import DAY_MIN, MINUTE_MS, EventFeed, money
+from business_metrics.expectation import NOTHING_EXPECTED, Expectation
 from business_metrics.memory import Breach, BreachMemory
 from business_metrics.model import KpiReading
 from business_metrics.order_rate import WINDOWS_S, Evidence, OrderVerdict
 from business_metrics.settings import BusinessSettings
-from business_metrics.significance import quantile
+from business_metrics.significance import lower_tail, quantile
 
 KPI = "order_rate"
 _REMEMBER_MS = 90 * 86_400_000
 _GUARD_MIN = 10
 _OPEN_GUARD_MIN = 2
+_GUARD_MAX_MIN = WINDOWS_S[-1] // 60
+_SEASON_MIN = 10
+_RECOVERY_S = (30, 60, 120, 300, 900, 3_600)
+_RATE_S = 60
 _BAND = 0.005
 _ONSET_STEP_MS = 10_000
 _MAX_INTERVALS = 500
@@ -61,6 +67,7 @@ class OrderWatch:
         self._recovered_ms = 0
         self._loaded = False
         self._cached: tuple[tuple[object, ...], Expectation] | None = None
+        self._season: tuple[tuple[object, ...], Season] | None = None
 
     @property
     def excluded(self) -> Sequence[Interval]:
@@ -69,16 +76,41 @@ class OrderWatch:
 
     def tick(self, now_ms: int) -> OrdersNow:
         """Judge the orders up to now, less the time events usually take to arrive."""
+        end_ms, expectation = self._look(now_ms)
+        verdict = self._decide(expectation, end_ms, now_ms)
+        return self._now(verdict, expectation, end_ms, now_ms)
+
+    def judge(self, now_ms: int) -> Breach | None:
+        """A tick that says only whether orders are missing; much cheaper while they are not."""
+        end_ms, expectation = self._look(now_ms)
+        if self._open is not None or self._suspicious(expectation, end_ms):
+            self._decide(expectation, end_ms, now_ms)
+        return self._open
+
+    def _look(self, now_ms: int) -> tuple[int, Expectation]:
         self._load(now_ms)
         self._coverage.observe(self._feed, now_ms)
         end_ms = now_ms - self._feed.lateness_ms
-        expectation = self.expectation(end_ms)
+        return end_ms, self.expectation(end_ms)
+
+    def _decide(self, expectation: Expectation, end_ms: int, now_ms: int) -> OrderVerdict:
         verdict = self._judge(expectation, end_ms, now_ms)
         if self._open is None and verdict.breached:
             self._begin(verdict, expectation, end_ms)
         elif self._open is not None:
             verdict = self._still(verdict, expectation, end_ms)
-        return self._now(verdict, expectation, end_ms, now_ms)
+        return verdict
+
+    def _suspicious(self, expectation: Expectation, end_ms: int) -> bool:
+        """Whether any window could be significant at all; what it passes over never is."""
+        starts = self._starts(end_ms)
+        seen = self._seen_since(starts, end_ms)
+        expected = [expectation.expected(start, end_ms) for start in starts]
+        if any(map(order_rate.unlikely, seen, expected, itertools.repeat(expectation.cv))):
+            return True
+        latest_ms = max(self._latest_ms(end_ms), starts[-1])
+        due = expectation.expected(latest_ms, end_ms)
+        return lower_tail(0, due, expectation.cv) < self._settings.alpha
 
     def expectation(self, end_ms: int) -> Expectation:
         """What is expected up to now; kept for a minute."""
@@ -100,7 +132,20 @@ class OrderWatch:
             excluded.append((since_ms, (minute + 1) * MINUTE_MS))
             until = since_ms // MINUTE_MS - _OPEN_GUARD_MIN
             start = max(min(start, since_ms // MINUTE_MS), minute - DAY_MIN)
-        return self._baseline.expect(start, minute + 2, until, excluded)
+        season = self._season_of(minute, min(start, until - LEVEL_MIN), until, excluded)
+        return self._baseline.at_level(season, start, minute + 2, until, excluded)
+
+    def _season_of(
+        self, minute: int, first: int, until: int, excluded: Sequence[Interval]
+    ) -> Season:
+        """What earlier weeks say, read anew every few minutes: today moves only their holes."""
+        key = (minute // _SEASON_MIN, self._open is None, len(self._past))
+        known = self._season
+        if known is None or known[0] != key or not known[1].covers(first, minute + 2):
+            end = minute - minute % _SEASON_MIN + _SEASON_MIN + 2
+            season = self._baseline.season(first - _GUARD_MAX_MIN, end, until, excluded)
+            self._season = known = (key, season)
+        return known[1]
 
     def _guard_min(self) -> int:
         """The latest minutes are on trial: as many as it takes to prove a drop by half."""
@@ -121,17 +166,37 @@ class OrderWatch:
             return OrderVerdict(breached=False, reason="waiting_for_first_event")
         if expectation.source == "none":
             return OrderVerdict(breached=False, reason="no_history_yet")
+        starts, cv = self._starts(end_ms), expectation.cv
         windows = [
-            self._evidence(expectation, end_ms - window_s * 1_000, end_ms) for window_s in WINDOWS_S
+            Evidence((end_ms - start) / 1_000, seen, expectation.expected(start, end_ms), cv)
+            for start, seen in zip(starts, self._seen_since(starts, end_ms), strict=True)
         ]
-        last = int(np.searchsorted(self._feed.order_ms, end_ms))
-        latest_ms = int(self._feed.order_ms[last - 1]) if last else end_ms - WINDOWS_S[-1] * 1_000
-        gap = replace(self._evidence(expectation, latest_ms, end_ms), observed=0)
+        gap = replace(self._evidence(expectation, self._latest_ms(end_ms), end_ms), observed=0)
         settings = self._settings
         verdict = order_rate.judge(windows, gap, settings.alpha, settings.false_alarms_per_month)
         if verdict.breached and now_ms < self._coverage.quiet_until_ms:
             return replace(verdict, breached=False, reason="just_started")
+        if verdict.breached and expectation.raised > 1:
+            since_ms = self._onset_of(verdict, expectation, end_ms)
+            whole = self._evidence(expectation, since_ms, end_ms)
+            if order_rate.back_to_usual(whole, expectation.raised):
+                return OrderVerdict(breached=False, reason="back_to_usual", evidence=whole)
         return verdict
+
+    def _latest_ms(self, end_ms: int) -> int:
+        """The latest order; where none is kept, the beginning of the widest window."""
+        last = int(np.searchsorted(self._feed.order_ms, end_ms))
+        return int(self._feed.order_ms[last - 1]) if last else end_ms - WINDOWS_S[-1] * 1_000
+
+    def _starts(self, end_ms: int) -> list[int]:
+        """Where each window begins, none before the feed is known to be whole."""
+        since_ms = self._coverage.since_ms
+        first = max(self._recovered_ms, end_ms if since_ms is None else since_ms)
+        return [min(max(end_ms - window_s * 1_000, first), end_ms) for window_s in WINDOWS_S]
+
+    def _seen_since(self, starts: Sequence[int], end_ms: int) -> list[int]:
+        places: list[int] = np.searchsorted(self._feed.order_ms, [*starts, end_ms]).tolist()
+        return [places[-1] - place for place in places[:-1]]
 
     def _evidence(
         self, expectation: Expectation, start_ms: int, end_ms: int, *, watched: bool = True
@@ -159,14 +224,17 @@ class OrderWatch:
         return orders, units
 
     def _begin(self, verdict: OrderVerdict, expectation: Expectation, end_ms: int) -> None:
-        evidence = verdict.evidence
-        window_s = evidence.window_s if evidence else WINDOWS_S[0]
-        since_ms = end_ms - round(window_s * 1_000)
-        if verdict.reason != "no_orders":
-            since_ms = self._onset(expectation, since_ms, end_ms)
+        since_ms = self._onset_of(verdict, expectation, end_ms)
         depth = self._evidence(expectation, since_ms, end_ms).ratio
         self._open = Breach(KPI, since_ms, None, order_rate.severity(depth))
         self._memory.save(self._open)
+
+    def _onset_of(self, verdict: OrderVerdict, expectation: Expectation, end_ms: int) -> int:
+        window_s = verdict.evidence.window_s if verdict.evidence else _RATE_S
+        since_ms = end_ms - round(window_s * 1_000)
+        if verdict.reason == "no_orders":
+            return since_ms
+        return self._onset(expectation, since_ms, end_ms)
 
     def _onset(self, expectation: Expectation, start_ms: int, end_ms: int) -> int:
         """When the drop began: where the surplus over what was expected was at its highest."""
@@ -197,8 +265,7 @@ class OrderWatch:
         return OrderVerdict(breached=True, reason="orders_not_yet_back", evidence=whole)
 
     def _recent(self, expectation: Expectation, breach: Breach, end_ms: int) -> list[Evidence]:
-        spans = [30, 60, 120, *WINDOWS_S[1:]]
-        starts = [max(end_ms - span * 1_000, breach.start_ms) for span in spans]
+        starts = [max(end_ms - span * 1_000, breach.start_ms) for span in _RECOVERY_S]
         return [self._evidence(expectation, start, end_ms) for start in dict.fromkeys(starts)]
 
     def _end(self, breach: Breach, end_ms: int) -> None:
@@ -252,7 +319,7 @@ class OrderWatch:
                 value=value,
                 unit="orders/min",
                 reason=order_rate.in_words(verdict),
-                window_s=WINDOWS_S[0],
+                window_s=_RATE_S,
                 detail={"decision": verdict.reason},
             )
             return self._with_breach(bare, expectation, end_ms)

@@ -13,9 +13,10 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from business_metrics.baseline import Baseline, Expectation, Interval
+from business_metrics.baseline import Baseline, Interval
 from business_metrics.calendar import same_sale_before, weeks_before
 from business_metrics.events import MINUTE_MS, MinuteHistory, money
+from business_metrics.expectation import Expectation
 from business_metrics.settings import BusinessSettings
 from business_metrics.significance import quantile
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -13,20 +15,24 @@ import pyarrow.compute
 from business_metrics import abandonment as cohorts
 from business_metrics import searches
 from business_metrics.abandonment import SEGMENTS, Abandonment, AbandonmentSeries
-from business_metrics.baseline import Expectation
 from business_metrics.causes import TROUBLE_TYPES, causes_of, cohorts_by_cause
-from business_metrics.events import genuine, money, money_units
+from business_metrics.events import MINUTE_MS, genuine, money, money_units
+from business_metrics.expectation import Expectation
 from business_metrics.funnel import STEPS, FunnelStep, parse_segment
 from business_metrics.funnel import funnel as funnel_of
+from business_metrics.pacing import day_bounds
 from business_metrics.settings import BusinessSettings
 from business_metrics.significance import quantile
 from store.errors import BadInput
-from store.ports import TROUBLED_SCHEMA, EventReader
+from store.ports import TROUBLED_SCHEMA, EventReader, RequestReader
 
 # The stubs of the compute functions know no chunked columns.
 pc: Any = pyarrow.compute
 
-_MAX_RANGE_MS = 400 * 86_400_000
+Step = int | Literal["day"]
+DAY_MS = 86_400_000
+MAX_POINTS = 20_000
+_MAX_RANGE_MS = 400 * DAY_MS
 _CHECKOUT_TYPES = (
     "begin_checkout",
     "add_shipping_info",
@@ -38,14 +44,6 @@ BY_CAUSE = "cause"
 # Purchases later than this after the range no longer correct its cohorts.
 _LATE_MS = 86_400_000
 _BAND = 0.005
-
-
-class RequestReader(Protocol):
-    """The requests of visitors that went wrong; the store's `SpanReader` is one."""
-
-    def troubled_requests(self, start_ms: int, end_ms: int, slow_s: float) -> pa.Table:
-        """Those that failed or took `slow_s` and more, as `TROUBLED_SCHEMA`."""
-        ...
 
 
 class NoRequests:
@@ -106,6 +104,27 @@ def check_range(start_ms: int, end_ms: int, step_ms: int, max_points: int) -> No
         raise BadInput("the step is shorter than a second", hint="write step=60s or more")
     if (end_ms - start_ms) / step_ms > max_points:
         raise BadInput(f"more than {max_points} points", hint="write a longer step")
+
+
+def cohort_edges(start_ms: int, end_ms: int, step: Step, zone: ZoneInfo) -> list[int]:
+    """Where the cohorts of a range begin, and where the last one ends.
+
+    Days are whole days of the store, midnight to midnight on its own clock: those of the range and
+    in part before and after it. A day has 23 or 25 hours when summer time changes.
+
+    Raises:
+        BadInput: The range or the step makes no sense, or gives too many cohorts.
+    """
+    check_range(start_ms, end_ms, DAY_MS if step == "day" else step, MAX_POINTS)
+    if step != "day":
+        steps = -(-(end_ms - start_ms) // step)
+        return [start_ms + place * step for place in range(steps + 1)]
+    edges: list[int] = []
+    minute = start_ms // MINUTE_MS
+    while minute * MINUTE_MS < end_ms:
+        _, begin, minute = day_bounds(minute, zone)
+        edges.append(begin * MINUTE_MS)
+    return [*edges, minute * MINUTE_MS]
 
 
 def orders(
@@ -173,40 +192,39 @@ def funnel(reader: EventReader, start_ms: int, end_ms: int, segment: str) -> tup
 
 def abandonment(
     readers: tuple[EventReader, RequestReader],
-    span: tuple[int, int, int],
+    edges_ms: Sequence[int],
     by: str,
     as_of: tuple[int, int],
     slow_page_s: float,
 ) -> Abandonment:
-    """Cohorts by start; `by` names a segment, or `cause`, or nothing.
+    """Cohorts by start, between neighbouring edges; `by` names a segment, or `cause`, or nothing.
 
     `as_of` is the instant in milliseconds and the timeout in seconds.
     """
     _check_split(by, BY_CAUSE)
-    start_ms, end_ms, step_ms = span
+    start_ms, end_ms = edges_ms[0], edges_ms[-1]
     events, spans = readers
     table = events.events(start_ms, end_ms + _LATE_MS, types=_CHECKOUT_TYPES)
     checkouts = _started_in(cohorts.fold(table, keep_ids=by == BY_CAUSE), start_ms, end_ms)
     if by != BY_CAUSE:
-        return _answer(checkouts, span, by, as_of)
+        return _answer(checkouts, edges_ms, by, as_of)
     until_ms = int(checkouts.last_ms.max(initial=end_ms)) + as_of[1] * 1_000
     requests = spans.troubled_requests(start_ms, until_ms, slow_page_s)
     causes = causes_of(checkouts, table, requests, as_of[1])
-    starts = range(start_ms, end_ms, step_ms)
-    told = cohorts_by_cause(checkouts, causes, starts, step_ms, as_of)
+    told = cohorts_by_cause(checkouts, causes, edges_ms, as_of)
     return _abandonment(as_of, [AbandonmentSeries(labels, points) for labels, points in told])
 
 
 def search_abandonment(
-    events: EventReader, span: tuple[int, int, int], by: str, as_of: tuple[int, int]
+    events: EventReader, edges_ms: Sequence[int], by: str, as_of: tuple[int, int]
 ) -> Abandonment:
     """Cohorts of hunts by start; a completed one found something to look at."""
     _check_split(by)
-    start_ms, end_ms, _ = span
+    start_ms, end_ms = edges_ms[0], edges_ms[-1]
     # A hunt may have begun before the range, and end after it.
     table = events.events(start_ms - as_of[1] * 1_000, end_ms + _LATE_MS, types=searches.TYPES)
     found = _started_in(searches.hunts(table, as_of[1]), start_ms, end_ms)
-    return _answer(found, span, by, as_of)
+    return _answer(found, edges_ms, by, as_of)
 
 
 def _check_split(by: str, *more: str) -> None:
@@ -221,13 +239,10 @@ def _started_in(checkouts: cohorts.Checkouts, start_ms: int, end_ms: int) -> coh
 
 
 def _answer(
-    checkouts: cohorts.Checkouts, span: tuple[int, int, int], by: str, as_of: tuple[int, int]
+    checkouts: cohorts.Checkouts, edges_ms: Sequence[int], by: str, as_of: tuple[int, int]
 ) -> Abandonment:
-    start_ms, end_ms, step_ms = span
     series = [
-        AbandonmentSeries(
-            labels, cohorts.cohorts(part, range(start_ms, end_ms, step_ms), step_ms, *as_of)
-        )
+        AbandonmentSeries(labels, cohorts.cohorts(part, edges_ms, *as_of))
         for labels, part in cohorts.split(checkouts, by)
     ]
     return _abandonment(as_of, series)

@@ -16,13 +16,14 @@ from store.model import Float64Array
 
 Z_99_ONE_SIDED = 2.326347874
 _EXACT_UP_TO = 50_000
+_LEAST_CV = 1e-6
 _NORMAL = NormalDist()
 
 
 def _log_probabilities(count: int, mean: float, cv: float) -> Float64Array:
     """The log probabilities of 0 to `count`, by the ratio of neighbours."""
     k = np.arange(count, dtype=np.float64)
-    if cv <= 1e-6:
+    if cv <= _LEAST_CV:
         start, steps = -mean, np.log(mean / (k + 1))
     else:
         size = 1.0 / (cv * cv)
@@ -42,6 +43,9 @@ def lower_tail(count: float, mean: float, cv: float = 0.0) -> float:
     if mean <= 0:
         return 1.0
     whole = math.floor(count)
+    if whole == 0:
+        size = 1.0 / (cv * cv) if cv > _LEAST_CV else math.inf
+        return math.exp(-mean if size == math.inf else -size * math.log1p(mean / size))
     if whole > _EXACT_UP_TO:
         return _NORMAL.cdf((whole + 0.5 - mean) / _deviation(mean, cv))
     return float(min(np.exp(_log_probabilities(whole, mean, cv)).sum(), 1.0))

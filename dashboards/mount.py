@@ -7,6 +7,7 @@ products apart by probing paths, and a page with status 200 there would mislead 
 from __future__ import annotations
 
 import mimetypes
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,16 +19,25 @@ from starlette.routing import BaseRoute, Route
 
 PAGE_PATHS = (
     "/",
+    "/boards",
+    "/boards/{id}",
     "/slos",
+    "/incidents",
+    "/incidents/{id}",
     "/alerts",
     "/alerts/{fingerprint}",
     "/findings",
     "/findings/{id}",
     "/business",
+    "/traces",
     "/traces/{id}",
+    "/service-map",
     "/explore",
     "/sources",
+    "/readiness",
 )
+_FILES = ("/assets/", "/favicon.svg")
+_PAGES = tuple(re.compile(re.sub(r"\{\w+\}", "[^/]+", path)) for path in PAGE_PATHS)
 _NONCE_MARK = "__CSP_NONCE__"
 _NOT_BUILT = (
     "The dashboards are not built. Run `make install` (it needs the npm registry once), "
@@ -75,6 +85,11 @@ def routes(static_dir: Path | None = None) -> list[BaseRoute]:
         Route("/assets/{name}", site.asset, methods=["GET"]),
         Route("/favicon.svg", site.asset, methods=["GET"]),
     ]
+
+
+def is_page(path: str) -> bool:
+    """Whether a path is one of the front end's files, which hold no data of the shop."""
+    return path.startswith(_FILES) or any(one.fullmatch(path) for one in _PAGES)
 
 
 def _load(folder: Path) -> dict[str, _Asset]:

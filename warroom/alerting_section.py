@@ -1,13 +1,18 @@
-"""What stands under `alerting:` beside Alertmanager's own fields: the dead-man's switch, storms."""
+"""What stands under `alerting:` beside Alertmanager's own fields, and under `on_call:`."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from alerts.deadman import Deadman, parse_deadman
 from alerts.fields import Fields
-from alerts.route_tree import StormLimit
+from alerts.on_call.model import OnCall
+from alerts.on_call_file import parse_on_call
+from alerts.receiver_fields import secret
+from alerts.route_tree import Routing, Secret, StormLimit
+from store.errors import ConfigError
 from warroom.config import OWN_ALERTING_KEYS, Settings
 
 
@@ -56,6 +61,66 @@ def read_storm(settings: Settings) -> StormLimit:
         raise fields.error(name, f"{name} must be more than zero")
     fields.done()
     return limit
+
+
+def with_own_settings(settings: Settings, routing: Routing) -> Routing:
+    """The routing with what is Warroom's own: storms, time-outs, reminders, people on call.
+
+    Raises:
+        ConfigError: A mistake in it.
+    """
+    usual = Routing(routing.route, {})
+    ack_timeout_ms = usual.ack_timeout_ms
+    reminder_ms = usual.silence_reminder_ms
+    ends_pass = usual.ends_pass
+    if settings.file.alerting:
+        fields = Fields(settings.document, ("alerting",), "alerting")
+        ack_timeout_ms = fields.duration_ms("ack_timeout", ack_timeout_ms)
+        reminder_ms = fields.duration_ms("silence_reminder", reminder_ms)
+        ends_pass = fields.boolean("ends_pass", default=ends_pass)
+    routing = replace(
+        routing,
+        storm=read_storm(settings),
+        ack_timeout_ms=ack_timeout_ms,
+        silence_reminder_ms=reminder_ms,
+        ends_pass=ends_pass,
+        on_call=_read_on_call(settings, routing),
+        inbound=_read_inbound(settings),
+    )
+    for receiver in routing.receivers.values():
+        policy = receiver.escalation_policy
+        if policy and policy not in routing.on_call.policies:
+            known = ", ".join(sorted(routing.on_call.policies)) or "none"
+            raise ConfigError(
+                f"the receiver {receiver.name!r} names the escalation policy {policy!r}, "
+                "which is not defined",
+                file=settings.config_name,
+                hint=f"defined under on_call.escalation_policies: {known}",
+            )
+    return routing
+
+
+def _read_on_call(settings: Settings, routing: Routing) -> OnCall:
+    if not settings.file.on_call:
+        return OnCall()
+    fields = Fields(settings.document, ("on_call",), "on_call")
+    return parse_on_call(fields, routing.receivers)
+
+
+def _read_inbound(settings: Settings) -> dict[str, tuple[Secret, ...]]:
+    """`alerting.inbound`: several secrets, separated by spaces, hold at once: that is rotation."""
+    fields = _section(settings, "inbound")
+    if fields is None:
+        return {}
+    found = {}
+    for name in ("slack", "pagerduty"):
+        one = secret(
+            fields, f"{name}_secret", lambda source, ref: read_secret(settings, source, ref)
+        )
+        if one is not None:
+            found[name] = tuple(Secret(part) for part in one.value.split())
+    fields.done()
+    return found
 
 
 def _section(settings: Settings, name: str) -> Fields | None:

@@ -31,6 +31,7 @@ from store.model import UnitHealth
 from store.promql.cache import RangeCache
 from store.promql.engine import Engine
 from store.sql import SessionFactory, open_engine, open_sessions, upgrade
+from warroom import self_watch
 from warroom.clock import Clock
 from warroom.config import Address, Settings
 from warroom.forwarding import Forwarding, build_forwarding
@@ -39,6 +40,7 @@ from warroom.intake import Intake, build_intake
 from warroom.paging import Paging, PagingInputs, build_paging, unknown_units
 from warroom.reload import Configuration
 from warroom.schedule import Schedule
+from warroom.self_watch import SelfWatch
 from warroom.server import Listener, PortTaken
 from warroom.state import state_url
 from warroom.telemetry import SelfMetrics
@@ -52,6 +54,8 @@ log = structlog.get_logger()
 _LEDGER_MS = 30 * 86_400_000
 _OUTBOX_S = 1.0
 _RETENTION_S = 300.0
+# How soon a board that another replica saved is seen here.
+_BOARDS_S = 15.0
 _STORE_FILE = "telemetry.duckdb"
 
 
@@ -71,6 +75,7 @@ class Service:
     web: Web
     configuration: Configuration
     heartbeat: Heartbeat
+    self_watch: SelfWatch
     ticker: Ticker
     schedule: Schedule
     metrics: SelfMetrics
@@ -123,6 +128,8 @@ class Service:
         self.schedule.every("outbox", _OUTBOX_S, self._deliver)
         self.schedule.every("deadman", LOOK_EVERY_S, self.heartbeat.run)
         self.schedule.every("retention", _RETENTION_S, self._retain)
+        self.schedule.every("self", self_watch.INTERVAL_S, self.self_watch.run)
+        self.schedule.every("boards", _BOARDS_S, self._refresh_boards)
         self.intake.schedule(self.schedule)
         self.schedule.start()
         self.closing.callback(self.schedule.stop)
@@ -162,6 +169,9 @@ class Service:
         await asyncio.to_thread(retain)
         await asyncio.to_thread(self.paging.ledger.forget, now_ms - _LEDGER_MS)
 
+    async def _refresh_boards(self, _now_ms: int) -> None:
+        await asyncio.to_thread(self.web.book.refresh)
+
     async def stop(self) -> None:
         """Drain and close, last opened first; one failure stops no other."""
         self.web.live.close()
@@ -187,6 +197,7 @@ def build(settings: Settings, *, now: Clock) -> Service:
 def _build(settings: Settings, now: Clock, opened: ExitStack) -> Service:
     version = metadata.version("warroom")
     metrics = SelfMetrics(version)
+    metrics.interval.set(settings.file.evaluation_interval)
     sessions = _open_state(settings, opened)
     store = _open_store(settings, opened)
     cache = _open_cache(settings, store)
@@ -203,10 +214,18 @@ def _build(settings: Settings, now: Clock, opened: ExitStack) -> Service:
     intake = build_intake(settings, store, metrics.registry, now, sources, forwarding)
     closing.push_async_callback(intake.scraper.aclose)
     closing.push_async_callback(intake.pollers.aclose)
-    sight = build_sight(settings, Stores(engine, appender, store, store, sessions))
+    sight = build_sight(settings, Stores(engine, appender, store, store, sessions, store))
     paging = build_paging(
         settings,
-        PagingInputs(sessions, appender, client, annotations, external_url, sight.findings),
+        PagingInputs(
+            sessions,
+            appender,
+            client,
+            annotations,
+            external_url,
+            sight.findings,
+            sight.runner.topology,
+        ),
     )
     metrics.watch_store(store.stats, paging.ledger.counts)
     if cache is not None:
@@ -250,6 +269,7 @@ def _build(settings: Settings, now: Clock, opened: ExitStack) -> Service:
         web=web,
         configuration=configuration,
         heartbeat=heartbeat,
+        self_watch=SelfWatch(metrics.registry, appender),
         ticker=ticker,
         schedule=Schedule(now),
         metrics=metrics,
@@ -317,7 +337,8 @@ def _steps(sight: Sight, paging: Paging) -> Steps:
         return tick.readings, tick.health
 
     def alert(now_ms: int, alerts: Sequence[Alert], unknown: frozenset[str]) -> None:
-        paging.engine.tick(now_ms, alerts, unknown_sources=unknown)
+        explained = paging.explained(alerts, now_ms)
+        paging.engine.tick(now_ms, explained, unknown_sources=unknown)
 
     return Steps(
         record=sight.rules.record,

@@ -33,6 +33,8 @@ log = structlog.get_logger()
 
 TELEMETRY, STATE, MANIFEST = "telemetry.duckdb", "state.db", "backup.json"
 SNAPSHOTS = "snapshots"
+# In the data directory: when the last backup was finished, for the checklist of readiness.
+LAST_BACKUP = "last_backup_ms"
 _FORMAT = 1
 _PIECE = 4 * 1024 * 1024
 _MOST_SNAPSHOTS = 100
@@ -51,6 +53,26 @@ def _private_files() -> Iterator[None]:
         yield
     finally:
         os.umask(before)
+
+
+def last_backup_ms(settings: Settings) -> int | None:
+    """When the newest backup was made, by `warroom backup` or as a snapshot that is kept."""
+    if settings.in_memory:
+        return None
+    found = [
+        settings.data_dir / LAST_BACKUP,
+        *(settings.data_dir / SNAPSHOTS).glob(f"*/{MANIFEST}"),
+    ]
+    made = [_made_ms(path) for path in found]
+    return max((at_ms for at_ms in made if at_ms is not None), default=None)
+
+
+def _made_ms(path: Path) -> int | None:
+    try:
+        text = path.read_text(encoding="utf-8")
+        return int(orjson.loads(text)["made_at_ms"]) if path.name == MANIFEST else int(text)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def take_snapshot(store: Snapshotter, settings: Settings, now_ms: int) -> str:
@@ -124,6 +146,7 @@ def backup(arguments: argparse.Namespace, show: Show) -> int:
     else:
         with closing(DuckDBStore.open(settings.data_dir)) as store:
             take(store, settings, target, system_now_ms())
+    (settings.data_dir / LAST_BACKUP).write_text(str(system_now_ms()))
     size = sum(path.stat().st_size for path in target.iterdir())
     show(f"{target}: {size} bytes")
     if settings.file.state.url != "sqlite":

@@ -1,15 +1,15 @@
-"""The boards there are: shipped ones, and those of `boards_dir`, which may replace them."""
+"""The boards of files: shipped ones, and those of `boards_dir`, which may replace them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from api.boards import Board, parse_board
+from api.boards import BoardText, parse_board
 from dashboards.boards import shipped_boards
 from warroom.config import Settings
 
 
-def read_boards(settings: Settings) -> Mapping[str, Board]:
+def read_boards(settings: Settings) -> Mapping[str, BoardText]:
     """Every board by name.
 
     Raises:
@@ -18,8 +18,8 @@ def read_boards(settings: Settings) -> Mapping[str, Board]:
     boards = {}
     for name, text in shipped_boards().items():
         board = parse_board(text, f"(shipped) {name}.yaml")
-        boards[board.name] = board
+        boards[board.name] = BoardText(board, text, "shipped")
     for file in settings.boards:
         board = parse_board(file.text, file.name)
-        boards[board.name] = board
+        boards[board.name] = BoardText(board, file.text, "file")
     return boards

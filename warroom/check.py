@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import PurePath
 
 from alerts.rules import parse_rule_file
 from collector.scrape.config import parse_scrape_configs
@@ -10,17 +12,22 @@ from slos.spec import parse_slo_files
 from store.errors import ConfigError
 from warroom.alerting_section import read_deadman
 from warroom.boards import read_boards
-from warroom.config import Options, Settings, load
+from warroom.config import Options, Settings, TextFile, load
 from warroom.forwarding import read_remote_write
 from warroom.paging import read_routing
 from warroom.poll import check_pollers
-from warroom.watch import business_settings, detector_settings, shipped_rules
+from warroom.reach import unreached
+from warroom.watch import business_settings, detector_settings, rule_texts
 
 Show = Callable[[str], None]
+Part = Callable[[Settings], list[str]]
 
 
-def check(options: Options, show: Show) -> int:
+def check(options: Options, show: Show, *, reach: bool = False) -> int:
     """Print what is configured, or every mistake with its file and line.
+
+    With `reach` a receiver whose address does not answer is told too. It is no mistake: the network
+    may be another one here.
 
     Returns:
         0 when all is well, 1 when there was a mistake.
@@ -31,14 +38,30 @@ def check(options: Options, show: Show) -> int:
         show(f"FAIL  {exc}")
         return 1
     mistakes = 0
-    for part in (_scrapes, _remote_write, _pollers, _rules, _slos, _routing, _rooms, _boards):
+    rules = [partial(_rules, file=file) for file in rule_texts(settings)]
+    parts: list[Part] = [_globs, _scrapes, _remote_write, _pollers, *rules]
+    for part in (*parts, _slos, _routing, _rooms, _boards):
         try:
             for line in part(settings):
                 show(f"ok    {line}")
         except ConfigError as exc:
             mistakes += 1
             show(f"FAIL  {exc}")
+    if reach and not mistakes:
+        for found in unreached(settings, read_routing(settings)):
+            show(f"WARN  {found}")
     return 1 if mistakes else 0
+
+
+def _globs(settings: Settings) -> list[str]:
+    """Patterns that match nothing: allowed, and rarely meant."""
+    told = []
+    for key, found in (("rule_files", settings.rule_files), ("slo_files", settings.slo_files)):
+        for index, pattern in enumerate(getattr(settings.file, key)):
+            if not any(PurePath(file.name).match(pattern) for file in found):
+                line = settings.document.line_of((key, index))
+                told.append(f"{settings.config_name}:{line}: {pattern} matches no file")
+    return told
 
 
 def _scrapes(settings: Settings) -> list[str]:
@@ -57,17 +80,18 @@ def _remote_write(settings: Settings) -> list[str]:
     return [f"remote_write: forwards to {endpoint.name}" for endpoint in endpoints]
 
 
-def _rules(settings: Settings) -> list[str]:
-    told = []
-    for file in (shipped_rules(), *settings.rule_files):
-        parsed = parse_rule_file(file.text, file.name)
-        told.append(f"{file.name}: {sum(len(group.rules) for group in parsed.groups)} rules")
-    return told
+def _rules(_settings: Settings, *, file: TextFile) -> list[str]:
+    parsed = parse_rule_file(file.text, file.name)
+    return [f"{file.name}: {sum(len(group.rules) for group in parsed.groups)} rules"]
 
 
 def _slos(settings: Settings) -> list[str]:
-    slos = parse_slo_files({file.name: file.text for file in settings.slo_files})
-    return [f"SLO {slo.service}/{slo.name}: {slo.objective:.3%}" for slo in slos]
+    written = parse_slo_files({file.name: file.text for file in settings.slo_files})
+    told = []
+    for slo in written.slos:
+        told.append(f"SLO {slo.service}/{slo.name}: {slo.objective:.3%}")
+        told += [f"SLO {slo.service}/{slo.name}: refused: {tier}" for tier in slo.refused_tiers]
+    return [*told, *(f"error-budget policy {policy.name}" for policy in written.policies)]
 
 
 def _routing(settings: Settings) -> list[str]:

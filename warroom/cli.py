@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from store.errors import WarroomError
-from warroom import client
+from warroom import client, findings_command
 from warroom.config import Options
 
 _DEFAULT_URL = "http://127.0.0.1:8600"
@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     _demo(commands.add_parser("demo", help="run it with the demo shop and play a sale day"))
     check = commands.add_parser("check", help="validate configuration, rules, SLOs, routes, boards")
     check.add_argument("--config", help="warroom.yaml")
+    check.add_argument("--offline", action="store_true", help="do not try whether receivers answer")
     check.set_defaults(run=_run_check)
     _test(commands.add_parser("test", help="run unit tests of rules, in promtool's format"))
     warm = commands.add_parser(
@@ -47,8 +48,12 @@ def _parser() -> argparse.ArgumentParser:
     _drill(
         commands.add_parser("drill", help="send a marked page through a route, tell its receipt")
     )
+    _report(commands.add_parser("report", help="how good the alerts were: pages, noise, flapping"))
     _backups(commands)
+    _backtest(commands)
     _explain(commands.add_parser("explain", help="plans of a polled database's dearest queries"))
+    _board(commands.add_parser("board", help="make a board of a Grafana dashboard"))
+    _loadtest(commands.add_parser("loadtest", help="keep the summary of a load test with k6"))
     _token(commands.add_parser("token", help="make, list and revoke API tokens"))
     return parser
 
@@ -95,7 +100,7 @@ def _demo(parser: argparse.ArgumentParser) -> None:
 def _run_check(arguments: argparse.Namespace) -> int:
     from warroom.check import check  # noqa: PLC0415
 
-    return check(Options(config=arguments.config), print)
+    return check(Options(config=arguments.config), print, reach=not arguments.offline)
 
 
 def _test(parser: argparse.ArgumentParser) -> None:
@@ -124,16 +129,19 @@ def _ask(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     query.set_defaults(run=lambda a: client.query(a.url, a.token, a.expr, a.time, print))
     slo = commands.add_parser("slo", help="list the SLOs of the running service")
     slo.set_defaults(run=lambda a: client.slos(a.url, a.token, print))
-    findings = commands.add_parser("findings", help="list what the detectors found")
-    findings.add_argument("--status", default="", help="open, suppressed, fixed or regressed")
-    findings.set_defaults(run=lambda a: client.findings(a.url, a.token, a.status, print))
+    findings = commands.add_parser("findings", help="list, show and settle what was found")
+    findings_command.add_findings_arguments(findings)
+    findings.set_defaults(run=lambda a: findings_command.findings(a, print))
+    compare = commands.add_parser("compare", help="compare a route before and after")
+    findings_command.add_compare_arguments(compare)
+    compare.set_defaults(run=lambda a: findings_command.compare(a, print))
     silence = commands.add_parser("silence", help="silence alerts that match")
     silence.add_argument("matchers", nargs="+", help="such as alertname=OrderRateDrop")
     silence.add_argument("--for", dest="duration", default="1h", help="how long (default 1h)")
     silence.add_argument("--comment", required=True)
     silence.add_argument("--by", default="warroom silence")
     silence.set_defaults(run=_run_silence)
-    for parser in (query, slo, findings, silence):
+    for parser in (query, slo, findings, compare, silence):
         parser.add_argument("--url", default=_DEFAULT_URL, help=f"the service ({_DEFAULT_URL})")
         parser.add_argument("--token", default="", help="or WARROOM_TOKEN in the environment")
 
@@ -178,14 +186,58 @@ def _run_drill(arguments: argparse.Namespace) -> int:
     return drill(command, print)
 
 
+def _report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=("alerts",))
+    parser.add_argument("--from", dest="since", default="", help="such as now-7d (the default)")
+    parser.add_argument("--to", dest="until", default="", help="default now")
+    parser.add_argument("--url", default=_DEFAULT_URL, help=f"the service ({_DEFAULT_URL})")
+    parser.add_argument("--token", default="", help="or WARROOM_TOKEN in the environment")
+    parser.set_defaults(run=_run_report)
+
+
+def _run_report(arguments: argparse.Namespace) -> int:
+    from warroom.alert_report import report  # noqa: PLC0415
+
+    return report(arguments.url, arguments.token, arguments.since, arguments.until, print)
+
+
 def _token(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("create", "list", "revoke"))
     parser.add_argument("name", nargs="?", default="", help="a name (create) or an id (revoke)")
-    parser.add_argument("--role", default="viewer", choices=("viewer", "ingest", "admin"))
+    parser.add_argument(
+        "--role", default="viewer", choices=("viewer", "display", "ingest", "admin")
+    )
     parser.add_argument("--days", type=int, default=0, help="days until it expires (0: never)")
     parser.add_argument("--config")
     parser.add_argument("--data-dir")
     parser.set_defaults(run=_run_token)
+
+
+def _board(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=("import",))
+    parser.add_argument("file", metavar="FILE", help="dashboard JSON as Grafana exports it")
+    parser.add_argument("--name", default="", help="the board's name (default: of its title)")
+    parser.add_argument("--out", default="", help="write the YAML here (default: print it)")
+    parser.add_argument("--save", action="store_true", help="save it in the running service")
+    parser.add_argument("--url", default=_DEFAULT_URL, help=f"the service ({_DEFAULT_URL})")
+    parser.add_argument("--token", default="", help="or WARROOM_TOKEN in the environment")
+    parser.set_defaults(run=_run_board)
+
+
+def _loadtest(parser: argparse.ArgumentParser) -> None:
+    from warroom.loadtest_import import add_arguments, import_load_test  # noqa: PLC0415
+
+    add_arguments(parser, _DEFAULT_URL)
+    parser.set_defaults(run=lambda arguments: import_load_test(arguments, print))
+
+
+def _run_board(arguments: argparse.Namespace) -> int:
+    from warroom.board_import import import_board  # noqa: PLC0415  # other commands do without it
+
+    def warn(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    return import_board(arguments, print, warn)
 
 
 def _backups(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -195,6 +247,14 @@ def _backups(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         commands.add_parser("backup", help="copy a service's data, running or not")
     )
     add_restore_arguments(commands.add_parser("restore", help="make a data directory of a backup"))
+
+
+def _backtest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from warroom.backtest_arguments import add_backtest_arguments  # noqa: PLC0415
+
+    add_backtest_arguments(
+        commands.add_parser("backtest", help="run rules and detectors over stored history")
+    )
 
 
 def _run_token(arguments: argparse.Namespace) -> int:

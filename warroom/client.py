@@ -40,7 +40,13 @@ class SilenceRequest:
     created_by: str
 
 
-def _ask(method: str, url: str, token: str, path: str, **options: Any) -> Any:
+def ask(method: str, url: str, token: str, path: str, **options: Any) -> Any:
+    """Ask a service and read its JSON.
+
+    Raises:
+        Unreachable: Nobody answers there.
+        Refused: It answers with an error.
+    """
     secret = token or os.environ.get("WARROOM_TOKEN", "")  # noqa: TID251  # a secret, not a setting
     headers = {"Authorization": f"Bearer {secret}"} if secret else {}
     options.setdefault("timeout", _TIMEOUT_S)
@@ -64,10 +70,31 @@ def _reason(answer: httpx.Response) -> str:
     return str(error.get("message", error) if isinstance(error, dict) else error)[:500]
 
 
+def save_board(url: str, token: str, name: str, text: str) -> None:
+    """Save a new board.
+
+    Raises:
+        WarroomError: No answer, or a refusal: such as that there is a board of this name.
+    """
+    path = f"/api/warroom/v1/boards/{name}"
+    ask("PUT", url, token, path, content=text.encode())
+
+
+def post_load_test(url: str, token: str, told: dict[str, str], summary: bytes) -> dict[str, Any]:
+    """Keep a load test's summary; answers its record.
+
+    Raises:
+        WarroomError: No answer, or a refusal.
+    """
+    path = "/api/warroom/v1/loadtests"
+    made: dict[str, Any] = ask("POST", url, token, path, params=told, content=summary)
+    return made
+
+
 def query(url: str, token: str, expr: str, time: str, show: Print) -> int:
     """Print an instant query's answer, a line a series."""
     form = {"query": expr, **({"time": time} if time else {})}
-    data = _ask("POST", url, token, "/api/v1/query", data=form)["data"]
+    data = ask("POST", url, token, "/api/v1/query", data=form)["data"]
     if data["resultType"] in {"scalar", "string"}:
         show(str(data["result"][1]))
         return 0
@@ -84,24 +111,12 @@ def query(url: str, token: str, expr: str, time: str, show: Print) -> int:
 
 def slos(url: str, token: str, show: Print) -> int:
     """Print each SLO with its state and what is left of its budget."""
-    for slo in _ask("GET", url, token, "/api/warroom/v1/slos")["slos"]:
+    for slo in ask("GET", url, token, "/api/warroom/v1/slos")["slos"]:
         left = slo["error_budget_remaining"]
         budget = "no data" if left is None else f"{left:.1%} of the budget left"
         show(f"{slo['state']:<10} {slo['name']:<32} {slo['objective']:.3%}  {budget}")
         if slo["statement"]:
             show(f"{'':<10} {slo['statement']}")
-    return 0
-
-
-def findings(url: str, token: str, status: str, show: Print) -> int:
-    """Print each finding with its place in the code and its fix."""
-    params = {"status": status} if status else {}
-    for finding in _ask("GET", url, token, "/api/warroom/v1/findings", params=params)["findings"]:
-        code = finding["evidence"]["code"]
-        where = f"{code['file']}:{code['line']}" if code else finding["route"]
-        show(f"{finding['priority']} {finding['status']:<10} {finding['title']}")
-        show(f"   {where}  last seen {finding['last_seen']}")
-        show(f"   fix: {finding['fix']}")
     return 0
 
 
@@ -117,14 +132,14 @@ def silence(url: str, token: str, request: SilenceRequest, show: Print) -> int:
         "comment": request.comment,
         "createdBy": request.created_by,
     }
-    show(_ask("POST", url, token, "/api/v2/silences", json=body)["silenceID"])
+    show(ask("POST", url, token, "/api/v2/silences", json=body)["silenceID"])
     return 0
 
 
 def snapshot(url: str, token: str) -> str:
     """Let the service copy its data; returns the name of the directory below `snapshots`."""
     path = "/api/v1/admin/tsdb/snapshot"
-    return str(_ask("POST", url, token, path, timeout=_COPY_TIMEOUT_S)["data"]["name"])
+    return str(ask("POST", url, token, path, timeout=_COPY_TIMEOUT_S)["data"]["name"])
 
 
 def _matcher(text: str) -> dict[str, Any]:

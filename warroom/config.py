@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from store.documents import Document, parse_document
 from store.errors import ConfigError
+from warroom.mistakes import said
 from warroom.units import duration_s, size_bytes
 
 Duration = Annotated[float, BeforeValidator(duration_s)]
@@ -26,7 +27,9 @@ OFF = "off"
 STORES = ("duckdb", "duckdb:memory")
 _PLAIN = (str, int, float, bool)
 # Under `alerting:` these are Warroom's; everything else is Alertmanager's.
-OWN_ALERTING_KEYS = frozenset({"deadman", "storm"})
+OWN_ALERTING_KEYS = frozenset(
+    {"deadman", "storm", "ack_timeout", "silence_reminder", "ends_pass", "inbound"}
+)
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -99,9 +102,11 @@ class FileConfig(_Strict):
     scrape_configs: list[Any] = []
     remote_write: list[Any] = []
     rule_files: tuple[str, ...] = ()
+    shipped_rules: bool = True
     slo_files: tuple[str, ...] = ()
     alertmanager_file: str = ""
     alerting: dict[str, Any] | None = None
+    on_call: dict[str, Any] = {}
     store: StoreConfig = StoreConfig()
     state: StateConfig = StateConfig()
     pollers: list[dict[str, Any]] = []
@@ -243,13 +248,8 @@ def _validate(document: Document, env: Mapping[str, str]) -> FileConfig:
         config = FileConfig.model_validate(_overridden(data, FileConfig, "WARROOM", env))
     except ValidationError as exc:
         first = exc.errors(include_url=False)[0]
-        path = tuple(first["loc"])
-        where = ".".join(str(part) for part in path)
-        known = ", ".join(sorted(FileConfig.model_fields))
-        hint = (
-            f"known here: {known}" if first["type"] == "extra_forbidden" and len(path) == 1 else ""
-        )
-        raise document.error(path, f"{where}: {first['msg']}", hint=hint) from exc
+        problem, hint = said(first, FileConfig)
+        raise document.error(tuple(first["loc"]), problem, hint=hint) from exc
     if config.store.url not in STORES:
         raise document.error(
             ("store", "url"),

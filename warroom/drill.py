@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from store.errors import BadInput
-from warroom.client import Print, _ask
+from warroom.client import Print, ask
 
 _LOOK_EVERY_S = 0.5
 _PATH = "/api/warroom/v1/drills"
@@ -31,9 +31,7 @@ def drill(command: DrillCommand, show: Print) -> int:
     Returns:
         0 when every receiver took it, 1 when one did not, or not within the time.
     """
-    begun = _ask(
-        "POST", command.url, command.token, _PATH, json={"labels": _labels(command.labels)}
-    )
+    begun = ask("POST", command.url, command.token, _PATH, json={"labels": _labels(command.labels)})
     for route in begun["routes"]:
         kinds = ", ".join(route["kinds"]) or "nobody"
         show(f"route {route['route']} to {route['receiver']} ({kinds})")
@@ -51,7 +49,7 @@ def _wait(command: DrillCommand, drill_id: str) -> Any:
     deadline = time.monotonic() + command.timeout_s
     pause = threading.Event()
     while True:
-        told = _ask("GET", command.url, command.token, f"{_PATH}/{drill_id}")
+        told = ask("GET", command.url, command.token, f"{_PATH}/{drill_id}")
         if told["done"] or time.monotonic() >= deadline:
             return told
         pause.wait(_LOOK_EVERY_S)

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from starlette.routing import BaseRoute, Route
 
 from collector.guards import Guard, MemoryGuard, RateGuard
-from collector.otlp.ingest import OtlpIngest
+from collector.otlp.ingest import OtlpIngest, Signal
 from collector.pipeline import Hooks, Pipeline
 from collector.poll_runner import PollRunner
 from collector.processors.limit import Limit, Limits
@@ -102,11 +102,16 @@ def build_intake(
         registry=registry,
         hooks=Hooks(_guards(settings.file.limits, sources), forwarding.listeners),
     )
-    otlp = OtlpIngest(pipeline)
+    otlp: OtlpIngest
+    beacons = rum.RumReceiver(
+        pipeline,
+        settings=_rum(settings),
+        take_spans=lambda body: otlp.accept(Signal.TRACES, body, is_json=True),
+    )
+    otlp = OtlpIngest(pipeline, on_vitals=beacons.report)
     configs = parse_scrape_configs(settings.document, ("scrape_configs",), settings.environment)
     otlp_routes = otlp_http.routes(otlp)
     write_routes = remote_write.routes(pipeline)
-    beacons = rum.RumReceiver(pipeline, settings=_rum(settings))
     return Intake(
         pipeline=pipeline,
         sources=sources,

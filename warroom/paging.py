@@ -5,13 +5,12 @@ from __future__ import annotations
 import socket
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import httpx
 import yaml
 
 from alerts import rule_evaluation
-from alerts.cause import WINDOW_MS, Change
 from alerts.engine import AlertEngine
 from alerts.ledger.repository import OutboxRepository
 from alerts.model import Alert
@@ -21,15 +20,17 @@ from alerts.repository import AlertRepository
 from alerts.route_tree import Routing
 from alerts.routing import default_routing, parse_alertmanager
 from alerts.sources import burn_rate, finding, kpi
+from alerts.state import fingerprint
 from alerts.state_series import AlertSeries
-from detectors.finding import Finding
-from detectors.repository import FindingFilter, FindingRepository
+from detectors.repository import FindingRepository
+from detectors.topology import Topology
 from store.annotations.repository import AnnotationRepository
 from store.model import UnitHealth
 from store.ports import Appender
 from store.sql import SessionFactory
-from warroom.alerting_section import alertmanager_part, read_secret, read_storm
+from warroom.alerting_section import alertmanager_part, read_secret, with_own_settings
 from warroom.config import Settings
+from warroom.suspects import Suspects
 from warroom.tick import Readings
 
 
@@ -42,6 +43,16 @@ class Paging:
     outbox: Outbox
     ledger: OutboxRepository
     alerts_of: Callable[[Readings], tuple[Alert, ...]]
+    suspects: Suspects
+
+    def explained(self, alerts: Sequence[Alert], now_ms: int) -> Sequence[Alert]:
+        """The alerts, those of rules with their likeliest cause."""
+        if not any(alert.source == "rule" for alert in alerts):
+            return alerts
+        records = self.engine.snapshot().records
+        return self.suspects.explained(
+            alerts, lambda labels: records.get(fingerprint(labels)), now_ms
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +65,7 @@ class PagingInputs:
     annotations: AnnotationRepository
     external_url: str
     findings: FindingRepository
+    topology: Callable[[int], Topology]
 
 
 def build_paging(settings: Settings, inputs: PagingInputs) -> Paging:
@@ -79,26 +91,18 @@ def build_paging(settings: Settings, inputs: PagingInputs) -> Paging:
         worker=f"{socket.gethostname()}:{uuid.uuid4().hex[:8]}",
     )
 
+    suspects = Suspects(inputs.findings, inputs.annotations, inputs.topology)
+
     def alerts_of(readings: Readings) -> tuple[Alert, ...]:
-        changes = [
-            Change(a.at_ms, a.kind, a.title, a.service)
-            for a in inputs.annotations.between(readings.at_ms - WINDOW_MS, readings.at_ms)
-        ]
-        # Those that have ended explain what still fires.
-        recent = {f.fingerprint: f for f in _ended_lately(inputs.findings, readings.at_ms)}
-        recent |= {f.fingerprint: f for f in readings.findings}
-        suspects = tuple(recent.values())
+        suspects.gather(readings.at_ms, readings.findings)
+        known = (suspects.findings, suspects.changes, suspects.topology)
         return (
-            *finding.alerts_of(readings.findings, external_url),
-            *burn_rate.alerts_of(readings.slos, external_url, suspects, changes),
-            *kpi.alerts_of(readings.kpis, external_url, suspects, changes),
+            *finding.alerts_of(readings.findings, external_url, suspects.changes),
+            *burn_rate.alerts_of(readings.slos, external_url, *known),
+            *kpi.alerts_of(readings.kpis, external_url, *known),
         )
 
-    return Paging(engine, repository, outbox, ledger, alerts_of)
-
-
-def _ended_lately(findings: FindingRepository, now_ms: int) -> tuple[Finding, ...]:
-    return findings.list(FindingFilter(from_ms=now_ms - WINDOW_MS, active=False)).findings
+    return Paging(engine, repository, outbox, ledger, alerts_of, suspects)
 
 
 def read_routing(settings: Settings) -> Routing:
@@ -111,7 +115,6 @@ def read_routing(settings: Settings) -> Routing:
     def secret(source: str, name: str) -> str:
         return read_secret(settings, source, name)
 
-    storm = read_storm(settings)
     inline = alertmanager_part(settings)
     if settings.alertmanager is not None:
         file = settings.alertmanager
@@ -122,7 +125,7 @@ def read_routing(settings: Settings) -> Routing:
         routing = parse_alertmanager(text, name, read_secret=secret)
     else:
         routing = default_routing()
-    return replace(routing, storm=storm)
+    return with_own_settings(settings, routing)
 
 
 def unknown_units(readings: Readings, health: Sequence[UnitHealth]) -> frozenset[str]:

@@ -11,9 +11,8 @@ import structlog
 from alerts.deadman import Deadman
 from alerts.route_tree import Routing
 from alerts.rules import RuleFile, parse_rule_file
-from api.boards import Board
-from slos.definition import Slo
-from slos.spec import parse_slo_files
+from api.boards import BoardText
+from slos.spec import SloFiles, parse_slo_files
 from store.errors import WarroomError
 from warroom.alerting_section import read_deadman
 from warroom.boards import read_boards
@@ -21,12 +20,17 @@ from warroom.clock import Clock
 from warroom.config import FileConfig, Settings, load
 from warroom.paging import Paging, read_routing
 from warroom.telemetry import SelfMetrics
-from warroom.watch import Sight, shipped_rules
+from warroom.watch import Sight, rule_texts
 
 log = structlog.get_logger()
 
 # What a reload changes; anything else needs a restart.
-RELOADED = frozenset({"rule_files", "slo_files", "alertmanager_file", "alerting", "boards_dir"})
+RELOADED = frozenset(
+    {
+        *("rule_files", "shipped_rules", "slo_files", "alertmanager_file", "alerting", "on_call"),
+        "boards_dir",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +39,9 @@ class _Parsed:
 
     settings: Settings
     rules: tuple[RuleFile, ...]
-    slos: tuple[Slo, ...]
+    slos: SloFiles
     routing: Routing
-    boards: Mapping[str, Board]
+    boards: Mapping[str, BoardText]
     deadman: Deadman | None
 
 
@@ -55,7 +59,7 @@ class Configuration:
     ) -> None:
         self.settings = settings
         self._started = settings.file
-        self.boards: Mapping[str, Board] = read_boards(settings)
+        self.boards: Mapping[str, BoardText] = read_boards(settings)
         self.deadman = read_deadman(settings)
         self.lock = asyncio.Lock()
         # Of two reloads at once, the one that read last is also applied last.
@@ -93,7 +97,7 @@ class Configuration:
         self.reload_ok = True
         self._note()
         rules = sum(len(group.rules) for file in parsed.rules for group in file.groups)
-        told = f"{rules} rules, {len(parsed.slos)} SLOs, {len(parsed.boards)} boards"
+        told = f"{rules} rules, {len(parsed.slos.slos)} SLOs, {len(parsed.boards)} boards"
         needs = _needs_restart(self._started, parsed.settings.file)
         if needs:
             told += f"; a change of {', '.join(needs)} waits for a restart"
@@ -102,11 +106,11 @@ class Configuration:
 
     def _read(self) -> _Parsed:
         settings = load(self.settings.options, self.settings.environment)
-        files = (shipped_rules(), *settings.rule_files)
+        files = rule_texts(settings)
         return _Parsed(
             settings=settings,
             rules=tuple(parse_rule_file(file.text, file.name) for file in files),
-            slos=tuple(parse_slo_files({file.name: file.text for file in settings.slo_files})),
+            slos=parse_slo_files({file.name: file.text for file in settings.slo_files}),
             routing=read_routing(settings),
             boards=read_boards(settings),
             deadman=read_deadman(settings),
@@ -114,7 +118,7 @@ class Configuration:
 
     def _apply(self, parsed: _Parsed) -> None:
         self._sight.rules.reload(parsed.rules)
-        self._sight.slos.reload(parsed.slos)
+        self._sight.slos.reload(parsed.slos.slos, parsed.slos.policies)
         self._paging.engine.reload(parsed.routing)
         self.boards = parsed.boards
         self.deadman = parsed.deadman

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import signal
+import threading
 
 import structlog
 
@@ -14,6 +15,7 @@ from store.errors import WarroomError
 from warroom.app import Service, build
 from warroom.clock import system_now_ms
 from warroom.config import Options, Settings, load
+from warroom.reach import unreached
 from warroom.telemetry import configure_logs
 
 log = structlog.get_logger()
@@ -79,9 +81,16 @@ async def _until(stop: asyncio.Event, service: Service) -> None:
         # What lives until the end need not be looked at by every collection.
         gc.freeze()
         print(f"warroom: ready at {service.url}", flush=True)
+        # It may take seconds, and must hold up neither the start nor the end.
+        threading.Thread(target=_say_unreached, args=(service,), daemon=True).start()
         await stopping
     else:
         starting.cancel()
+
+
+def _say_unreached(service: Service) -> None:
+    for found in unreached(service.settings, service.paging.engine.routing):
+        log.warning("a receiver does not answer", detail=str(found))
 
 
 def _announce(service: Service) -> None:

@@ -74,6 +74,11 @@ class SelfMetrics:
             "Instant of the last finished tick.",
             registry=self.registry,
         )
+        self.interval = Gauge(
+            "warroom_evaluation_interval_seconds",
+            "How often a tick is due.",
+            registry=self.registry,
+        )
         self.watchers = Gauge("warroom_live_watchers", "Open live streams.", registry=self.registry)
         self.config_ok = Gauge(
             "warroom_config_last_reload_successful",
@@ -207,3 +212,7 @@ class _UnitCollector(Collector):
         yield healthy
         yield duration
         yield failures
+        bad = sum(not unit.ok for unit in list(self._latest.values()))
+        yield GaugeMetricFamily(
+            "warroom_units_unhealthy", "Units whose last run failed.", value=float(bad)
+        )

@@ -9,7 +9,7 @@ from api.tokens.repository import Role, TokenRepository
 from store.errors import BadInput
 from store.sql import open_engine, open_sessions, upgrade
 from warroom.clock import system_now_ms
-from warroom.config import Options, load
+from warroom.config import Options, Settings, load
 from warroom.state import state_url
 
 _DAY_MS = 86_400_000
@@ -23,13 +23,16 @@ def run(options: Options, arguments: argparse.Namespace, show: Callable[[str], N
     upgrade(engine)
     tokens = TokenRepository(open_sessions(engine))
     try:
-        return _act(tokens, arguments, show)
+        return _act(tokens, settings, arguments, show)
     finally:
         engine.dispose()
 
 
 def _act(
-    tokens: TokenRepository, arguments: argparse.Namespace, show: Callable[[str], None]
+    tokens: TokenRepository,
+    settings: Settings,
+    arguments: argparse.Namespace,
+    show: Callable[[str], None],
 ) -> int:
     if arguments.action == "list":
         for token in tokens.all():
@@ -46,4 +49,7 @@ def _act(
     token, secret = tokens.create(arguments.name, Role(arguments.role), now_ms, expires_ms)
     show(f"{secret}")
     show(f"id {token.id}; the token is shown this once")
+    if token.role is Role.DISPLAY:
+        base = settings.file.external_url or f"https://{settings.listen}"
+        show(f"on the wall display open {base}/?tv=1#token={secret}")
     return 0

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from fastapi import APIRouter
 from prometheus_client import CollectorRegistry
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -18,33 +19,51 @@ from alerts.why import why_paged
 from api.alert_reader import AlertReader
 from api.app import Parts, create_app
 from api.guard import LOOPBACK_HOSTS, Guard, GuardPolicy
+from api.loadtests.repository import LoadTestRepository
 from api.mcp.server import routes as mcp_routes
 from api.panels.view import PanelSources
+from api.replay.past import sources_at
 from api.routers import (
     alertmanager,
     business,
+    change_events,
     changes,
+    compare,
     drills,
     findings,
     health,
     jaeger,
     lifecycle,
     live,
+    loadtests,
+    logs,
     prometheus,
+    readiness,
+    replay,
+    session,
+    slo_agreements,
     slos,
     sources,
+    traces,
 )
 from api.routers import alerts as alert_routes
+from api.routers import boards as board_routes
 from api.routers import incidents as incident_routes
+from api.routers.loadtests import load_test_json
+from api.saved_boards.book import BoardBook
+from api.saved_boards.repository import BoardRepository
 from api.shapes import annotation_json, finding_json, slo_json
 from api.stream import LiveBoards
 from api.timeline import Timeline
 from api.tokens.book import TokenBook
-from api.tokens.repository import TokenRepository
+from api.tokens.repository import Role, TokenRepository
+from dashboards.mount import is_page
 from dashboards.mount import routes as page_routes
 from detectors.explain import explain
 from detectors.finding import Finding
 from detectors.repository import FindingRepository
+from detectors.window_reading import WindowReader
+from slos.repository import MaintenanceRepository, PolicyRepository
 from store.annotations.repository import AnnotationRepository
 from store.backends.duckdb import DuckDBStore
 from store.documents import without_secrets
@@ -56,12 +75,15 @@ from warroom.clock import Clock
 from warroom.config import Address, Settings
 from warroom.hot_paths import HotPaths
 from warroom.intake import Intake
+from warroom.looking_back import ReadinessFacts, histories, sale_before
 from warroom.paging import Paging
+from warroom.paging_routes import paging_routes
 from warroom.reload import Configuration
 from warroom.tick import Readings
-from warroom.watch import Sight, business_settings
+from warroom.watch import Sight, business_settings, detector_settings
 
 Json = dict[str, Any]
+_LOAD_TESTS = 20
 _PRIORITY_RANK = {"P0": 0, "P1": 1, "P2": 2}
 
 
@@ -91,6 +113,7 @@ class Web:
 
     parts: Parts
     live: LiveBoards
+    book: BoardBook
     policy: GuardPolicy
     otlp_policy: GuardPolicy
     hot_routes: Sequence[Route]
@@ -110,10 +133,13 @@ def build_web(inputs: WebInputs) -> Web:
             lambda start, end: [annotation_json(a) for a in inputs.annotations.between(start, end)],
             reader.timeline,
             _finding_events(inputs.sight.findings),
+            _agreements(inputs).timeline,
+            loadtests.timeline_of(LoadTestRepository(inputs.sessions)),
         ]
     )
+    saved = BoardBook(lambda: inputs.configuration.boards, BoardRepository(inputs.sessions))
     boards = LiveBoards(
-        lambda: inputs.configuration.boards,
+        saved.boards,
         PanelSources(
             querier=inputs.engine,
             kpis=lambda: inputs.readings().kpis,
@@ -122,6 +148,7 @@ def build_web(inputs: WebInputs) -> Web:
             findings=lambda: _open_findings(inputs.readings().findings, inputs.sight.findings),
             timeline=timeline,
             sources=lambda now_ms: _sources(inputs.intake, now_ms),
+            earlier_sale=sale_before(business_settings(inputs.settings)),
         ),
         interval_ms=round(inputs.settings.file.evaluation_interval * 1000),
         time_zone=business_settings(inputs.settings).time_zone,
@@ -129,7 +156,11 @@ def build_web(inputs: WebInputs) -> Web:
     book = TokenBook(TokenRepository(inputs.sessions).known)
     policy = _policy(inputs, inputs.settings.listen, book)
     parts = Parts(
-        routers=_routers(inputs, reader, incidents, timeline, boards),
+        routers=[
+            *_routers(inputs, reader, incidents, timeline, boards, saved),
+            session.router(policy),
+            change_events.router(inputs.annotations, _may_send(policy), inputs.now),
+        ],
         first=[*inputs.intake.routes, *mcp_routes(inputs.version)],
         last=page_routes(),
         policy=policy,
@@ -138,6 +169,7 @@ def build_web(inputs: WebInputs) -> Web:
     return Web(
         parts,
         boards,
+        saved,
         policy,
         _policy(inputs, inputs.settings.otlp_http, book),
         inputs.intake.hot_routes,
@@ -150,6 +182,7 @@ def _routers(
     incidents: IncidentRepository,
     timeline: Timeline,
     boards: LiveBoards,
+    book: BoardBook,
 ) -> list[Any]:
     now, engine = inputs.now, inputs.paging.engine
     return [
@@ -157,19 +190,32 @@ def _routers(
         lifecycle.router(inputs.configuration.reload),
         prometheus.router(_prometheus(inputs)),
         alertmanager.router(engine, now),
-        live.router(lambda: inputs.configuration.boards, boards),
+        live.router(boards),
+        board_routes.router(book, boards, now),
+        _replay(inputs, incidents, boards, book),
+        _readiness(inputs, boards),
+        traces.router(inputs.store, now),
+        compare.router(_compared(inputs), now),
         findings.router(inputs.sight.findings, _explainer(inputs), now),
         slos.router(lambda: inputs.readings().slos),
+        slo_agreements.router(_agreements(inputs)),
         business.router(inputs.sight.business, lambda: inputs.readings().kpis, now),
+        *paging_routes(inputs.paging, incidents, business_settings(inputs.settings).time_zone, now),
         alert_routes.router(reader, lambda fingerprint: _why(inputs, fingerprint)),
         incident_routes.router(
             incidents,
             engine,
             now,
-            incident_routes.Record(timeline, inputs.paging.ledger),
+            incident_routes.Record(
+                timeline,
+                inputs.paging.ledger,
+                lambda labels, started: inputs.paging.suspects.ranked(labels, started, now()),
+            ),
         ),
         drills.router(engine, inputs.paging.ledger, now),
         changes.router(inputs.annotations, timeline, now),
+        loadtests.router(LoadTestRepository(inputs.sessions), now),
+        logs.router(inputs.store, now),
         sources.router(
             lambda now_ms: _sources(inputs.intake, now_ms),
             now,
@@ -178,6 +224,39 @@ def _routers(
         ),
         jaeger.router(inputs.store, now),
     ]
+
+
+def _replay(
+    inputs: WebInputs, incidents: IncidentRepository, boards: LiveBoards, book: BoardBook
+) -> APIRouter:
+    kept = histories(inputs.sessions, incidents, inputs.sight.findings)
+    return replay.router(
+        book.boards, boards, lambda at_ms: sources_at(boards.sources, kept, at_ms), inputs.now
+    )
+
+
+def _readiness(inputs: WebInputs, boards: LiveBoards) -> APIRouter:
+    facts = ReadinessFacts(
+        inputs.configuration,
+        inputs.paging,
+        business_settings(inputs.settings),
+        boards.sources.slos,
+        boards.sources.sources,
+    )
+    tests = LoadTestRepository(inputs.sessions)
+    return readiness.router(
+        inputs.engine,
+        lambda: [load_test_json(test) for test in tests.list(limit=_LOAD_TESTS)[0]],
+        boards.sources.slos,
+        facts,
+        inputs.now,
+    )
+
+
+def _compared(inputs: WebInputs) -> compare.Sources:
+    settings = detector_settings(inputs.settings)
+    reader = WindowReader(inputs.engine, inputs.store, settings)
+    return compare.Sources(reader, inputs.sight.findings, inputs.annotations)
 
 
 def _why(inputs: WebInputs, fingerprint: str) -> Json | None:
@@ -237,6 +316,18 @@ def _open_findings(active: tuple[Finding, ...], repository: FindingRepository) -
     return [finding_json(finding) for finding in (*ordered, *ended)]
 
 
+def _agreements(inputs: WebInputs) -> slo_agreements.Agreements:
+    evaluator = inputs.sight.slos
+    return slo_agreements.Agreements(
+        maintenance=MaintenanceRepository(inputs.sessions),
+        spans=PolicyRepository(inputs.sessions),
+        annotations=inputs.annotations,
+        slos=lambda: evaluator.slos,
+        policies=lambda: evaluator.policies,
+        now=inputs.now,
+    )
+
+
 def _finding_events(repository: FindingRepository) -> Callable[[int, int], list[Json]]:
     def events(start_ms: int, end_ms: int) -> list[Json]:
         return [
@@ -272,6 +363,19 @@ def _sources(intake: Intake, now_ms: int) -> list[Json]:
     ]
 
 
+def _may_send(policy: GuardPolicy) -> Callable[[str], Awaitable[bool]]:
+    """Whether a token that came in a body may send data."""
+
+    async def accepts(token: str) -> bool:
+        if not policy.tokens_required:
+            return True
+        if policy.prepare is not None:
+            await policy.prepare(token)
+        return policy.role_of(token) in {Role.INGEST, Role.ADMIN}
+
+    return accepts
+
+
 def _policy(inputs: WebInputs, address: Address | None, book: TokenBook) -> GuardPolicy:
     """What a listener at this address asks of a request."""
     settings = inputs.settings
@@ -283,4 +387,5 @@ def _policy(inputs: WebInputs, address: Address | None, book: TokenBook) -> Guar
         role_of=lambda secret: book.role_of(secret, inputs.now()),
         beacon_keys=frozenset(settings.file.rum.app_keys),
         prepare=book.prepare,
+        is_page=is_page,
     )

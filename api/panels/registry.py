@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from api.boards import Panel
-from api.panels.kinds import golden_signals, lists, stat, timeseries
+from api.panels.kinds import golden_signals, lists, stat, table, timeseries
 from api.panels.view import Json, View
 
 Compute = Callable[[Panel, View, Json | None], Json]
@@ -13,6 +13,7 @@ Compute = Callable[[Panel, View, Json | None], Json]
 COMPUTE: Mapping[str, Compute] = {
     "stat": stat.compute,
     "timeseries": timeseries.compute,
+    "table": table.compute,
     "golden_signals": golden_signals.compute,
     "slo": lists.slo,
     "alerts": lists.alerts,

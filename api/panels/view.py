@@ -7,9 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from business_metrics.model import KpiReading
+from store.errors import WarroomError
 from store.ports import Querier
 
 Json = dict[str, Any]
+
+
+class NotRecorded(WarroomError):
+    """What a panel would show was not kept for the instant that is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierSale:
+    """The instant of an earlier sale that matches an instant of today."""
+
+    name: str
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +36,7 @@ class PanelSources:
     findings: Callable[[], list[Json]]
     timeline: Callable[[int, int], list[Json]]
     sources: Callable[[int], list[Json]]
+    earlier_sale: Callable[[int], EarlierSale | None] = lambda _now_ms: None
 
 
 @dataclass(frozen=True, slots=True)

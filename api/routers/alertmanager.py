@@ -244,7 +244,7 @@ def _alerts(view: _View, wanted: _Wanted) -> list[Json]:
 
 
 def _groups(view: _View, wanted: _Wanted) -> list[Json]:
-    found: dict[tuple[str, Labels], list[Json]] = {}
+    found: dict[tuple[str, Labels, str], list[Json]] = {}
     for record in view.snapshot.records.values():
         if not wanted.takes(record, view.status(record)):
             continue
@@ -256,11 +256,11 @@ def _groups(view: _View, wanted: _Wanted) -> list[Json]:
             alert = view.alert(record, receivers)
             muted = muted_by(route, view.routing.time_intervals, view.now_ms)
             alert["status"]["mutedBy"] = [] if muted is None else list(muted[1])
-            key = (route.receiver, route.group_labels(record.labels))
+            key = (route.receiver, route.group_labels(record.labels), route.id)
             found.setdefault(key, []).append(alert)
     return [
         {"labels": labels.to_dict(), "receiver": {"name": receiver}, "alerts": alerts}
-        for (receiver, labels), alerts in sorted(found.items(), key=lambda item: item[0])
+        for (receiver, labels, _), alerts in sorted(found.items(), key=lambda item: item[0])
     ]
 
 

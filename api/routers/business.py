@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from fastapi.concurrency import run_in_threadpool
@@ -16,20 +16,20 @@ from business_metrics.evaluation import BusinessEvaluator
 from business_metrics.funnel import FunnelStep
 from business_metrics.model import KpiReading
 from business_metrics.pacing import ComparedDay, Pace, Sold
-from business_metrics.queries import OrderPoint, Orders
+from business_metrics.queries import OrderPoint, Orders, Step
 from store.timestamps import rfc3339
 
 _HOUR_MS = 3_600_000
+_YEAR_S = 31_536_000
 
 
-class Window(BaseModel):
-    """A range of time and a step in seconds."""
+class Span(BaseModel):
+    """A range of time, and what to look at in it."""
 
     model_config = ConfigDict(extra="ignore")
 
     start: str = Field("", max_length=64, alias="from")
     end: str = Field("", max_length=64, alias="to")
-    step: float = Field(60.0, gt=0, le=31_536_000)
     by: str = Field("", max_length=64)
     segment: str = Field("", max_length=256)
 
@@ -37,9 +37,25 @@ class Window(BaseModel):
         end_ms = parse_time(self.end, now_ms, now_ms)
         return parse_time(self.start, now_ms, end_ms - _HOUR_MS), end_ms
 
+
+class Window(Span):
+    """A range of time and a step in seconds."""
+
+    step: float = Field(60.0, gt=0, le=_YEAR_S)
+
     @property
     def step_ms(self) -> int:
         return max(1, round(self.step * 1000))
+
+
+class Cohorts(Span):
+    """A range of time and a step in seconds, or `day`: the store's own days."""
+
+    step: Literal["day"] | Annotated[float, Field(gt=0, le=_YEAR_S)] = 60.0
+
+    @property
+    def cut(self) -> Step:
+        return "day" if self.step == "day" else max(1, round(self.step * 1000))
 
 
 def router(
@@ -61,24 +77,24 @@ def router(
         return _orders_json(answer)
 
     @routes.get("/funnel")
-    async def funnel(asked: Annotated[Window, Query()]) -> Json:
+    async def funnel(asked: Annotated[Span, Query()]) -> Json:
         start_ms, end_ms = asked.range_ms(now())
         steps = await run_in_threadpool(business.funnel, start_ms, end_ms, asked.segment)
         return {"steps": [_step_json(step) for step in steps]}
 
     @routes.get("/abandonment")
-    async def abandonment(asked: Annotated[Window, Query()]) -> Json:
+    async def abandonment(asked: Annotated[Cohorts, Query()]) -> Json:
         start_ms, end_ms = asked.range_ms(now())
         answer = await run_in_threadpool(
-            business.abandonment, start_ms, end_ms, asked.step_ms, asked.by
+            business.abandonment, start_ms, end_ms, asked.cut, asked.by
         )
         return _abandonment_json(answer)
 
     @routes.get("/search-abandonment")
-    async def search_abandonment(asked: Annotated[Window, Query()]) -> Json:
+    async def search_abandonment(asked: Annotated[Cohorts, Query()]) -> Json:
         start_ms, end_ms = asked.range_ms(now())
         answer = await run_in_threadpool(
-            business.search_abandonment, start_ms, end_ms, asked.step_ms, asked.by
+            business.search_abandonment, start_ms, end_ms, asked.cut, asked.by
         )
         return _abandonment_json(answer)
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.errors import NotFound
 from api.shapes import Json, finding_json
 from api.times import parse_time
+from detectors.decision import Decision, HistoryEntry
 from detectors.finding import Finding, FindingStatus, Priority
 from detectors.repository import FindingFilter, FindingRepository
 from store.errors import BadInput
@@ -42,6 +43,17 @@ class Suppression(BaseModel):
 
     reason: str = Field(min_length=1, max_length=1_000)
     until: str = Field(max_length=64)
+    by: str = Field(default="someone", max_length=256)
+    max_repetitions: int | None = Field(default=None, ge=1, le=1_000_000)
+
+
+class Change(BaseModel):
+    """Body of `POST /findings/{id}/reopen` and `…/fixed`; it may be left out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(default="", max_length=1_000)
+    by: str = Field(default="someone", max_length=256)
 
 
 def router(
@@ -74,26 +86,26 @@ def router(
     async def one(finding_id: str) -> Json:
         found = _known(await run_in_threadpool(findings.get, finding_id), finding_id)
         history = await run_in_threadpool(findings.history, finding_id)
-        told = [{"at": rfc3339(h.at_ms), "event": h.event, "detail": h.detail} for h in history]
-        return {**finding_json(found), "history": told}
+        return {**finding_json(found), "history": [_entry_json(entry) for entry in history]}
 
     @routes.post("/findings/{finding_id}/suppress")
     async def suppress(finding_id: str, body: Suppression) -> Json:
         now_ms = now()
         until_ms = parse_time(body.until, now_ms, now_ms)
+        decision = Decision(now_ms, body.by, body.reason)
         changed = await run_in_threadpool(
-            findings.suppress, finding_id, body.reason, until_ms, now_ms
+            findings.suppress, finding_id, until_ms, decision, budget=body.max_repetitions
         )
         return finding_json(_known(changed, finding_id))
 
     @routes.post("/findings/{finding_id}/reopen")
-    async def reopen(finding_id: str) -> Json:
-        changed = await run_in_threadpool(findings.reopen, finding_id, now())
+    async def reopen(finding_id: str, body: Change | None = None) -> Json:
+        changed = await run_in_threadpool(findings.reopen, finding_id, _decision(body, now()))
         return finding_json(_known(changed, finding_id))
 
     @routes.post("/findings/{finding_id}/fixed")
-    async def fixed(finding_id: str) -> Json:
-        changed = await run_in_threadpool(findings.mark_fixed, finding_id, now())
+    async def fixed(finding_id: str, body: Change | None = None) -> Json:
+        changed = await run_in_threadpool(findings.mark_fixed, finding_id, _decision(body, now()))
         return finding_json(_known(changed, finding_id))
 
     @routes.get("/traces/{trace_id}/explain")
@@ -108,6 +120,20 @@ def router(
         return told
 
     return routes
+
+
+def _decision(body: Change | None, now_ms: int) -> Decision:
+    change = body or Change()
+    return Decision(now_ms, change.by, change.reason)
+
+
+def _entry_json(entry: HistoryEntry) -> Json:
+    return {
+        "at": rfc3339(entry.at_ms),
+        "event": entry.event,
+        "detail": entry.detail,
+        "by": entry.actor,
+    }
 
 
 def _known(finding: Finding | None, finding_id: str) -> Finding:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -10,14 +10,17 @@ from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
+from alerts.cause import ProbableCause
 from alerts.engine import AlertEngine
 from alerts.incident_log.repository import IncidentRepository
+from alerts.incidents import Incident, IncidentAlert
 from alerts.ledger.repository import OutboxRepository
-from api.alert_shapes import incident_json
+from api.alert_shapes import incident_json, probable_cause_json
 from api.errors import NotFound
 from api.postmortem import LOOK_BACK_MS, postmortem
 from api.shapes import Json
 from store.errors import BadInput
+from store.model import Labels
 
 # Kinds of the timeline that incidents write themselves: the incident's own events are exact.
 _OWN_KINDS = frozenset({"opened", "alert", "resolved", "page", "ack", "note", "closed"})
@@ -50,10 +53,15 @@ class Note(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a post-mortem draws from beside the incident: other events, and the deliveries."""
+    """What is known beside the incident: other events, deliveries, candidates for its cause.
+
+    Attributes:
+        candidates: The likeliest causes of what began then, best first: labels, then the time.
+    """
 
     timeline: Callable[[int, int], list[Json]]
     deliveries: OutboxRepository
+    candidates: Callable[[Labels, int], Sequence[ProbableCause]] = lambda _labels, _started: ()
 
 
 def router(
@@ -72,7 +80,7 @@ def router(
 
     @routes.get("/incidents/{incident_id}")
     async def one_incident(incident_id: str) -> Json:
-        return await run_in_threadpool(_incident, incidents, incident_id)
+        return await run_in_threadpool(_ranked, incidents, record, incident_id)
 
     @routes.post("/incidents/{incident_id}/ack")
     async def acknowledge(incident_id: str, body: Acknowledgement) -> Json:
@@ -118,6 +126,21 @@ def _postmortem(
     changes = [event for event in around if event["kind"] not in _OWN_KINDS]
     deliveries = record.deliveries.deliveries(incident_id=incident_id)
     return postmortem(incident, incidents.events(incident_id), changes, deliveries)
+
+
+def _ranked(incidents: IncidentRepository, record: Record, incident_id: str) -> Json:
+    """One incident with what may have caused it: the candidates of its first alert."""
+    incident = incidents.incident(incident_id)
+    first = _first(incident) if incident else None
+    causes = record.candidates(first.labels, incident.started_ms) if incident and first else ()
+    return {
+        **_incident(incidents, incident_id),
+        "candidates": [probable_cause_json(cause) for cause in causes],
+    }
+
+
+def _first(incident: Incident) -> IncidentAlert | None:
+    return min(incident.alerts, key=lambda alert: alert.fired_ms, default=None)
 
 
 def _incident(incidents: IncidentRepository, incident_id: str) -> Json:

@@ -1,38 +1,18 @@
-"""Boards and their live stream."""
+"""The live stream of a board."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
-from api.boards import Board
-from api.errors import NotFound
-from api.shapes import Json
 from api.stream import LiveBoards
 
 
-def router(boards: Callable[[], Mapping[str, Board]], live: LiveBoards) -> APIRouter:
-    """`/boards`, `/boards/{name}`, `/boards/{name}/snapshot` and `/live`."""
+def router(live: LiveBoards) -> APIRouter:
+    """`/live`."""
     routes = APIRouter(prefix="/api/warroom/v1", tags=["boards"])
-
-    @routes.get("/boards")
-    async def list_boards() -> Json:
-        entries = [{"name": b.name, "title": b.title} for b in boards().values()]
-        return {"boards": entries, "next": None}
-
-    @routes.get("/boards/{name}")
-    async def one_board(name: str) -> Json:
-        board = boards().get(name)
-        if board is None:
-            raise NotFound(f"there is no board {name!r}")
-        return board.model_dump(mode="json")
-
-    @routes.get("/boards/{name}/snapshot")
-    async def board_snapshot(name: str) -> Response:
-        return Response(await live.snapshot(name), media_type="application/json")
 
     @routes.get("/live")
     async def watch(

@@ -19,9 +19,10 @@ MAX_TOKENS = 10_000
 
 
 class Role(StrEnum):
-    """What a token may do: send telemetry; read; read and change."""
+    """What a token may do: send telemetry; show boards; read; read and change."""
 
     INGEST = "ingest"
+    DISPLAY = "display"
     VIEWER = "viewer"
     ADMIN = "admin"
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
+import yaml
 from fastapi import FastAPI
 
 from alerts.engine import AlertEngine
@@ -24,6 +25,7 @@ from alerts.routing import parse_alertmanager
 from api.routers.alertmanager import router
 from store.model import Labels
 from store.sql import open_engine, open_sessions, upgrade
+from tests.e2e.service import free_port, needs, until
 
 CONFIG = """
 route:
@@ -174,3 +176,43 @@ def test_an_unknown_silence_and_a_bad_filter_are_told(server: Server) -> None:
     assert httpx.get(f"{server.url}/api/v2/silence/{nobody}", trust_env=False).status_code == 404
     bad = httpx.get(f"{server.url}/api/v2/alerts", params={"filter": "a=~("}, trust_env=False)
     assert bad.status_code == 400
+
+
+def test_a_real_prometheus_posts_its_alerts_and_their_end(server: Server, tmp_path: Path) -> None:
+    # It ends some seconds after it began, and begins again.
+    began = 'max(ALERTS_FOR_STATE{alertname="Often"})'
+    rule = {
+        "alert": "Often",
+        "expr": f"vector(1) unless on () (time() - {began} > 4)",
+        "labels": {"severity": "page", "service": "shop"},
+        "annotations": {"summary": "posted by Prometheus"},
+    }
+    rules = {"groups": [{"name": "g", "interval": "1s", "rules": [rule]}]}
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump(rules))
+    target = {"static_configs": [{"targets": [server.url.removeprefix("http://")]}]}
+    config = {"rule_files": ["rules.yml"], "alerting": {"alertmanagers": [target]}}
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
+    process = subprocess.Popen(
+        [
+            needs("prometheus"),
+            f"--config.file={tmp_path / 'prometheus.yml'}",
+            f"--storage.tsdb.path={tmp_path / 'data'}",
+            f"--web.listen-address=127.0.0.1:{free_port()}",
+            "--log.level=error",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def state() -> str:
+        now_ms = int(time.time() * 1000)
+        return next((str(r.state) for r in server.engine.tick(now_ms, []).records), "")
+
+    try:
+        until(lambda: state() == "firing", "the alert of Prometheus fires", 60)
+        (record,) = server.engine.snapshot().records.values()
+        assert record.annotations == {"summary": "posted by Prometheus"}
+        until(lambda: state() == "resolved", "Prometheus tells its end", 60)
+    finally:
+        process.terminate()
+        process.wait(30)

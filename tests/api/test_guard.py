@@ -1,10 +1,17 @@
+from dataclasses import replace
+
 import pytest
 from starlette.datastructures import Headers
 
 from api.guard import LOOPBACK_HOSTS, GuardPolicy, Refusal, decide
 from api.tokens.repository import Role
 
-ROLES = {"admin-secret": Role.ADMIN, "view-secret": Role.VIEWER, "send-secret": Role.INGEST}
+ROLES = {
+    "wall-secret": Role.DISPLAY,
+    "admin-secret": Role.ADMIN,
+    "view-secret": Role.VIEWER,
+    "send-secret": Role.INGEST,
+}
 KEYS = frozenset({"shop-1"})
 ON_LOOPBACK = GuardPolicy(LOOPBACK_HOSTS, tokens_required=False, role_of=ROLES.get)
 IN_PUBLIC = GuardPolicy(
@@ -103,3 +110,60 @@ def test_an_app_key_may_come_as_a_header() -> None:
 
 def test_health_is_open_to_load_balancers() -> None:
     assert in_public("GET", "/-/healthy") is None
+
+
+WITH_PAGES = replace(IN_PUBLIC, is_page=lambda path: path == "/")
+
+
+def with_cookie(method: str, path: str, token: str, **headers: str) -> Refusal | None:
+    cookie = {"host": "warroom.shop.example", "cookie": f"other=1; warroom_token={token}"}
+    return decide(WITH_PAGES, method, path, Headers({**cookie, **headers}))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "refusal"),
+    [
+        ("GET", "/api/warroom/v1/live", None),
+        ("GET", "/api/warroom/v1/boards/war-room/snapshot", None),
+        ("GET", "/api/warroom/v1/replay", None),
+        ("PUT", "/api/warroom/v1/boards/war-room", Refusal.ROLE),
+        ("GET", "/api/warroom/v1/findings", Refusal.ROLE),
+        ("GET", "/api/v1/query", Refusal.ROLE),
+        ("POST", "/api/v1/query", Refusal.ROLE),
+        ("GET", "/jaeger/api/services", Refusal.ROLE),
+        ("GET", "/metrics", Refusal.ROLE),
+        ("POST", "/events", Refusal.ROLE),
+    ],
+)
+def test_a_display_shows_boards_and_nothing_else(
+    method: str, path: str, refusal: Refusal | None
+) -> None:
+    assert in_public(method, path, "wall-secret") is refusal
+    own = "https://warroom.shop.example"
+    assert with_cookie(method, path, "wall-secret", origin=own) is refusal
+
+
+def test_the_pages_hold_no_data_and_need_no_token() -> None:
+    assert decide(WITH_PAGES, "GET", "/", Headers({"host": "warroom.shop.example"})) is None
+    assert decide(WITH_PAGES, "GET", "/", Headers({"host": "evil.example"})) is Refusal.HOST
+    assert in_public("GET", "/") is Refusal.NO_TOKEN
+
+
+def test_a_cookie_alone_changes_nothing_without_our_own_origin() -> None:
+    path = "/api/warroom/v1/annotations"
+    own, evil = "https://warroom.shop.example", "https://evil.example"
+    assert with_cookie("POST", path, "admin-secret", origin=own) is None
+    assert with_cookie("POST", path, "admin-secret", origin=evil) is Refusal.ORIGIN
+    assert with_cookie("POST", path, "admin-secret") is Refusal.ORIGIN
+    assert with_cookie("GET", "/api/warroom/v1/findings", "admin-secret") is None
+    assert with_cookie("GET", "/api/warroom/v1/findings", "unknown") is Refusal.NO_TOKEN
+
+
+def test_signing_in_needs_a_token_that_is_known() -> None:
+    path = "/api/warroom/v1/session"
+    assert in_public("GET", path) is None
+    assert in_public("POST", path) is Refusal.NO_TOKEN
+    assert in_public("POST", path, "nonsense") is Refusal.NO_TOKEN
+    for secret in ("wall-secret", "view-secret", "admin-secret"):
+        assert in_public("POST", path, secret) is None
+    assert in_public("DELETE", path) is None

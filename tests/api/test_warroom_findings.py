@@ -239,7 +239,37 @@ def test_what_is_seen_again_after_its_fix_has_regressed(world: World) -> None:
     known(world, FINDING)
     world.post("/findings/f1/fixed")
     known(world, FINDING)
-    assert world.get("/findings/f1")["status"] == "regressed"
+    late = world.get("/findings/f1")
+    assert (late["status"], late["active"]) == ("fixed", False), "it is from before the fix"
+    known(world, replace(FINDING, last_seen_ms=NOW_MS + 1))
+    again = world.get("/findings/f1")
+    assert (again["status"], again["active"], again["fixed_at"]) == ("regressed", True, None)
+
+
+def test_who_changed_a_finding_when_and_why_can_be_read(world: World) -> None:
+    known(world, FINDING)
+    until = "2026-09-28T00:00:00.000Z"
+    body = {"reason": "tenants", "until": until, "by": "anna", "max_repetitions": 40}
+    shown = world.post("/findings/f1/suppress", body)
+    assert shown["suppression"] == {"reason": "tenants", "until": until, "max_repetitions": 40}
+    reopened = world.post("/findings/f1/reopen", {"by": "ben", "reason": "tenants are gone"})
+    assert reopened["suppression"] is None
+    fixed = world.post("/findings/f1/fixed", {"by": "ben", "reason": "select_related"})
+    assert fixed["fixed_at"] == "2026-09-21T14:13:20.000Z"
+    history = world.get("/findings/f1")["history"]
+    assert [(e["event"], e["by"], e["detail"]) for e in history] == [
+        ("opened", "warroom", FINDING.title),
+        ("suppressed", "anna", "tenants"),
+        ("reopened", "ben", "tenants are gone"),
+        ("fixed", "ben", "select_related"),
+    ]
+
+
+def test_impact_and_effort_are_told_beside_the_priority(world: World) -> None:
+    known(world, FINDING)
+    shown = world.get("/findings/f1")
+    assert (shown["impact"]["level"], shown["effort"], shown["priority"]) == ("high", "small", "P1")
+    assert shown["impact"]["requests_hit_per_hour"] == 7_200
 
 
 def test_a_trace_that_is_sent_is_found_and_explained(world: World) -> None:

@@ -100,9 +100,9 @@ def test_the_causes_add_up_to_the_whole(rows: list[Row], requests: list[Row], no
     events = table(rows)
     checkouts = fold(events, keep_ids=True)
     causes = causes_of(checkouts, events, troubled(requests), TIMEOUT_S)
-    starts, as_of = range(0, 41_000, 10_000), (now_s * 1_000, TIMEOUT_S)
-    whole = cohorts(checkouts, starts, 10_000, *as_of)
-    parts = [points for _, points in cohorts_by_cause(checkouts, causes, starts, 10_000, as_of)]
+    edges, as_of = range(0, 51_000, 10_000), (now_s * 1_000, TIMEOUT_S)
+    whole = cohorts(checkouts, edges, *as_of)
+    parts = [points for _, points in cohorts_by_cause(checkouts, causes, edges, as_of)]
     for place, every in enumerate(whole):
         mine = [points[place] for points in parts]
         assert sum(p.abandoned for p in mine) == every.abandoned
@@ -177,6 +177,6 @@ def test_a_visitor_who_searches_again_is_still_on_the_same_hunt() -> None:
         {"type": "search", "ts_ms": 30_000, "session_id": "s", "device": "mobile"},
     ]
     found = hunts(table(rows), TIMEOUT_S)
-    points = cohorts(found, [0], 60_000, 120_000, TIMEOUT_S)
+    points = cohorts(found, [0, 60_000], 120_000, TIMEOUT_S)
     assert (points[0].started, points[0].completed, points[0].abandoned) == (2, 1, 1)
     assert np.asarray(found.segments["device"][0]).tolist() == [0, 0]

@@ -20,11 +20,11 @@ import orjson
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from dashboards.mount import routes
-from tests.dashboards import story
+from tests.dashboards import story, story_pages
 
 Json = dict[str, Any]
 
@@ -36,6 +36,7 @@ class ScriptedServer:
         self.interval_ms = interval_ms
         self.streams = 0
         self.posts: list[tuple[str, Json]] = []
+        self.token = ""  # what a browser must give before anything else, if it is set
         self._static_dir = static_dir
         self._ticks = itertools.count(1)
         self._queues: set[asyncio.Queue[bytes]] = set()
@@ -103,6 +104,7 @@ class ScriptedServer:
         now_ms = int(time.time() * 1000)
         own = "/api/warroom/v1"
         answers: dict[str, Json] = {
+            **story_pages.answers(now_ms),
             f"{own}/slos": {"slos": story.slos(now_ms), "next": None},
             f"{own}/alerts": {"alerts": story.alerts(now_ms), "next": None},
             f"{own}/alerts/{story.FINGERPRINT}/why": _why(now_ms),
@@ -145,6 +147,9 @@ class ScriptedServer:
         async def answer(request: Request) -> Response:
             if request.url.path == "/api/v1/query_range":
                 return JSONResponse(_matrix(request))
+            special = self._special(request, request.url.path.removeprefix(own), now_ms)
+            if special is not None:
+                return special
             if request.method == "POST" and request.url.path.startswith(own):
                 self.posts.append((request.url.path, orjson.loads(await request.body() or b"{}")))
                 return JSONResponse({})
@@ -157,11 +162,32 @@ class ScriptedServer:
         return Starlette(
             routes=[
                 Route(f"{own}/live", self._live),
-                Route("/api/{path:path}", answer, methods=["GET", "POST"]),
+                Route("/api/{path:path}", answer, methods=["GET", "POST", "PUT"]),
                 Route("/jaeger/{path:path}", answer),
                 *routes(self._static_dir),
             ]
         )
+
+    def _special(self, request: Request, path: str, now_ms: int) -> Response | None:
+        """Answers that are more than a JSON that stands still."""
+        if path == "/session" and self.token:
+            return self._session(request)
+        if path == "/boards/war-room":
+            return PlainTextResponse(story_pages.BOARD_YAML, headers={"ETag": '"t1"'})
+        if path in {"/replay", "/boards/preview"}:
+            return JSONResponse(story.snapshot(0, now_ms, self.interval_ms))
+        return None
+
+    def _session(self, request: Request) -> Response:
+        """As the service's own: a token once, a cookie from then on."""
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        known = self.token in {given, request.cookies.get("warroom_token")}
+        if request.method == "POST" and not known:
+            return JSONResponse({"error": {"message": "no such token"}}, 401)
+        answer = JSONResponse({"role": "display" if known else None, "tokens_required": True})
+        if known:
+            answer.set_cookie("warroom_token", self.token, httponly=True, samesite="strict")
+        return answer
 
     async def _live(self, request: Request) -> Response:
         board = request.query_params["board"]

@@ -64,7 +64,7 @@ def test_a_known_path_answers_the_page(client: httpx.Client, path: str) -> None:
     [
         "/nope",
         "/alerts/a/b",
-        "/traces",
+        "/traces/a/b",
         "/assets/nope.js",
         "/assets/..%2f.stamp",
         "/assets/index-abc.js.gz",

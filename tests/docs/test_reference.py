@@ -178,6 +178,7 @@ def test_every_figure_of_the_service_is_told() -> None:
     names |= {f"{family.name}" for family in registry.collect() if not family.samples}
     sources = [
         ROOT / "collector" / "pipeline.py",
+        ROOT / "collector" / "source_metrics.py",
         ROOT / "collector" / "forward" / "metrics.py",
         *(ROOT / "warroom").glob("*.py"),
     ]

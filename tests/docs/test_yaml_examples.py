@@ -14,6 +14,7 @@ from api.boards import parse_board
 from slos.spec import parse_slos
 from store.errors import ConfigError
 from tests.docs.pages import Block, blocks
+from warroom.backtest_marks import read_marks
 from warroom.check import check
 from warroom.config import Options
 
@@ -27,8 +28,9 @@ def read_as(text: str, directory: Path) -> str:
     first = next(yaml.safe_load_all(text))
     keys = set(first)
     if keys & {"apiVersion", "version"}:
-        assert parse_slos(text, "example.yml")
-        return "slo"
+        # A composite or a policy names SLOs of the page's other examples.
+        whole = "".join(f"---\n{block.text}" for block in EXAMPLES if is_slo(block))
+        return "slo" if parse_slos(whole if text in whole else text, "example.yml") else ""
     if "tests" in keys:
         tests = parse_rule_tests(text, "example.yml")
         rules = [block.text for block in EXAMPLES if "groups" in yaml.safe_load(block.text)]
@@ -48,7 +50,17 @@ def read_as(text: str, directory: Path) -> str:
     if "rows" in keys:
         assert parse_board(text, "example.yml").panels
         return "board"
-    return _configuration(text, directory)
+    return _marks(text, directory) if "incidents" in keys else _configuration(text, directory)
+
+
+def is_slo(block: Block) -> bool:
+    return bool({"apiVersion", "version"} & set(next(yaml.safe_load_all(block.text))))
+
+
+def _marks(text: str, directory: Path) -> str:
+    path = directory / "marks.yaml"
+    path.write_text(text, encoding="utf-8")
+    return "marks" if read_marks(path) else ""
 
 
 def _configuration(text: str, directory: Path) -> str:
@@ -67,7 +79,15 @@ def test_a_yaml_example_is_taken_by_its_parser(block: Block, tmp_path: Path) -> 
 
 def test_there_is_an_example_of_each_kind_of_file(tmp_path: Path) -> None:
     kinds = {read_as(block.text, tmp_path) for block in EXAMPLES}
-    assert kinds == {"warroom.yaml", "slo", "rules", "rule tests", "alertmanager", "board"}
+    assert kinds == {
+        "warroom.yaml",
+        "slo",
+        "rules",
+        "rule tests",
+        "alertmanager",
+        "board",
+        "marks",
+    }
 
 
 @pytest.mark.parametrize(

@@ -66,19 +66,20 @@ receivers:
 
 @dataclass
 class Senders:
-    """Three threads that send with what a shop has, and remember only what was acknowledged."""
+    """Four threads that send with what a shop has, and remember only what was acknowledged."""
 
     service: Warroom
     queue_length: int = 500
     traces: list[str] = field(default_factory=list)
     samples: list[tuple[int, float]] = field(default_factory=list)
     orders: list[str] = field(default_factory=list)
+    logs: list[str] = field(default_factory=list)
     stopped: threading.Event = field(default_factory=threading.Event)
     broken: list[BaseException] = field(default_factory=list)
 
     @contextmanager
     def running(self) -> Iterator[Senders]:
-        jobs = (self._send_traces, self._send_metrics, self._send_orders)
+        jobs = (self._send_traces, self._send_metrics, self._send_orders, self._send_logs)
         threads = [threading.Thread(target=self._guarded, args=(job,)) for job in jobs]
         for thread in threads:
             thread.start()
@@ -146,6 +147,19 @@ class Senders:
                 number += 1
                 self._send_until_taken(client, f"order-{number}")
 
+    def _send_logs(self) -> None:
+        number = 0
+        with httpx.Client(base_url=self.service.url, timeout=1) as client:
+            while not self.stopped.wait(0.05):
+                number += 1
+                line = f"line {number}"
+                try:
+                    answer = client.post("/v1/logs", json=_log(line))
+                except httpx.HTTPError:
+                    continue
+                if answer.status_code == 200:
+                    self.logs.append(line)
+
     def _send_until_taken(self, client: httpx.Client, order: str) -> None:
         """The same event again and again: its id makes that harmless."""
         body = json.dumps(_purchase(order))
@@ -184,6 +198,22 @@ def _purchase(order: str) -> dict[str, object]:
             "currency": "EUR",
         },
     }
+
+
+def _log(line: str) -> dict[str, object]:
+    record = {"timeUnixNano": str(time.time_ns()), "body": {"stringValue": line}}
+    return {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}
+
+
+def _missing_logs(service: Warroom, acknowledged: list[str]) -> set[str]:
+    stored: set[str] = set()
+    after = ""
+    while True:
+        page = service.get("/api/warroom/v1/logs", limit=500, after=after).json()
+        stored |= {found["body"] for found in page["logs"]}
+        if page["next"] is None:
+            return set(acknowledged) - stored
+        after = page["next"]
 
 
 def _missing_traces(service: Warroom, acknowledged: list[str]) -> list[str]:
@@ -232,8 +262,10 @@ def _alert(service: Warroom, name: str) -> dict[str, Any]:
 def _check_everything(service: Warroom, sent: Senders, begun_s: float) -> None:
     """What was acknowledged before this moment is there."""
     traces, samples, orders = list(sent.traces), list(sent.samples), list(sent.orders)
+    logs = list(sent.logs)
     assert _missing_traces(service, traces) == []
     assert _missing_samples(service, samples) == set()
+    assert _missing_logs(service, logs) == set()
     assert _orders(service, begun_s)[0] >= len(orders)
     assert sent.broken == []
 
@@ -281,7 +313,7 @@ def test_nothing_acknowledged_is_lost_and_each_alert_pages_once(
         until(lambda: not _alert(warroom, "QueueLong"), "the alert stays resolved")
     _check_everything(warroom, sent, begun_s)
     print(f"{len(sent.traces)} traces, {len(sent.samples)} samples, {len(sent.orders)} orders")
-    assert min(len(sent.traces), len(sent.samples), len(sent.orders)) > 20
+    assert min(len(sent.traces), len(sent.samples), len(sent.orders), len(sent.logs)) > 20
     orders, revenue = _orders(warroom, begun_s)
     # Only the event in flight at the end may be stored without an answer.
     assert len(sent.orders) <= orders <= len(sent.orders) + 1

@@ -68,7 +68,7 @@ def test_own_boards_stand_beside_the_shipped_ones(tmp_path: Path) -> None:
     files = {"boards/own.yaml": BOARD.format(name="own", title="Own")}
     boards = read_boards(settings_of(tmp_path, "boards_dir: boards\n", files))
     assert set(boards) >= {"war-room", "business", "own"}
-    assert boards["own"].panels[0].id == "orders"
+    assert boards["own"].board.panels[0].id == "orders"
 
 
 def test_an_own_board_replaces_the_shipped_one_of_its_name(tmp_path: Path) -> None:

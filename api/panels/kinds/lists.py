@@ -32,7 +32,20 @@ def timeline(_panel: Panel, view: View, _previous: Json | None) -> Json:
     """What happened within the last hour, newest first."""
     events = view.sources.timeline(view.now_ms - _TIMELINE_MS, view.now_ms)
     told = [event for event in events if event["kind"] not in _TOLD_TWICE]
-    return {"state": "ok", "as_of_ms": view.now_ms, "events": told[:_LIMIT]}
+    return {"state": "ok", "as_of_ms": view.now_ms, "events": _latest_of_each(told)[:_LIMIT]}
+
+
+def _latest_of_each(events: list[Json]) -> list[Json]:
+    """A finding that comes and goes has one line, its latest: it must not push out all else."""
+    seen: set[str] = set()
+    kept = []
+    for event in events:
+        if event["kind"] == "finding":
+            if event["ref"] in seen:
+                continue
+            seen.add(event["ref"])
+        kept.append(event)
+    return kept
 
 
 def freshness(_panel: Panel, view: View, _previous: Json | None) -> Json:

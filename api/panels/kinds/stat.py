@@ -1,4 +1,4 @@
-"""One big number with its sparkline, its expected band and its change against last week."""
+"""One big number with its sparkline, its band, its change against last week and last sale."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def compute(panel: Panel, view: View, _previous: Json | None) -> Json:
         "unit": panel.unit or (reading.unit if reading else ""),
         "spark": spark,
         "band": _band(reading),
-        "delta_last_week": _delta(panel, view, value),
+        "delta_last_week": _delta(panel, view, value, view.now_ms - _WEEK_MS),
+        **_against_sale(panel, view, value),
         "status": _status(panel, judge, value),
         "provisional": bool(reading and reading.provisional),
         "note": judge.reason if judge else "",
@@ -71,6 +72,9 @@ def _empty(panel: Panel, view: View) -> Json:
         "spark": {"t": [], "values": []},
         "band": None,
         "delta_last_week": None,
+        "delta_last_sale": None,
+        "last_sale": "",
+        "last_sale_at_ms": None,
         "status": "unknown",
         "provisional": False,
         "note": "",
@@ -111,12 +115,24 @@ def _band(reading: KpiReading | None) -> Json | None:
     return {"expected": reading.expected, "low": reading.low, "high": reading.high}
 
 
-def _delta(panel: Panel, view: View, value: float) -> float | None:
+def _against_sale(panel: Panel, view: View, value: float) -> Json:
+    sale = view.sources.earlier_sale(view.now_ms)
+    if sale is None:
+        return {"delta_last_sale": None, "last_sale": "", "last_sale_at_ms": None}
+    return {
+        "delta_last_sale": _delta(panel, view, value, sale.at_ms),
+        "last_sale": sale.name,
+        # To the minute: a figure that does not change needs no delta.
+        "last_sale_at_ms": sale.at_ms // 60_000 * 60_000,
+    }
+
+
+def _delta(panel: Panel, view: View, value: float, then_ms: int) -> float | None:
     """Relative change; the difference itself (percentage points) where the unit is a ratio."""
     expr = panel.query or str(panel.options.get("spark", ""))
     if not expr:
         return None
-    vector = view.sources.querier.instant(expr, view.now_ms - _WEEK_MS)
+    vector = view.sources.querier.instant(expr, then_ms)
     before = float(vector.values[0]) if len(vector) else math.nan
     if not math.isfinite(before):
         return None

@@ -53,4 +53,32 @@ export async function post<T>(path: string, body: unknown): Promise<T> {
   })) as T;
 }
 
+/** Any other request: text or JSON there and back, with the ETag that a change must name. */
+export async function send(
+  method: "GET" | "POST" | "PUT" | "DELETE",
+  path: string,
+  body?: string,
+  type = "application/yaml",
+  tag: string | null = null,
+): Promise<{ body: unknown; etag: string | null }> {
+  let response: Response;
+  try {
+    response = await fetch(path, {
+      method,
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+      headers: {
+        ...(body === undefined ? {} : { "content-type": type }),
+        ...(tag === null ? {} : { "if-match": tag }),
+      },
+      ...(body === undefined ? {} : { body }),
+    });
+  } catch {
+    throw new ApiError("The server cannot be reached.", 0, "Nothing was changed.");
+  }
+  const json = response.headers.get("content-type")?.includes("json") ?? false;
+  const answered: unknown = json ? await response.json().catch(() => null) : await response.text();
+  if (!response.ok) throw described(response.status, answered);
+  return { body: answered, etag: response.headers.get("etag") };
+}
+
 export const own = (path: string) => `/api/warroom/v1${path}`;

@@ -10,8 +10,11 @@ export interface Resource<T> {
   reload: () => void;
 }
 
-/** Call while a component is being set up. `path` is read reactively: a changed path is a new fetch. */
-export function resource<T>(path: () => string, { follow = true } = {}): Resource<T> {
+/**
+ * Call while a component is being set up. `path` is read reactively: a changed path is a new fetch,
+ * an empty one none. `keep` shows the old answer until the new one is there.
+ */
+export function resource<T>(path: () => string, { follow = true, keep = false } = {}): Resource<T> {
   let data = $state.raw<T>();
   let error = $state.raw<ApiError>();
   let loading = $state(true);
@@ -42,6 +45,12 @@ export function resource<T>(path: () => string, { follow = true } = {}): Resourc
     }
   }
 
+  function idle(): void {
+    abort?.abort();
+    data = error = undefined;
+    busy = loading = false;
+  }
+
   $effect(() => {
     const url = path();
     void live.tick;
@@ -49,9 +58,10 @@ export function resource<T>(path: () => string, { follow = true } = {}): Resourc
       const fresh = url !== current;
       if (fresh) {
         current = url;
-        data = undefined;
-        void load(url, true);
-      } else if (follow && !document.hidden) void load(url, false);
+        if (!keep) data = undefined;
+        if (url) void load(url, true);
+        else idle();
+      } else if (url && follow && !document.hidden) void load(url, false);
     });
   });
   $effect(() => () => abort?.abort());
@@ -66,6 +76,6 @@ export function resource<T>(path: () => string, { follow = true } = {}): Resourc
     get loading() {
       return loading;
     },
-    reload: () => void load(current, true),
+    reload: () => void (current && load(current, true)),
   };
 }

@@ -2,15 +2,22 @@
 
 export const PAGES = {
   wall: "/",
+  boards: "/boards",
+  board: "/boards/:id",
+  incidents: "/incidents",
+  incident: "/incidents/:id",
   slos: "/slos",
   alerts: "/alerts",
   alert: "/alerts/:id",
   findings: "/findings",
   finding: "/findings/:id",
   business: "/business",
+  traces: "/traces",
   trace: "/traces/:id",
+  map: "/service-map",
   explore: "/explore",
   sources: "/sources",
+  readiness: "/readiness",
 } as const;
 export type Page = keyof typeof PAGES;
 export interface Place {
@@ -46,7 +53,13 @@ function read(): void {
 }
 
 /** View settings that stay when another page is opened. */
-const KEPT = ["tv", "tz", "theme", "board"];
+const KEPT = ["tv", "tz", "theme", "board", "playlist", "every", "from", "to"];
+/** Of those, what only the wall's own address carries. */
+const OF_THE_WALL = new Set(["board", "playlist", "every"]);
+/** Pages that show a range of time. */
+const RANGED = ["/", "/traces", "/service-map", "/explore"];
+const carries = (key: string, base: string) =>
+  OF_THE_WALL.has(key) ? base === "/" : key === "from" || key === "to" ? RANGED.includes(base) : true;
 
 /** The address of a page with the view's settings carried over. */
 export function href(path: string): string {
@@ -55,7 +68,7 @@ export function href(path: string): string {
   const now = new URLSearchParams(place.search);
   for (const key of KEPT) {
     const value = now.get(key);
-    if (value !== null && !next.has(key) && !(key === "board" && base !== "/")) next.set(key, value);
+    if (value !== null && !next.has(key) && carries(key, base)) next.set(key, value);
   }
   const text = next.toString();
   return text ? `${base}?${text}` : base;
@@ -74,9 +87,13 @@ export function param(name: string): string | null {
 
 /** Changes the view in the address, so that a copied link shows the same. */
 export function setParam(name: string, value: string | null): void {
+  setParams({ [name]: value });
+}
+export function setParams(changes: Record<string, string | null>): void {
   const next = new URLSearchParams(location.search);
-  if (value === null || value === "") next.delete(name);
-  else next.set(name, value);
+  for (const [name, value] of Object.entries(changes))
+    if (value === null || value === "") next.delete(name);
+    else next.set(name, value);
   const text = next.toString();
   history.replaceState(null, "", location.pathname + (text ? `?${text}` : ""));
   read();

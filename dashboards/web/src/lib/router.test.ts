@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { normalised, safeLink } from "./alerts";
 import { columns } from "./matrix";
 import { go, href, match, param, setParam } from "./router.svelte";
-import { clock, ms, zoneName } from "./time";
+import { clock, ms, tick, zoneName } from "./time";
 
 describe("the router", () => {
   it.each([
@@ -13,7 +13,8 @@ describe("the router", () => {
     ["/alerts/a%20b", "alert", "a b"],
     ["/findings/%E0%A4%A", "finding", "%E0%A4%A"],
     ["/traces/4bf9", "trace", "4bf9"],
-    ["/traces", "missing", ""],
+    ["/traces", "traces", ""],
+    ["/boards/war-room", "board", "war-room"],
     ["/alerts/a/b", "missing", ""],
     ["/nothing", "missing", ""],
   ])("%s is %s", (path, page, id) => expect(match(path)).toEqual({ page, id }));
@@ -42,6 +43,9 @@ describe("times", () => {
     expect(clock(at, zoneName("utc", "Europe/Berlin"))).toBe("23:30:05");
     expect(clock(at, zoneName("store", "Europe/Berlin"))).toBe("00:30:05");
     expect(zoneName("browser", "Europe/Berlin")).toBeUndefined();
+    expect(tick(at, 5000, "UTC")).toBe("23:30:05");
+    expect(tick(at, 60_000, "UTC")).toBe("23:30");
+    expect(tick(at, 86_400_000, "Europe/Berlin")).toBe("28 Nov");
   });
 });
 

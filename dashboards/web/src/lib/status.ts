@@ -70,6 +70,12 @@ export function judgePriority(priority: string, status: string, active = true): 
   return { mark: priority === "P0" ? "crit" : priority === "P1" ? "warn" : "info", word: priority };
 }
 
+export function judgeIncident(incident: { state: string; severity: string }): Judged {
+  if (incident.state === "resolved") return { mark: "ok", word: "Resolved" };
+  const { mark } = judgeAlert({ severity: incident.severity, state: "firing" });
+  return { mark, word: incident.state === "acknowledged" ? "Acknowledged" : "Open" };
+}
+
 const RANK: Record<Mark, number> = { crit: 5, warn: 4, none: 3, info: 2, muted: 1, ok: 0 };
 export function worst(marks: readonly Mark[]): Mark {
   return marks.reduce<Mark>((a, b) => (RANK[b] > RANK[a] ? b : a), "ok");

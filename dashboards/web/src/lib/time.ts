@@ -44,6 +44,14 @@ export function full(at: number, zone?: string): string {
     timeZoneName: "short",
   }).format(at);
 }
+/** A time on an axis whose marks are `step` apart: seconds only where they tell marks apart, days where they do. */
+export function tick(at: number, step: number, zone?: string): string {
+  if (step >= 86_400_000) return format(zone, { day: "numeric", month: "short" }).format(at);
+  const text = clock(at, zone);
+  if (step >= 3_600_000 && text.startsWith("00:00"))
+    return format(zone, { day: "numeric", month: "short" }).format(at);
+  return step < 60_000 ? text : text.slice(0, 5);
+}
 export function day(at: number, zone?: string): string {
   return format(zone, { weekday: "short", day: "numeric", month: "short" }).format(at);
 }

@@ -11,8 +11,14 @@ export interface PanelSpec {
   title: string;
   unit?: string;
   span?: number;
+  query?: string;
+  queries?: { expr: string; name?: string }[];
   options?: Record<string, unknown>;
 }
+/** The PromQL of a panel. */
+export const exprs = (spec: PanelSpec): string[] =>
+  spec.query ? [spec.query] : (spec.queries ?? []).map((query) => query.expr);
+
 export interface BoardSpec {
   name: string;
   title: string;
@@ -35,6 +41,9 @@ export interface StatPanel extends PanelBase {
   spark?: Spark | null;
   band?: { expected: Nullable; low: Nullable; high: Nullable } | null;
   delta_last_week?: Nullable;
+  delta_last_sale?: Nullable;
+  last_sale?: string;
+  last_sale_at_ms?: Nullable;
   status?: Status;
   provisional?: boolean;
 }
@@ -58,6 +67,13 @@ export interface TimeseriesPanel extends PanelBase {
   series: Series[];
   band?: Band | null;
   annotations?: Annotation[];
+}
+export interface TablePanel extends PanelBase {
+  unit?: string;
+  columns: string[];
+  values: string[];
+  rows: { labels: string[]; values: Nullable[] }[];
+  total: number;
 }
 export interface Tier {
   severity: string;
@@ -178,4 +194,122 @@ export interface Delta {
   tick: number;
   now_ms: number;
   panels: Record<string, Record<string, unknown>>;
+}
+export interface TraceLine {
+  trace_id: string;
+  service: string;
+  operation: string;
+  started_at: When;
+  duration_seconds: number;
+  spans: number;
+  errors: number;
+  services: { name: string; spans: number }[];
+  complete: boolean;
+}
+export interface ServiceMap {
+  nodes: { name: string; kind: "service" | "store" }[];
+  edges: {
+    from: string;
+    to: string;
+    calls: number;
+    errors: number;
+    error_ratio: number;
+    p50_seconds: number;
+    p95_seconds: number;
+  }[];
+  traces: number;
+  cut: boolean;
+}
+export interface StageSlo {
+  service: string;
+  name: string;
+  objective: number;
+  error_ratio: Nullable;
+  held: boolean | null;
+}
+export interface LoadTest {
+  id: string;
+  name: string;
+  source: string;
+  started_at: When;
+  ended_at: When;
+  target_multiple: Nullable;
+  url?: string | null;
+  requests_per_second: Nullable;
+  error_ratio: Nullable;
+  duration_seconds: { p95?: Nullable } | null;
+  stages: {
+    multiple: Nullable;
+    from: When;
+    to: When;
+    requests_per_second: Nullable;
+    p95_seconds: Nullable;
+    slos: StageSlo[];
+    held: boolean | null;
+  }[];
+  held_up_to: Nullable;
+}
+export interface ResourceHeadroom {
+  kind: string;
+  name: string;
+  verdict: string;
+  limit: number;
+  used: Nullable;
+  used_most: Nullable;
+  capacity: Nullable;
+  low: Nullable;
+  high: Nullable;
+  multiple: Nullable;
+  far: boolean;
+  mend: string;
+}
+export interface Readiness {
+  target_multiple: number;
+  ready: boolean;
+  load_tests: LoadTest[];
+  capacity: {
+    method: string;
+    throughput: { now: Nullable; usual_peak: Nullable; highest: Nullable };
+    resources: ResourceHeadroom[];
+    bottleneck: (ResourceHeadroom & { could_also_be: string[] }) | null;
+  };
+  checklist: { id: string; title: string; state: "ok" | "todo" | "unknown"; fact: string; mend: string }[];
+}
+export interface Incident {
+  id: string;
+  title: string;
+  severity: string;
+  state: string;
+  started_at: When;
+  detected_at: When;
+  acknowledged_at: When | null;
+  acknowledged_by: string;
+  resolved_at: When | null;
+  alerts: {
+    fingerprint: string;
+    name: string;
+    labels: Record<string, string>;
+    summary: string;
+    fired_at: When;
+    resolved_at: When | null;
+  }[];
+  probable_causes: { kind: string; ref: string; confidence: Nullable; why: string }[];
+  revenue_at_risk: { amount: string; currency: string } | null;
+  timeline: TimelineEvent[];
+}
+export interface Comparison {
+  verdict: string;
+  why: string;
+  pivot: { at: When; reason: string; title: string };
+  before: { from: When; to: When; requests: Nullable };
+  after: { from: When; to: When; requests: Nullable };
+  figures: {
+    name: string;
+    unit: string;
+    before: Nullable;
+    after: Nullable;
+    change: Nullable;
+    verdict: string;
+    decides: boolean;
+  }[];
 }

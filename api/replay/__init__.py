@@ -1,0 +1,1 @@
+"""What the wall showed at an earlier instant, with what was known then."""

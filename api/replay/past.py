@@ -1,0 +1,149 @@
+"""The sources of a board's panels as they stood at an earlier instant.
+
+Graphs and figures come from the stored series; alerts from the series Prometheus keeps of them and
+from the incident log; findings from their history. What nobody recorded says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+from alerts.incidents import Incident
+from alerts.state import fingerprint
+from api.panels.view import NotRecorded, PanelSources
+from api.replay.figures import kpis_at, slos_at
+from api.shapes import finding_json
+from business_metrics.memory import Breach
+from detectors.decision import HistoryEntry
+from detectors.finding import Finding, FindingStatus
+from store.model import Labels
+from store.ports import Querier
+from store.timestamps import rfc3339
+
+Json = dict[str, Any]
+_STATUSES = {
+    "suppressed": FindingStatus.SUPPRESSED,
+    "reopened": FindingStatus.OPEN,
+    "expired": FindingStatus.OPEN,
+    "fixed": FindingStatus.FIXED,
+    "regressed": FindingStatus.REGRESSED,
+}
+_BEGINS = frozenset({"opened", "returned", "regressed"})
+_ENDED_SHOWN = 20
+_ALERT_RANK = {"firing": 0, "pending": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Histories:
+    """Where what was known then is kept."""
+
+    breaches: Callable[[str, int], Sequence[Breach]]
+    incidents: Callable[[], Sequence[Incident]]
+    findings: Callable[[], Sequence[Finding]]
+    finding_history: Callable[[], Sequence[HistoryEntry]]
+
+
+def sources_at(now: PanelSources, histories: Histories, at_ms: int) -> PanelSources:
+    """What panels may look at when they are computed for an earlier instant."""
+
+    def findings() -> list[Json]:
+        return findings_at(histories.findings(), histories.finding_history(), at_ms)
+
+    return replace(
+        now,
+        kpis=lambda: kpis_at(now.querier, histories.breaches, at_ms),
+        slos=lambda: slos_at(now.querier, now.slos(), at_ms),
+        alerts=lambda: alerts_at(now.querier, histories.incidents(), at_ms),
+        findings=findings,
+        sources=_freshness,
+    )
+
+
+def _freshness(_now_ms: int) -> NoReturn:
+    raise NotRecorded("not recorded: how fresh each source was is known for now only")
+
+
+def alerts_at(querier: Querier, incidents: Iterable[Incident], at_ms: int) -> list[Json]:
+    """Alerts that were pending or firing then, with their incident's words where one had them."""
+    told = {
+        alert.labels: (incident, alert)
+        for incident in incidents
+        for alert in incident.alerts
+        if alert.fired_ms <= at_ms and (alert.resolved_ms is None or alert.resolved_ms > at_ms)
+    }
+    states = dict.fromkeys(told, "firing")
+    vector = querier.instant("ALERTS", at_ms)
+    for labels in vector.series:
+        fields = labels.to_dict()
+        state = fields.pop("alertstate", "firing")
+        fields.pop("__name__", None)
+        states.setdefault(Labels.of(fields), state)
+    found = []
+    for labels, state in states.items():
+        incident, alert = told.get(labels, (None, None))
+        notes = alert.annotations if alert else {}
+        acknowledged = (
+            incident.acknowledged_by
+            if incident and incident.acknowledged_ms and incident.acknowledged_ms <= at_ms
+            else ""
+        )
+        found.append(
+            {
+                "fingerprint": fingerprint(labels),
+                "labels": labels.to_dict(),
+                "annotations": dict(notes),
+                "name": labels.get("alertname"),
+                "severity": labels.get("severity"),
+                "state": state,
+                "summary": notes.get("summary", labels.get("alertname")),
+                "cause": notes.get("cause", ""),
+                "impact": notes.get("impact", ""),
+                "fix": notes.get("fix", ""),
+                "evidence_url": notes.get("evidence_url", ""),
+                "since": rfc3339(alert.fired_ms) if alert else None,
+                "incident_id": incident.id if incident else "",
+                "acknowledged_by": acknowledged,
+                "silenced": False,
+            }
+        )
+    return sorted(found, key=lambda a: (_ALERT_RANK.get(a["state"], 2), a["name"]))
+
+
+def findings_at(
+    findings: Iterable[Finding], history: Iterable[HistoryEntry], at_ms: int
+) -> list[Json]:
+    """Findings that were known then, active ones first.
+
+    The evidence is what was last seen of each: only changes of state have a history.
+    """
+    states: dict[str, tuple[bool, FindingStatus, int]] = {}
+    for entry in history:
+        if entry.at_ms > at_ms:
+            continue
+        active, status, since_ms = states.get(
+            entry.finding_id, (False, FindingStatus.OPEN, entry.at_ms)
+        )
+        if entry.event in _BEGINS and not active:
+            active, since_ms = True, entry.at_ms
+        elif entry.event in {"ended", "fixed"}:
+            active = False
+        states[entry.finding_id] = (active, _STATUSES.get(entry.event, status), since_ms)
+    known = []
+    for finding in findings:
+        if finding.fingerprint in states:
+            active, status, since_ms = states[finding.fingerprint]
+            seen_ms = at_ms if active else min(finding.last_seen_ms, at_ms)
+            known.append(
+                replace(
+                    finding,
+                    active=active,
+                    status=status,
+                    first_seen_ms=since_ms,
+                    last_seen_ms=seen_ms,
+                )
+            )
+    active_then = sorted((f for f in known if f.active), key=lambda f: f.priority.value)
+    ended = sorted((f for f in known if not f.active), key=lambda f: -f.last_seen_ms)
+    return [finding_json(finding) for finding in (*active_then, *ended[:_ENDED_SHOWN])]

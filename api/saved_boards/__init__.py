@@ -1,0 +1,1 @@
+"""Boards that were edited in the browser."""

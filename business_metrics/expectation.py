@@ -1,0 +1,60 @@
+"""Expected orders on a run of minutes, and their sum between any two instants."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from store.model import Float64Array
+
+_MINUTE_MS = 60_000
+_GOOD_DAY = 1.25
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """Expected orders a minute on a run of minutes.
+
+    Attributes:
+        start_minute: The first minute since the epoch.
+        per_minute: One figure a minute.
+        cv: Relative standard deviation of the expectation.
+        source: `weeks`, `one_week`, `sale`, `unlike_day`, `unlike_sale`, `own_recent` or `none`.
+        level: What last weeks' figures were multiplied with.
+        usual: What they would be multiplied with on a day like the last few; infinite when unknown.
+    """
+
+    start_minute: int
+    per_minute: Float64Array
+    cv: float
+    source: str
+    level: float = 1.0
+    usual: float = math.inf
+    # Plain numbers: a tick asks a score of times for single figures.
+    _rates: list[float] = field(init=False, repr=False, compare=False)
+    _sums: list[float] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_rates", self.per_minute.tolist())
+        object.__setattr__(self, "_sums", [0.0, *np.cumsum(self.per_minute).tolist()])
+
+    def expected(self, start_ms: float, end_ms: float) -> float:
+        """Expected orders between two instants; the first and last figure hold beyond the run."""
+        if end_ms <= start_ms or not self._rates:
+            return 0.0
+        return self._until(end_ms) - self._until(start_ms)
+
+    @property
+    def raised(self) -> float:
+        """How many times the usual is expected now; 1 where that is no more than a good day."""
+        return self.level / self.usual if self.level > self.usual * _GOOD_DAY else 1.0
+
+    def _until(self, at_ms: float) -> float:
+        place = at_ms / _MINUTE_MS - self.start_minute
+        whole = min(max(int(place), 0), len(self._rates) - 1)
+        return self._sums[whole] + (place - whole) * self._rates[whole]
+
+
+NOTHING_EXPECTED = Expectation(0, np.empty(0), 1.0, "none")

@@ -1,0 +1,116 @@
+"""Days of the past laid beside today: where they have holes, and what they say a minute."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from store.model import BoolArray, Float64Array
+
+SMOOTH_MIN = 15
+LEAST_BLOCK_ORDERS = 20.0
+# No order where so many were due is no chance: e to the power of -20.
+_HOLE_ORDERS = 20.0
+# The deviation of a normal distribution by its median absolute deviation.
+_SIGMA_OF_MAD = 1.4826
+_TORN = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Orders by minute of one reference day, laid on today's minutes, and which of them count."""
+
+    counts: Float64Array
+    valid: BoolArray
+
+
+def mean(days: Sequence[Reference]) -> Float64Array:
+    """Orders a minute over those days that count; NaN where none does."""
+    valid = np.vstack([day.valid for day in days])
+    sums = np.where(valid, np.vstack([day.counts for day in days]), 0.0).sum(axis=0)
+    known = valid.sum(axis=0)
+    return np.where(known > 0, sums / np.maximum(known, 1), np.nan)
+
+
+def lower_median(runs: Float64Array) -> Float64Array:
+    """The median of each column, of two middle values the smaller; NaN where nothing is known.
+
+    So a promotion that fell on half of the weeks is not expected again.
+
+    >>> lower_median(np.asarray([[1.0, 5.0], [9.0, np.nan], [2.0, np.nan], [8.0, np.nan]])).tolist()
+    [2.0, 5.0]
+    """
+    ascending = np.sort(runs, axis=0)
+    known = (~np.isnan(runs)).sum(axis=0)
+    place = np.maximum(known - 1, 0) // 2
+    middle: Float64Array = np.take_along_axis(ascending, place[np.newaxis], axis=0)[0]
+    return middle
+
+
+def holes(day: Reference, witness: Float64Array) -> BoolArray:
+    """Runs of minutes without an order in which, by the shape of the witness, many were due.
+
+    Only the shape counts: the witness is brought to the day's own level first.
+    """
+    both = day.valid & ~np.isnan(witness)
+    due, seen = float(witness[both].sum()), float(day.counts[both].sum())
+    if due < _HOLE_ORDERS:
+        return np.zeros(len(day.counts), dtype=np.bool_)
+    if not seen:
+        return both
+    # An invalid minute stands between two runs: it must not join them.
+    silent = (both & (day.counts == 0)).astype(np.int8)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], silent, [0]])))
+    sums = np.concatenate([[0.0], np.cumsum(np.where(both, witness, 0.0))])
+    holes = np.zeros(len(day.counts), dtype=np.bool_)
+    for begin, stop in edges.reshape(-1, 2).tolist():
+        if (sums[stop] - sums[begin]) * seen / due > _HOLE_ORDERS:
+            holes[begin:stop] = True
+    return holes
+
+
+def closed(day: Reference, valid: BoolArray) -> BoolArray:
+    """Half an hour and more without an order, no hole: a shop that was shut. It has sharp edges."""
+    silent = holes(Reference(day.counts, valid), np.ones(len(valid)))
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], silent.astype(np.int8), [0]])))
+    for begin, stop in edges.reshape(-1, 2).tolist():
+        if stop - begin < 2 * SMOOTH_MIN:
+            silent[begin:stop] = False
+    return silent
+
+
+def smoothed(counts: Float64Array, valid: BoolArray) -> Float64Array:
+    """The mean around each minute but the first and last `SMOOTH_MIN`."""
+    width = 2 * SMOOTH_MIN + 1
+    totals = _moving_sum(np.where(valid, counts, 0.0), width)
+    minutes = _moving_sum(valid.astype(np.float64), width)
+    return np.where(minutes >= width / 3, totals / np.maximum(minutes, 1.0), np.nan)
+
+
+def ratio(expected: Float64Array, actual: Float64Array, valid: BoolArray) -> tuple[float, float]:
+    """Actual by expected: the median of the shortest blocks that hold enough orders, or of all.
+
+    And how far the blocks disagree, relative to it, where that is more than chance: half of them
+    may lie in a promotion that is over.
+    """
+    for length in (15, 30, 60):
+        blocks = expected.reshape(-1, length).sum(axis=1)
+        seen = actual.reshape(-1, length).sum(axis=1)
+        full = (valid.reshape(-1, length).mean(axis=1) >= 0.5) & (blocks > 0)
+        if full.any() and np.median(blocks[full]) >= LEAST_BLOCK_ORDERS:
+            full &= blocks >= LEAST_BLOCK_ORDERS / 2
+            each = seen[full] / blocks[full]
+            middle = float(np.median(each))
+            apart = _SIGMA_OF_MAD * float(np.median(np.abs(each - middle)))
+            chance = math.sqrt(middle / float(np.median(blocks[full])))
+            return middle, apart / middle if apart > _TORN * chance > 0 else 0.0
+    return float(actual.sum()) / float(expected.sum()), 0.0
+
+
+def _moving_sum(values: Float64Array, width: int) -> Float64Array:
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    moved: Float64Array = sums[width:] - sums[:-width]
+    return moved

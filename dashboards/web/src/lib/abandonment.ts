@@ -1,0 +1,67 @@
+/** Sums of cohorts, and how they differ from those of another time. Matured cohorts count; others only where there are none, and marked. */
+import { ms } from "./time";
+import type { Nullable, Series, When } from "./types";
+
+export interface Cohort {
+  at: When;
+  started: number;
+  completed: number;
+  abandoned: number;
+  rate: Nullable;
+  provisional: boolean;
+}
+export interface Abandonment {
+  matured_until: When | null;
+  timeout_seconds: number;
+  series: { labels: Record<string, string>; points: Cohort[] }[];
+}
+export interface Sum {
+  name: string;
+  points: Cohort[];
+  started: number;
+  completed: number;
+  abandoned: number;
+  rate: Nullable;
+  /** No cohort has matured yet: late purchases may still lower the rate. */
+  provisional: boolean;
+}
+
+export const nameOf = (labels: Record<string, string>) =>
+  Object.values(labels).join(" ").replaceAll("_", " ") || "all checkouts";
+
+export function sums(answer: Abandonment | undefined): Sum[] {
+  return (answer?.series ?? []).map(({ labels, points }) => {
+    const mature = points.filter((p) => !p.provisional);
+    const provisional = !mature.some((p) => p.started) && points.some((p) => p.started);
+    const counted = provisional ? points : mature;
+    const total = (key: "started" | "completed" | "abandoned") => counted.reduce((n, p) => n + p[key], 0);
+    const started = total("started");
+    const abandoned = total("abandoned");
+    return {
+      name: nameOf(labels),
+      points,
+      started,
+      abandoned,
+      completed: total("completed"),
+      rate: started ? abandoned / started : null,
+      provisional,
+    };
+  });
+}
+
+/** The rates of one segment then, by name; null where nothing matured or the segment was not there. */
+export function ratesThen(answer: Abandonment | undefined): Map<string, Nullable> {
+  return new Map(sums(answer).map((sum) => [sum.name, sum.provisional ? null : sum.rate]));
+}
+
+/** Lines over one grid of times, for a chart. */
+export function lines(all: readonly Sum[], limit = 6): { t: number[]; series: Series[] } {
+  const shown = all.slice(0, limit);
+  const times = new Set(shown.flatMap((s) => s.points.map((p) => ms(p.at) ?? 0)));
+  const t = [...times].sort((a, b) => a - b);
+  const series = shown.map((s) => {
+    const at = new Map(s.points.map((p) => [ms(p.at), p.rate]));
+    return { name: s.name, values: t.map((time) => at.get(time) ?? null) };
+  });
+  return { t, series };
+}

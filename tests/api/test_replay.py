@@ -1,0 +1,169 @@
+"""A board at an earlier instant: what was known then, and nothing that came later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from api.panels.earlier_sale import earlier_sale
+from business_metrics.calendar import SaleDay
+from tests.warroom.traces import product_list
+from tests.warroom.world import IN_MEMORY, RULES, SLO, World, open_world
+
+BOARD = """
+name: mine
+title: Mine
+range: 10m
+rows:
+  - panels:
+      - {id: jobs, kind: stat, query: sum(queue_length)}
+      - {id: line, kind: timeseries, query: sum(queue_length)}
+      - {id: orders, kind: stat, kpi: orders_per_minute}
+      - {id: alerts, kind: alerts}
+      - {id: findings, kind: findings}
+      - {id: slos, kind: slo}
+      - {id: changes, kind: timeline}
+      - {id: fresh, kind: freshness}
+"""
+FILES = {"boards/mine.yaml": BOARD, "rules.yml": RULES, "slo.yml": SLO}
+TEXT = f"{IN_MEMORY}boards_dir: boards\nrule_files: [rules.yml]\nslo_files: [slo.yml]\n"
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, dict[str, int]]]:
+    """A calm shop; then a queue that grows and an N+1; then both are over."""
+    with open_world(tmp_path_factory.mktemp("replay"), TEXT, FILES) as world:
+        at: dict[str, int] = {}
+
+        def tick(jobs: float, failing: float) -> int:
+            now_ms = world.clock.now_ms + 5_000
+            for result, share in (("ok", 1 - failing), ("failed", failing)):
+                labels = {"__name__": "checkouts_total", "result": result}
+                counts[result] += 100 * share
+                world.samples((labels, now_ms, counts[result]))
+            world.samples(({"__name__": "queue_length"}, now_ms, jobs))
+            return world.evaluate()
+
+        counts = {"ok": 0.0, "failed": 0.0}
+        for _ in range(4):
+            at["calm"] = tick(1.0, 0.0)
+        world.post("/annotations", {"kind": "deploy", "title": "v7", "service": "shop"}, 201)
+        trace = product_list(world.clock.now_ms)
+        world.ask("POST", "/v1/traces", json=trace)
+        for _ in range(4):
+            at["bad"] = tick(500.0, 0.5)
+        for _ in range(6):
+            at["over"] = tick(2.0, 0.0)
+        yield world, at
+
+
+def replay(world: World, at_ms: int, **more: str) -> dict[str, Any]:
+    answer: dict[str, Any] = world.get("/replay", board="mine", at=str(at_ms / 1000), **more)
+    assert answer["now_ms"] == at_ms
+    return answer
+
+
+def names(panel: dict[str, Any]) -> list[str]:
+    return [alert["name"] for alert in panel["alerts"]]
+
+
+def test_figures_and_graphs_end_at_the_instant(story: tuple[World, dict[str, int]]) -> None:
+    world, at = story
+    panels = replay(world, at["bad"])["panels"]
+    assert panels["jobs"]["value"] == 500.0
+    assert panels["line"]["t"][-1] == at["bad"]
+    assert panels["line"]["series"][0]["values"][-1] == 500.0
+    assert replay(world, at["calm"])["panels"]["jobs"]["value"] == 1.0
+    assert replay(world, at["over"])["panels"]["jobs"]["value"] == 2.0
+
+
+def test_an_alert_is_there_only_while_it_fired(story: tuple[World, dict[str, int]]) -> None:
+    world, at = story
+    assert names(replay(world, at["calm"])["panels"]["alerts"]) == []
+    then = replay(world, at["bad"])["panels"]["alerts"]
+    assert "QueueGrows" in names(then)
+    (alert,) = (alert for alert in then["alerts"] if alert["name"] == "QueueGrows")
+    assert (alert["state"], alert["severity"]) == ("firing", "page")
+    assert alert["summary"] == "500 jobs wait"
+    assert len({alert["fingerprint"] for alert in then["alerts"]}) == len(then["alerts"])
+    assert "QueueGrows" not in names(replay(world, at["over"])["panels"]["alerts"])
+
+
+def test_a_finding_is_unknown_before_it_was_found(story: tuple[World, dict[str, int]]) -> None:
+    world, at = story
+    assert replay(world, at["calm"])["panels"]["findings"]["findings"] == []
+    (finding,) = replay(world, at["bad"])["panels"]["findings"]["findings"]
+    assert finding["kind"] == "n_plus_one_query"
+    assert finding["active"] is True
+
+
+def test_an_slo_has_the_budget_of_then(story: tuple[World, dict[str, int]]) -> None:
+    world, at = story
+    (calm,) = replay(world, at["calm"])["panels"]["slos"]["slos"]
+    (bad,) = replay(world, at["bad"])["panels"]["slos"]["slos"]
+    assert (calm["name"], calm["objective"], calm["state"]) == ("checkout", 0.99, "ok")
+    assert calm["error_budget_remaining"] == pytest.approx(1.0)
+    assert bad["error_budget_remaining"] < 0
+    assert bad["state"] == "exhausted"
+    assert any(tier["firing"] for tier in bad["tiers"])
+
+
+def test_what_changed_later_is_not_told(story: tuple[World, dict[str, int]]) -> None:
+    world, at = story
+    told = [e["title"] for e in replay(world, at["bad"])["panels"]["changes"]["events"]]
+    assert any("v7" in title for title in told)
+    assert replay(world, at["calm"] - 5_000)["panels"]["changes"]["events"] == []
+
+
+def test_what_nobody_recorded_says_so(story: tuple[World, dict[str, int]]) -> None:
+    world, at = story
+    fresh = replay(world, at["bad"])["panels"]["fresh"]
+    assert fresh["state"] == "no_data"
+    assert fresh["note"].startswith("not recorded")
+
+
+def test_the_range_is_what_was_asked_for(story: tuple[World, dict[str, int]]) -> None:
+    world, at = story
+    day = replay(world, at["over"], **{"from": str(at["over"] / 1000 - 86_400)})
+    assert day["range_ms"] == 86_400_000
+    assert len(day["panels"]["line"]["t"]) <= 362
+    for wrong in ({"board": "none"}, {"at": "soon"}, {"from": "now", "at": "now-1h"}):
+        answer = world.ask("GET", "/api/warroom/v1/replay", params={"board": "mine", **wrong})
+        assert answer.status_code in {400, 404}
+
+
+CALENDAR = (
+    SaleDay("Black Friday", date(2025, 11, 28), date(2025, 12, 1)),
+    SaleDay("Summer", date(2026, 7, 1), date(2026, 7, 2)),
+    SaleDay("Black Friday", date(2026, 11, 27), date(2026, 11, 30)),
+)
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def _ms(text: str) -> int:
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+@pytest.mark.parametrize(
+    ("now", "name", "then"),
+    [
+        ("2026-11-28T10:00:00+01:00", "Black Friday 2025", "2025-11-29T10:00:00+01:00"),
+        ("2026-11-10T10:00:00+01:00", "Summer 2026", "2026-07-01T10:00:00+02:00"),
+        ("2026-03-01T23:30:00+01:00", "Black Friday 2025", "2025-11-28T23:30:00+01:00"),
+    ],
+)
+def test_a_sale_is_compared_with_the_same_moment_of_the_one_before(
+    now: str, name: str, then: str
+) -> None:
+    found = earlier_sale(CALENDAR, BERLIN, _ms(now))
+    assert found is not None
+    assert (found.name, found.at_ms) == (name, _ms(then))
+
+
+@pytest.mark.parametrize("now", ["2025-11-28T10:00:00+01:00", "2025-06-01T10:00:00+02:00"])
+def test_without_an_earlier_sale_nothing_is_compared(now: str) -> None:
+    assert earlier_sale(CALENDAR, BERLIN, _ms(now)) is None

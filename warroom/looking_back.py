@@ -1,0 +1,89 @@
+"""Replay and readiness, wired: the histories a look back needs, the facts a checklist needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, time
+from functools import partial
+
+from alerts.drill import MARK
+from alerts.incident_log.repository import IncidentRepository
+from api.panels.earlier_sale import earlier_sale
+from api.panels.view import EarlierSale
+from api.readiness.checklist import Facts
+from api.replay.past import Histories
+from api.shapes import Json
+from business_metrics.calendar import local_day
+from business_metrics.repository import BreachRepository
+from business_metrics.settings import BusinessSettings
+from detectors.repository import FindingFilter, FindingRepository
+from store.sql import SessionFactory
+from warroom.backups import last_backup_ms
+from warroom.paging import Paging
+from warroom.reload import Configuration
+
+_INCIDENTS = 500
+_FINDINGS = 500
+
+
+def histories(
+    sessions: SessionFactory, incidents: IncidentRepository, findings: FindingRepository
+) -> Histories:
+    """Where what was known at an earlier instant is kept."""
+    return Histories(
+        breaches=BreachRepository(sessions).breaches,
+        incidents=lambda: incidents.incidents(limit=_INCIDENTS),
+        findings=lambda: findings.list(FindingFilter(), limit=_FINDINGS).findings,
+        finding_history=findings.history,
+    )
+
+
+def sale_before(settings: BusinessSettings) -> Callable[[int], EarlierSale | None]:
+    """Which earlier sale an instant is compared with, by the shop's calendar."""
+    return partial(earlier_sale, settings.calendar, settings.zone)
+
+
+class ReadinessFacts:
+    """Collects what the checklist is derived from."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        paging: Paging,
+        business: BusinessSettings,
+        slos: Callable[[], list[Json]],
+        sources: Callable[[int], list[Json]],
+    ) -> None:
+        self._configuration = configuration
+        self._paging = paging
+        self._business = business
+        self._slos = slos
+        self._sources = sources
+
+    def __call__(self, now_ms: int, target_multiple: float, load_tests: list[Json]) -> Facts:
+        """The facts at this instant; reads the state database."""
+        settings = self._configuration.settings
+        retention = settings.file.store.retention
+        today = local_day(now_ms // 60_000, self._business.zone)
+        over = [sale for sale in self._business.calendar if sale.last < today]
+        ahead = [sale for sale in self._business.calendar if sale.last >= today]
+        last = max(over, key=lambda sale: sale.first, default=None)
+        began = datetime.combine(last.first, time(), self._business.zone) if last else None
+        receivers = self._paging.engine.routing.receivers.values()
+        return Facts(
+            now_ms=now_ms,
+            slos=self._slos(),
+            receivers=[one.name for one in receivers if one.integrations],
+            drilled=self._paging.ledger.last_sent(f"{MARK}/"),
+            sources=self._sources(now_ms),
+            deadman=self._configuration.deadman is not None,
+            backup_ms=last_backup_ms(settings),
+            on_disk=not settings.in_memory,
+            rollup_ms=int(retention.rollup_5m * 1000),
+            events_ms=int(retention.events * 1000),
+            last_sale=last,
+            last_sale_ms=round(began.timestamp() * 1000) if began else None,
+            next_sale=min(ahead, key=lambda sale: sale.first, default=None),
+            load_tests=load_tests,
+            target_multiple=target_multiple,
+        )
