@@ -20,14 +20,15 @@ import orjson
 import pyarrow as pa
 
 from detectors.settings import RunnerSettings
-from detectors.traces.columns import codes, ints, matching, places
-from detectors.traces.frame import CONSUMER, SERVER
+from detectors.traces.columns import codes, ints, matching, numbered, places
+from detectors.traces.frame import COLUMNS, CONSUMER, SERVER
 from store.model import SPAN_READ_SCHEMA, BoolArray, Int32Array, Int64Array
 from store.ports import SpanReader
 
 _PAGE = 100_000
 _MAX_JUDGED = 100_000
 _MAX_LATE_TRACES = 5_000
+_SCHEMA: pa.Schema = pa.schema([SPAN_READ_SCHEMA.field(name) for name in COLUMNS])
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,8 @@ class MicroBatch:
     """What one tick brought.
 
     Attributes:
-        fresh: Spans read now, for counting requests.
-        ready: Every span of the traces to judge now.
+        fresh: Spans read now, for counting requests; `COLUMNS` of the frame.
+        ready: Every span of the traces to judge now; the same columns.
         waiting: Spans held back.
         behind: There is more to read than one tick may.
     """
@@ -140,9 +141,9 @@ class MicroBatcher:
                 read_seq = int(ints(page, "seq").max())
                 pages.append(page)
             if len(page) < limit:
-                return pa.concat_tables(pages).combine_chunks(), read_seq, False
+                return pa.concat_tables(pages), read_seq, False
             budget -= len(page)
-        return pa.concat_tables(pages).combine_chunks(), read_seq, True
+        return pa.concat_tables(pages), read_seq, True
 
     def _late(self, spans: _Gathered, fresh: int) -> set[bytes]:
         """Traces that were judged before and got more spans now, in the rows from `fresh` on."""
@@ -215,18 +216,18 @@ class _Gathered:
 
 
 def _empty() -> pa.Table:
-    return SPAN_READ_SCHEMA.empty_table()
+    return _SCHEMA.empty_table()
 
 
 def _typed(table: pa.Table) -> pa.Table:
-    return table.select(SPAN_READ_SCHEMA.names).cast(SPAN_READ_SCHEMA)
+    return table.select(COLUMNS).cast(_SCHEMA)
 
 
 def _orphans(spans: pa.Table, trace: Int32Array) -> BoolArray:
     """Spans whose parent is named and missing, where no request enters from outside."""
     ids = pa.chunked_array([*spans["span_id"].chunks, *spans["parent_span_id"].chunks], pa.binary())
-    numbers, distinct = codes(ids)
-    width = len(distinct) + 2
+    numbers, distinct = numbered(ids)
+    width = distinct + 2
     traces = trace.astype(np.int64)
     own: Int64Array = traces * width + numbers[: len(spans)]
     parent = numbers[len(spans) :]

@@ -13,7 +13,6 @@ from detectors.fingerprint import fingerprint
 from detectors.http_requests import RouteCounts, read_counts
 from detectors.settings import require
 from detectors.wilson import tail_bound, wilson
-from store.model import BoolArray
 from store.ports import Querier, SpanReader
 
 _STEP_MS = 5_000
@@ -133,25 +132,28 @@ class ErrorRegression:
         return (*holding, *context.without_data(judged, self.settings.forget_s))
 
     def _begun(self, key: str, counts: RouteCounts, context: SignalContext) -> Finding | None:
+        # An earlier regression is left out of windows too: what it left behind is no new one.
         learned = outside(counts.steps_ms, _STEP_MS, context.episodes.get(key, ()))
+        counts = replace(counts, errors=counts.errors * learned, requests=counts.requests * learned)
         for window_s, least in self.windows:
-            rise = self._rise(counts, window_s, learned)
+            rise = self._rise(counts, window_s)
             if self._proven(rise, max(least, self.settings.min_rise)):
                 first = began(counts.errors, counts.requests, (rise.now + rise.base) / 2)
                 since_ms = int(counts.steps_ms[first]) - _STEP_MS
                 return self._finding(key, counts, rise, since_ms, context)
         return None
 
-    def _rise(self, counts: RouteCounts, window_s: int, learned: BoolArray) -> _Rise:
+    def _rise(self, counts: RouteCounts, window_s: int) -> _Rise:
         steps = window_s * 1_000 // _STEP_MS
         length = int(self.settings.baseline_s * 1_000 // _STEP_MS)
-        base = slice(max(0, len(learned) - steps - length), len(learned) - steps)
+        known = len(counts.requests) - steps
+        base = slice(max(0, known - length), known)
         return _Rise(
             window_s,
             float(counts.errors[-steps:].sum()),
             float(counts.requests[-steps:].sum()),
-            float((counts.errors * learned)[base].sum()),
-            float((counts.requests * learned)[base].sum()),
+            float(counts.errors[base].sum()),
+            float(counts.requests[base].sum()),
         )
 
     def _proven(self, rise: _Rise, least: float) -> bool:

@@ -23,7 +23,7 @@ from detectors.latency_creep import (
 from detectors.seasonal_history import SeasonalHistory
 from detectors.settings import require
 from detectors.wilson import wilson
-from store.model import BoolArray, Float64Array
+from store.model import Float64Array
 from store.ports import Querier
 
 _STEP_MS = 10_000
@@ -151,10 +151,12 @@ class LatencyRegression:
         return (*holding, *context.without_data(judged, self.settings.forget_s))
 
     def _begun(self, key: str, durations: RouteDurations, context: SignalContext) -> Finding | None:
+        # An earlier regression is left out of windows too: what it left behind is no new one.
         learned = outside(durations.steps_ms, _STEP_MS, context.episodes.get(key, ()))
+        durations = replace(durations, counts=durations.counts * learned)
         for window_s in self.windows:
             steps = window_s * 1_000 // _STEP_MS
-            base = self._baseline(durations, steps, learned)
+            base = self._baseline(durations, steps)
             now = durations.counts[:, -steps:].sum(axis=1)
             enough = self.settings.min_baseline_requests
             if base[-1] < enough or now[-1] < self.settings.min_requests:
@@ -166,10 +168,10 @@ class LatencyRegression:
                     return self._finding(key, durations, slowdown, since_ms, context)
         return None
 
-    def _baseline(self, durations: RouteDurations, steps: int, learned: BoolArray) -> Float64Array:
+    def _baseline(self, durations: RouteDurations, steps: int) -> Float64Array:
         length = int(self.settings.baseline_s * 1_000 // _STEP_MS)
-        base = slice(max(0, len(learned) - steps - length), len(learned) - steps)
-        counts: Float64Array = (durations.counts * learned)[:, base].sum(axis=1)
+        known = len(durations.steps_ms) - steps
+        counts: Float64Array = durations.counts[:, max(0, known - length) : known].sum(axis=1)
         return counts
 
     def _bounds(self, bounds_s: Float64Array, base: Float64Array) -> list[int]:

@@ -40,12 +40,32 @@ def ints(spans: pa.Table, name: str) -> Int64Array:
 
 def codes(column: pa.ChunkedArray[Any]) -> tuple[Int32Array, list[Any]]:
     """Dictionary codes of a column (-1 for null) and its distinct values."""
+    numbers, distinct = _encoded(column)
+    return numbers, distinct.to_pylist()
+
+
+def numbered(column: pa.ChunkedArray[Any]) -> tuple[Int32Array, int]:
+    """As `codes`, with the number of distinct values: making objects of ids takes long."""
+    numbers, distinct = _encoded(column)
+    return numbers, len(distinct)
+
+
+def _encoded(column: pa.ChunkedArray[Any]) -> tuple[Int32Array, pa.Array[Any]]:
     if not len(column):
-        return np.empty(0, dtype=np.int32), []
+        return np.empty(0, dtype=np.int32), pa.nulls(0)
     encoded: Any = column.dictionary_encode().combine_chunks()
     indices = encoded.indices
     filled = indices.fill_null(-1) if indices.null_count else indices
-    return np.asarray(filled.to_numpy(), dtype=np.int32), encoded.dictionary.to_pylist()
+    return np.asarray(filled.to_numpy(), dtype=np.int32), encoded.dictionary
+
+
+def compact(table: pa.Table) -> pa.Table:
+    """One chunk a column, texts as dictionaries: what is moved then is numbers."""
+    columns: list[Any] = [
+        (column.dictionary_encode() if pa.types.is_string(column.type) else column).combine_chunks()
+        for column in table.columns
+    ]
+    return pa.table(columns, names=table.column_names)
 
 
 def rows(table: pa.Table, chosen: Int64Array) -> pa.Table:
@@ -55,7 +75,9 @@ def rows(table: pa.Table, chosen: Int64Array) -> pa.Table:
 
 
 def matching(table: pa.Table, mask: BoolArray) -> pa.Table:
-    """Rows that are marked."""
+    """Rows that are marked; all of them are not copied."""
+    if mask.all():
+        return table
     marked: Any = pa.array(mask, pa.bool_())
     return table.filter(marked)
 

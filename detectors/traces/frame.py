@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -12,11 +12,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from detectors.traces.columns import codes, ints, places, ranks, rows
+from detectors.traces.columns import codes, compact, ints, numbered, places, ranks, rows
 from detectors.traces.normaliser import Normaliser
 from detectors.traces.shape import Category, Shape
 from store.model import BoolArray, Int32Array, Int64Array
 
+# What detectors read of `SPAN_READ_SCHEMA`. Resources and events can be longer than all of these.
+COLUMNS = (
+    "trace_id", "span_id", "parent_span_id", "start_ns", "end_ns", "service", "name", "kind",
+    "status", "http_method", "http_route", "http_status", "url", "server_address", "db_system",
+    "statement", "code_file", "code_line", "code_function", "attributes", "received_ms", "seq",
+)  # fmt: skip
 CLIENT, SERVER, CONSUMER = 3, 2, 5
 NO_SHAPE = -1
 _ERROR, _SERVER_ERROR = 2, 500  # span status; HTTP statuses worth a retry, from there on …
@@ -31,7 +37,7 @@ class SpanFrame:
     """The spans of some traces, sorted by trace and start; a span id appears once a trace.
 
     Attributes:
-        table: The spans, in this order; `SPAN_READ_SCHEMA`.
+        table: The spans, in this order: `COLUMNS`, texts as dictionaries.
         offsets: Trace `i` owns rows `offsets[i]:offsets[i + 1]`.
         parent: Row of the parent, -1 where there is none or it is not here.
         orphan: The parent is named but not here.
@@ -139,9 +145,9 @@ class SpanFrame:
 
 
 def build_frame(spans: pa.Table, normaliser: Normaliser) -> SpanFrame:
-    """A frame of `SPAN_READ_SCHEMA` rows in any order, duplicates of a span id included."""
-    spans = spans.combine_chunks()
-    trace_codes, _ = codes(spans["trace_id"])
+    """A frame of rows that have `COLUMNS`, in any order, duplicates of a span id included."""
+    spans = compact(spans.select(COLUMNS))
+    trace_codes, _ = numbered(spans["trace_id"])
     ids = pa.chunked_array(
         [
             *spans["span_id"].cast(pa.binary()).chunks,
@@ -149,9 +155,9 @@ def build_frame(spans: pa.Table, normaliser: Normaliser) -> SpanFrame:
         ],
         pa.binary(),
     )
-    id_codes, distinct = codes(ids)
+    id_codes, distinct = numbered(ids)
     span_codes, parent_codes = id_codes[: len(spans)], id_codes[len(spans) :]
-    width = len(distinct) + 2
+    width = distinct + 2
     key = trace_codes.astype(np.int64) * width + span_codes
     order = _order(spans, key)
     spans, key = rows(spans, order), key[order]
@@ -213,12 +219,16 @@ def _stated(spans: pa.Table) -> BoolArray:
 
 
 def _multiple(spans: pa.Table) -> BoolArray:
-    marked: Any = pc.match_substring_regex(spans["attributes"], _MULTIPLE_MARKERS)
-    return np.asarray(marked.fill_null(False).to_numpy(), dtype=np.bool_)  # noqa: FBT003
+    texts, distinct = codes(spans["attributes"])
+    marked: Any = pc.match_substring_regex(pa.array(distinct, pa.string()), _MULTIPLE_MARKERS)
+    return np.append(marked.to_numpy(zero_copy_only=False), False)[texts]
 
 
 def _shapes(spans: pa.Table, normaliser: Normaliser) -> tuple[Int32Array, tuple[Shape, ...]]:
-    """The shape of each span; every distinct combination of its columns is normalised once."""
+    """The shape of each span; every distinct combination of its columns is normalised once.
+
+    Shapes of different texts may be equal; `SpanFrame.form` tells.
+    """
     kind = ints(spans, "kind")
     system, systems = codes(spans["db_system"])
     statement, statements = codes(spans["statement"])
@@ -229,30 +239,26 @@ def _shapes(spans: pa.Table, normaliser: Normaliser) -> tuple[Int32Array, tuple[
     database = (system >= 0) | (statement >= 0)
     call = ~database & (kind == CLIENT)
     shape = np.full(len(spans), NO_SHAPE, dtype=np.int32)
-    found: dict[Shape, int] = {}
 
-    def place(item: Shape) -> int:
-        return found.setdefault(item, len(found))
+    def of_database(row: int) -> Shape:
+        of = _at(systems, system[row])
+        if statement[row] >= 0:
+            return normaliser.statement(of, statements[statement[row]])
+        return normaliser.name(of, names[name[row]])
+
+    def of_call(row: int) -> Shape:
+        return normaliser.call(
+            _at(methods, method[row]), _at(urls, url[row]), names[name[row]], _at(hosts, host[row])
+        )
 
     # A statement, where there is one, says all; the span's name only stands in for it.
     text = np.where(statement >= 0, statement, len(statements) + name)
-    for members in _distinct(database, (system, text)):
-        first = members[0]
-        of = _at(systems, system[first])
-        if statement[first] >= 0:
-            shape[members] = place(normaliser.statement(of, statements[statement[first]]))
-        else:
-            shape[members] = place(normaliser.name(of, names[name[first]]))
-    for members in _distinct(call, (method, url, host, np.where(url >= 0, -1, name))):
-        first = members[0]
-        shape[members] = place(
-            normaliser.call(
-                _at(methods, method[first]),
-                _at(urls, url[first]),
-                names[name[first]],
-                _at(hosts, host[first]),
-            )
-        )
+    chosen, group, firsts = _distinct(database, (system, text))
+    shape[chosen] = group
+    found = [of_database(row) for row in firsts]
+    chosen, group, firsts = _distinct(call, (method, url, host, np.where(url >= 0, -1, name)))
+    shape[chosen] = group + len(found)
+    found += [of_call(row) for row in firsts]
     return shape, tuple(found)
 
 
@@ -267,16 +273,15 @@ def _at(values: Sequence[str], code: int) -> str:
     return values[code] if code >= 0 else ""
 
 
-def _distinct(marked: BoolArray, columns: Sequence[Int32Array]) -> Iterator[Int64Array]:
-    """Groups of rows that are equal in every column."""
+def _distinct(
+    marked: BoolArray, columns: Sequence[Int32Array]
+) -> tuple[Int64Array, Int64Array, list[int]]:
+    """The marked rows, the number of each one's combination, and a row of each combination."""
     chosen = np.flatnonzero(marked)
-    if not len(chosen):
-        return
-    combined = np.zeros(len(chosen), dtype=np.int64)
+    group = np.zeros(len(chosen), dtype=np.int64)
+    first = np.zeros(0, dtype=np.int64)
     for column in columns:
         part = column[chosen].astype(np.int64) + 1
-        combined = combined * (int(part.max()) + 1) + part
-        _, combined = np.unique(combined, return_inverse=True)
-    by_group = np.argsort(combined, kind="stable")
-    cuts = np.flatnonzero(np.diff(combined[by_group])) + 1
-    yield from np.split(chosen[by_group], cuts)
+        combined = group * (int(part.max(initial=0)) + 1) + part
+        _, first, group = np.unique(combined, return_index=True, return_inverse=True)
+    return chosen, group, chosen[first].tolist()

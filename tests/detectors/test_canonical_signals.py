@@ -99,6 +99,15 @@ def cpu(idle: float) -> Series:
     }
 
 
+def heartbeat(instance: str) -> Series:
+    """A row of pt-heartbeat that nobody has written for a while."""
+    now_s = START_MS / 1_000
+    return {
+        f"mysql_heartbeat_now_timestamp_seconds{{instance={instance}}}": line(1, now_s),
+        f"mysql_heartbeat_stored_timestamp_seconds{{instance={instance}}}": flat(now_s),
+    }
+
+
 FAULTS: dict[str, tuple[str, Series, str]] = {
     "processor": ("resource_saturation", cpu(0.1), "web-1 uses 90% of its CPU"),
     "memory": (
@@ -149,6 +158,19 @@ FAULTS: dict[str, tuple[str, Series, str]] = {
         },
         "web runs at 100% of its maximum size",
     ),
+    "autoscaling by cloudwatch_exporter": (
+        "autoscaling_at_limit",
+        {
+            f"aws_autoscaling_group_{name}_average{{auto_scaling_group_name=web}}": flat(size)
+            for name, size in (("desired_capacity", 20), ("max_size", 20), ("min_size", 4))
+        },
+        "web runs at 100% of its maximum size",
+    ),
+    "a replica's old heartbeat": (
+        "replica_lag",
+        {**heartbeat("db-2"), "mysql_slave_status_slave_io_running{instance=db-2}": flat(1)},
+        "Replica db-2 is 540.0 s behind",
+    ),
     "search": (
         "search_latency",
         {
@@ -178,6 +200,7 @@ QUIET: dict[str, tuple[str, Series]] = {
             THREADS.format("sql"): flat(1),
         },
     ),
+    "a primary whose heartbeat has stopped": ("replica_lag", heartbeat("db-1")),
     "full disk that nothing writes to": (
         "resource_saturation",
         {

@@ -335,3 +335,16 @@ def test_it_pages_only_where_that_is_asked_for() -> None:
 def test_settings_out_of_bounds_are_refused(section: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"detectors\.error_regression"):
         DetectorSettings.from_mapping({"error_regression": section})
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_a_failure_that_is_over_is_not_found_again_in_its_own_leftovers(share: float) -> None:
+    site = Site(5.0)
+    site.run(300, 0.0)
+    site.run(60, share)
+    site.run(600, 0.0)
+    (episodes,) = site.episodes.values()
+    assert len(episodes) == 1
+    assert silent(site.run(5, 0.0))
+    # A new failure after it is one all the same.
+    assert any(found for _, found in site.run(30, share))
