@@ -15,6 +15,9 @@ from detectors.traces.trace import NANOSECONDS, Trace
 
 _MS = 1_000_000
 _LOOP = 5  # so many of one form are a loop, which has detectors of its own
+_PARTITIONS = 3
+_SCHEMA = re.compile(r"""(?:[`"\[]?\b\w+[`"\]]?\.)+(?=[`"\[]?\w)""")
+_WRITES = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE", "UPSERT"})
 _MAX_CHAIN = 64
 _SIGNS_IN = re.compile(r"token|oauth|login|signin|/auth\b|session|csrf|handshake", re.IGNORECASE)
 _DATA = re.compile(r"\d")
@@ -72,9 +75,18 @@ def chains(trace: Trace, category: Category, settings: ChainSettings) -> Iterato
         if long_enough and trace.shape(span).reads and trace.entry[span] != span:
             requests.setdefault(request, []).append(span)
     for spans in requests.values():
-        run = _sequential(trace, spans)
+        run = _sequential(trace, _not_partitioned(trace, spans))
         if len(run) > 1:
             yield Chain(tuple(run), _independent(trace, run))
+
+
+def _not_partitioned(trace: Trace, spans: list[int]) -> list[int]:
+    """Without the statements that differ only in their schema: one for each tenant or shard."""
+    bare = {span: _SCHEMA.sub("", trace.shape(span).text) for span in spans}
+    texts: dict[str, set[str]] = {}
+    for span, text in bare.items():
+        texts.setdefault(text, set()).add(trace.shape(span).text)
+    return [span for span in spans if len(texts[bare[span]]) < _PARTITIONS]
 
 
 def _sequential(trace: Trace, spans: list[int]) -> list[int]:
@@ -96,7 +108,7 @@ def _independent(trace: Trace, run: list[int]) -> tuple[int, ...]:
     Known are the values in the request's own URL, and those that were used until then. What is not
     known may have come from an answer; unknown values of keys prove nothing.
     """
-    known = _Known()
+    known, writes = _Known(), _writes(trace, run)
     request = trace.entry[run[0]]
     if request >= 0:
         known.see_url(trace.text("url", request))
@@ -107,12 +119,38 @@ def _independent(trace: Trace, run: list[int]) -> tuple[int, ...]:
         known.see(shape)
         if _SIGNS_IN.search(shape.text):
             continue
-        after = [span for span in run[place + 1 :] if known.answers(trace.shape(span))]
+        after = [
+            span
+            for span in run[place + 1 :]
+            if known.answers(trace.shape(span)) and not _written(trace, writes, first, span)
+        ]
         together = (first, *after)
         saving_s = _saving_s(trace, together)
         if saving_s > best_s:
             best, best_s = together, saving_s
     return best
+
+
+def _writes(trace: Trace, run: list[int]) -> list[int]:
+    """What the same request wrote."""
+    entry, service = trace.entry[run[0]], trace.service[run[0]]
+    return [
+        span
+        for span in trace.operations
+        if trace.entry[span] == entry
+        and trace.service[span] == service
+        and trace.shape(span).operation in _WRITES
+    ]
+
+
+def _written(trace: Trace, writes: list[int], first: int, later: int) -> bool:
+    """Was the later read's table written between the two? It could not have been read before."""
+    table = trace.shape(later).table
+    return any(
+        trace.shape(write).table == table
+        and trace.start_ns[first] < trace.start_ns[write] < trace.start_ns[later]
+        for write in writes
+    )
 
 
 class _Known:

@@ -184,15 +184,16 @@ def _number(attributes: Any, names: Iterable[str]) -> int:
 
 
 def _without_retries(trace: Trace, spans: list[int], shapes: dict[int, Shape]) -> set[int]:
-    """Without each failure that the next repeat tried again: same key, or a key nobody knows."""
+    """Without each failure that a later repeat tried again: same key, or a key nobody knows."""
     kept = set(spans)
-    for place, span in enumerate(spans):
-        if trace.multiple[span] and _number(trace.attributes(span), _RETRY) > 0:
+    later: set[tuple[str | None, str]] = set()
+    for span in reversed(spans):
+        asked = (shapes[span].key, shapes[span].text)
+        tried_again = asked in later if asked[0] is not None else bool(later)
+        resent = trace.multiple[span] and _number(trace.attributes(span), _RETRY) > 0
+        if resent or (trace.failed[span] and tried_again):
             kept.discard(span)
-        elif trace.failed[span] and place + 1 < len(spans):
-            before, after = shapes[span], shapes[spans[place + 1]]
-            if before.key is None or (before.key, before.text) == (after.key, after.text):
-                kept.discard(span)
+        later.add(asked)
     return kept
 
 

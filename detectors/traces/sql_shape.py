@@ -30,6 +30,11 @@ _LIST = re.compile(
     r"(\?(?:\s?,\s?\?)*+)\s?((?:,\s?)?\.{2,}+|,?\s?(?:%\()?[^,()]{0,80}$|)\s?(?:[)\]]|$)",
     re.IGNORECASE,
 )
+# How agents and servers write a list whose values they do not tell.
+_ABRIDGED = re.compile(
+    r"\bIN\s?\(\s?(?:\.{2,}|\u2026|\?\s?\+|<[^()<>]{0,40}>|__\w{1,40}__|\[?REDACTED\]?)\s?\)",
+    re.IGNORECASE,
+)
 _ROWS = re.compile(r"\b(VALUES) ?\(\s?[^()]*\)(?:\s?,\s?\([^()]*\))++", re.IGNORECASE)
 _ROW = re.compile(r"\bVALUES ?\([^()]*\)", re.IGNORECASE)
 _WHERE = re.compile(r"\bWHERE\b", re.IGNORECASE)
@@ -108,9 +113,10 @@ def sql_shape(system: str, text: str) -> Shape:
         return "?"
 
     flat = " ".join(_TOKEN.sub(replace, text).split()).strip(" ;")
+    flat, abridged = _ABRIDGED.subn("IN (?)", flat)
     flat, list_size = _without_lists(flat)
     facts = _facts(flat)
-    key, offset = (None, "") if unknown else _split_key(flat, values)
+    key, offset = (None, "") if unknown or abridged else _split_key(flat, values)
     return Shape(
         text=flat,
         category=facts.category,
@@ -121,7 +127,7 @@ def sql_shape(system: str, text: str) -> Shape:
         key=key,
         offset=offset,
         paginated=facts.paginated,
-        list_size=list_size,
+        list_size=LONG_LIST if abridged else list_size,
         waits=facts.waits,
     )
 

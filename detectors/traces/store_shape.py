@@ -23,7 +23,9 @@ _BULK = re.compile(
     r"\b(?:_?bulk(?:write)?|_?msearch|_?mget|insertmany|batchgetitem|batchwriteitem|getmore)\b",
     re.IGNORECASE,
 )
-_WAITS = re.compile(r"\$changestream|\btailable\b|awaitdata|\bscroll\b", re.IGNORECASE)
+_WAITS = re.compile(
+    r"\$changestream|\btailable\b|awaitdata|\bscroll\b|\bgetmore\b.*\bmaxtimems\b", re.IGNORECASE
+)
 _DOCUMENT_CONTROL = frozenset({
     "ISMASTER", "HELLO", "PING", "CONNECT", "STARTTRANSACTION", "COMMITTRANSACTION",
     "ABORTTRANSACTION", "ENDSESSIONS", "SASLSTART", "SASLCONTINUE", "BUILDINFO",
@@ -49,9 +51,10 @@ def cache_shape(text: str) -> Shape:
     elif first.upper() == command:  # some instrumentations write a pipeline as "GET GET GET"
         size = len(words)
     pattern = key_pattern(first)
+    control = command in CACHE_CONTROL or _takes_lock(command, arguments)
     return Shape(
         text=f"{command} {pattern}",
-        category=Category.CONTROL if command in CACHE_CONTROL else Category.CACHE,
+        category=Category.CONTROL if control else Category.CACHE,
         operation="GET" if command == "GETS" else command,
         table=pattern,
         columns=("key",),
@@ -61,6 +64,12 @@ def cache_shape(text: str) -> Shape:
         or (command.startswith("XREAD") and "BLOCK" in text.upper()),
         family=_key_family(command, pattern),
     )
+
+
+def _takes_lock(command: str, arguments: list[str]) -> bool:
+    """`SET key value NX PX 1000` is how Redis documents a lock; it is tried until it is free."""
+    words = {word.upper() for word in arguments[1:]}
+    return command == "SET" and "NX" in words and bool(words & {"PX", "EX"})
 
 
 def _key_family(command: str, pattern: str) -> str:

@@ -18,6 +18,8 @@ SQL_CONTROL = frozenset({
     "BEGIN", "START", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "SET", "PRAGMA", "USE",
     "CONNECT", "DISCONNECT", "PING", "AUTH", "SELECT_DB", "HELLO", "CLIENT", "DISCARD", "RESET",
     "DEALLOCATE", "PREPARE", "CLOSE", "QUIT", "END", "ABORT", "UNLISTEN",
+    # A server-side cursor reads a long answer in pieces, as it should.
+    "DECLARE", "FETCH", "MOVE",
 })
 # Redis speaks some of these words itself: SET writes a key there and is no control.
 CACHE_CONTROL = frozenset({

@@ -448,3 +448,56 @@ def case_harmless_different_queries() -> Case:
     for turn in range(10):
         trace.query(f"SELECT x FROM table_{'abcdefghij'[turn]} WHERE id = %s", 3 + turn * 6, 5)
     return Case("ten different tables", tuple(trace.rows))
+
+
+def case_harmless_parallel_retries() -> Case:
+    trace = TraceBuilder(ms=900)
+    for turn in range(2):
+        for item in range(3):
+            trace.call(f"http://stock/items/{item + 10}", 3 + turn * 200 + item * 2, 100,
+                       http_status=503 if not turn else 200)  # fmt: skip
+    return Case("three calls at once, each retried", tuple(trace.rows))
+
+
+def case_harmless_server_side_cursor() -> Case:
+    trace = TraceBuilder(ms=900)
+    for turn in range(8):
+        text = 'FETCH FORWARD 2000 FROM "_django_curs_1_sync_1"'
+        trace.query(text, 13 + turn * 50, 40, system="postgresql")
+    return Case("an iterator over a server-side cursor", tuple(trace.rows))
+
+
+def case_harmless_tenant_schemas() -> Case:
+    trace = TraceBuilder(ms=900)
+    for turn in range(4):
+        trace.query(f'SELECT count(*) FROM "tenant_{turn}"."orders"', 3 + turn * 150, 120)
+    return Case("a schema a tenant", tuple(trace.rows))
+
+
+def case_harmless_abridged_chunks() -> Case:
+    trace = TraceBuilder(ms=900)
+    for turn in range(6):
+        trace.query("SELECT a FROM shop_image WHERE product_id IN (...)", 3 + turn * 50, 40)
+    return Case("chunks whose lists are abridged", tuple(trace.rows))
+
+
+def case_harmless_read_write_read() -> Case:
+    trace = TraceBuilder(ms=900)
+    trace.query("SELECT stock FROM item WHERE sku = 1", 3, 120)
+    trace.query("UPDATE item SET stock = 4 WHERE sku = 1", 130, 20)
+    trace.query("SELECT stock, reserved FROM item WHERE sku = 1", 160, 120)
+    return Case("read again what was written", tuple(trace.rows))
+
+
+def case_harmless_lock_spin() -> Case:
+    trace = TraceBuilder(ms=900)
+    for turn in range(20):
+        trace.query("SET lock:7 x NX PX 1000", 3 + turn * 12, 1, system="redis")
+    return Case("waits for a lock in Redis", tuple(trace.rows))
+
+
+def case_harmless_tailing() -> Case:
+    trace = TraceBuilder(ms=3_000)
+    text = '{"getMore":77,"collection":"events","maxTimeMS":2000}'
+    trace.query(text, 3, 2_000, system="mongodb")
+    return Case("follows a collection", tuple(trace.rows))

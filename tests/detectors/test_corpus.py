@@ -9,7 +9,7 @@ from detectors.registry import DetectorSettings
 from detectors.traces.frame import build_frame
 from detectors.traces.normaliser import Normaliser
 from detectors.traces.trace import traces_of
-from tests.detectors.corpus import Case, cases, table
+from tests.detectors.corpus import Case, TraceBuilder, cases, table
 
 CASES = cases()
 
@@ -52,3 +52,25 @@ def test_the_gate_is_named(case: Case) -> None:
         for refused in detector.detect(trace).not_reported
     }
     assert set(case.gates) <= named
+
+
+def test_a_job_with_thousands_of_long_calls_is_judged_in_one_walk() -> None:
+    """Pairs of calls would be millions: the walk up is counted, not the seconds."""
+    trace = TraceBuilder(ms=600_000)
+    for turn in range(3_000):
+        trace.call(f"http://erp/items/{turn}", 3 + turn * 0.1, 350)
+    (only,) = traces_of(build_frame(table(trace.rows), Normaliser()))
+    counted = Counted(only.parent)
+    object.__setattr__(only, "parent", counted)
+    DetectorSettings().trace_detectors()["blocking_call"].detect(only)
+    assert counted.reads < 20 * 3_000
+
+
+class Counted(list[int]):
+    """Counts how often it is read."""
+
+    reads = 0
+
+    def __getitem__(self, place):  # type: ignore[no-untyped-def]
+        self.reads += 1
+        return super().__getitem__(place)

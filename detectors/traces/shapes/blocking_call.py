@@ -83,11 +83,9 @@ class BlockingCall:
             for span in trace.operations
             if trace.category[span] == Category.CALL and trace.duration_ns(span) >= least_ns
         ]
+        below = _below(trace, long_calls)
         for span in long_calls:
-            inner = [
-                other for other in long_calls if other != span and _is_below(trace, other, span)
-            ]
-            closed = first_closed(self._gates(trace, span, inner))
+            closed = first_closed(self._gates(trace, span, below[span]))
             if closed is None:
                 findings.append(self._finding(trace, span))
             else:
@@ -105,11 +103,9 @@ class BlockingCall:
             for other in inner
             if self._is_expected(trace, other) or self._must_not_wait(trace, other)
         ]
-        own_ns = path_ns - sum(
-            trace.on_critical_path_ns([other])
-            for other in told
-            if not any(_is_below(trace, other, outer) for outer in told if outer != other)
-        )
+        nested = set().union(*_below(trace, told).values()) if told else set()
+        outermost = [other for other in told if other not in nested]
+        own_ns = path_ns - sum(trace.on_critical_path_ns([other]) for other in outermost)
         yield Gate(GateName.OFF_CRITICAL_PATH, path_ns / _MS, self.settings.min_ms)
         if told:
             yield Gate(GateName.WAITS_FURTHER_IN, own_ns / _MS, self.settings.min_ms)
@@ -152,10 +148,15 @@ def _word(word: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![a-z]){re.escape(word.lower())}s?(?![a-z])")
 
 
-def _is_below(trace: Trace, span: int, above: int) -> bool:
-    current = trace.parent[span]
-    for _ in range(_MAX_DEPTH):
-        if current < 0 or current == above:
-            return current == above
-        current = trace.parent[current]
-    return False
+def _below(trace: Trace, spans: list[int]) -> dict[int, list[int]]:
+    """Those of the spans that lie below each of them. One walk up from each: no pair is tried."""
+    found: dict[int, list[int]] = {span: [] for span in spans}
+    for span in spans:
+        current = trace.parent[span]
+        for _ in range(_MAX_DEPTH):
+            if current < 0:
+                break
+            if current in found:
+                found[current].append(span)
+            current = trace.parent[current]
+    return found
