@@ -331,10 +331,20 @@ def _span(length_ms: int) -> str:
     return f"{seconds} s" if seconds < 120 else f"{round(seconds / 60)} min"
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What was said of an alert that began at `started_ms`, from the candidates of a version."""
+
+    version: int
+    started_ms: int
+    annotations: Mapping[str, str]
+
+
 class RuleCauses:
     """Causes for the alerts of rules, which know of none.
 
-    An alert is looked at again when there are other candidates; in a storm a bounded number a tick.
+    An alert is looked at again when it began anew or there are other candidates; in a storm a
+    bounded number a tick.
 
     Args:
         most: Alerts that are remembered.
@@ -343,7 +353,7 @@ class RuleCauses:
 
     def __init__(self, most: int = 20_000, most_a_tick: int = 1_000) -> None:
         self._most, self._most_a_tick = most, most_a_tick
-        self._told: dict[Labels, tuple[int, Mapping[str, str]]] = {}
+        self._told: dict[Labels, _Told] = {}
         self._candidates: tuple[Change, ...] = ()
         self._topology = NO_CALLS
         self._version = 0
@@ -361,13 +371,17 @@ class RuleCauses:
         """Annotations to add to an alert; none while it waits for its turn."""
         if not self._candidates:
             return _NOTHING
-        version, known = self._told.get(labels, (-1, {}))
-        if version == self._version or self._left <= 0:
-            return known
+        known = self._told.get(labels)
+        if known is not None and known.started_ms != started_ms:
+            known = None
+        if known is not None and known.version == self._version:
+            return known.annotations
+        if self._left <= 0:
+            return known.annotations if known is not None else {}
         self._left -= 1
         told = cause_annotations(labels, started_ms, self._candidates, "", self._topology)
         self._told.pop(labels, None)
-        self._told[labels] = (self._version, told)
+        self._told[labels] = _Told(self._version, started_ms, told)
         while len(self._told) > self._most:
             del self._told[next(iter(self._told))]
         return told

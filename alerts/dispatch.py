@@ -142,11 +142,12 @@ def members_of(
     """
     members: dict[str, Members] = {}
     places = {} if places is None else places
+    identities: dict[tuple[str, Labels], str] = {}
     for record in snapshot.records.values():
         if record.state is AlertState.PENDING:
             continue
         if record.fingerprint not in places:
-            places[record.fingerprint] = _places(routing, record.labels)
+            places[record.fingerprint] = _places(routing, record.labels, identities)
         for route, labels, identity in places[record.fingerprint]:
             member = members.get(identity)
             group = member.group if member else snapshot.groups.get(identity)
@@ -163,11 +164,16 @@ def members_of(
     return members
 
 
-def _places(routing: Routing, labels: Labels) -> tuple[tuple[Route, Labels, str], ...]:
+def _places(
+    routing: Routing, labels: Labels, identities: dict[tuple[str, Labels], str]
+) -> tuple[tuple[Route, Labels, str], ...]:
     found = []
     for route in routing.route.match(labels):
         group_labels = route.group_labels(labels)
-        found.append((route, group_labels, group_id(route, group_labels)))
+        key = route.id, group_labels
+        if key not in identities:
+            identities[key] = group_id(route, group_labels)
+        found.append((route, group_labels, identities[key]))
     return tuple(found)
 
 

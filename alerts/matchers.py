@@ -26,6 +26,11 @@ def _compiled(pattern: str) -> re2._Regexp:
     return re2.compile(pattern, options)
 
 
+@functools.lru_cache(maxsize=16_384)
+def _passes(pattern: str, value: str) -> bool:
+    return _compiled(pattern).fullmatch(value) is not None
+
+
 def check(matcher: Matcher) -> Matcher:
     """The matcher itself, if its regular expression can be compiled.
 
@@ -51,9 +56,9 @@ def matches(matcher: Matcher, labels: Labels) -> bool:
         case MatchOp.NOT_EQUAL:
             return value != matcher.value
         case MatchOp.REGEX:
-            return _compiled(matcher.value).fullmatch(value) is not None
+            return _passes(matcher.value, value)
         case MatchOp.NOT_REGEX:
-            return _compiled(matcher.value).fullmatch(value) is None
+            return not _passes(matcher.value, value)
 
 
 def matches_all(matchers: Iterable[Matcher], labels: Labels) -> bool:

@@ -6,7 +6,7 @@ either all of it or nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -201,10 +201,17 @@ class AlertTransaction:
     def forget_posted(self, before_ms: int) -> None:
         self._session.execute(sa.delete(POSTED).where(POSTED.c.ends_ms < before_ms))
 
-    def save_states(self, records: Sequence[AlertRecord], gone: Iterable[str]) -> None:
-        """Write changed alert states, and drop those that are no more."""
-        self._delete(STATES.c.fingerprint, gone)
-        self._replace(STATES, "fingerprint", [row_of(record) for record in records])
+    def save_states(
+        self, records: Sequence[AlertRecord], gone: Iterable[str], known: Container[str]
+    ) -> None:
+        """Write changed alert states, and drop those that are no more.
+
+        `known` are the fingerprints that have a row: others need no look.
+        """
+        changed = [record.fingerprint for record in records if record.fingerprint in known]
+        self._delete(STATES.c.fingerprint, [*gone, *changed])
+        if records:
+            self._session.execute(sa.insert(STATES), [row_of(record) for record in records])
 
     def save_groups(self, groups: Iterable[Group], gone: Iterable[str]) -> None:
         self._delete(GROUPS.c.id, gone)

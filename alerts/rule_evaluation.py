@@ -227,7 +227,6 @@ def unknown_units(health: Iterable[UnitHealth]) -> frozenset[str]:
 def _alert_of(
     slot: _Slot, rule: AlertingRule, labels: Labels, value: float, context: TemplateContext
 ) -> Alert:
-    seen = labels.drop((METRIC_NAME,))
     data = labels.to_dict()
     added = {
         name: render_or_explain(rule.alert, text, data, value, context)
@@ -237,8 +236,11 @@ def _alert_of(
         name: render_or_explain(rule.alert, text, data, value, context)
         for name, text in rule.annotations.items()
     }
+    named = {**data, **added, "alertname": rule.alert}
+    if METRIC_NAME not in added:
+        named.pop(METRIC_NAME, None)
     return Alert(
-        labels=seen.replace(**{**added, "alertname": rule.alert}),
+        labels=Labels(named.items()),
         annotations=annotations,
         value=value,
         hold_s=rule.hold_s,

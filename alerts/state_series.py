@@ -68,4 +68,4 @@ def _series(record: AlertRecord) -> _Series:
     labels = record.labels.to_dict()
     state = {**labels, METRIC_NAME: "ALERTS", "alertstate": str(record.state)}
     held = {**labels, METRIC_NAME: "ALERTS_FOR_STATE"}
-    return record.state, Labels.of(state), Labels.of(held)
+    return record.state, Labels(state.items()), Labels(held.items())

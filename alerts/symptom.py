@@ -18,14 +18,37 @@ class Symptom(StrEnum):
     OTHER = "other"
 
 
+# The words of CheckoutP99High, HTTP5xxErrors, order_rate and disk-full.
+_WORD = re.compile(r"\d[xX]{2}|[Pp]\d+|[A-Z]{2,}s(?![a-z])|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+
+
+def _words(*words: str) -> re.Pattern[str]:
+    return re.compile(rf"\b(?:{'|'.join(words)})\b")
+
+
+# What fails comes before where it fails: DiskErrors, OrderErrors. A budget burns for any reason.
 _SYMPTOMS = (
-    (Symptom.LATENCY, re.compile(r"latency|slow|duration|response_?time|p9\d")),
+    (
+        Symptom.LATENCY,
+        _words("latency", "latencies", r"slow\w*", "durations?", "response ?times?", r"p9\d+"),
+    ),
+    (Symptom.ERRORS, _words("errors?(?! budget)", "fail(?:s|ed|ing|ures?)?", "5xx")),
     (
         Symptom.LOAD,
-        re.compile(r"throughput|traffic|saturat|cpu|memory|queue|connection|scal|load|disk"),
+        _words(
+            *("throughput", "traffic", r"saturat\w*", "cpus?", "memory", r"queue\w*", "queuing"),
+            *("connections?", r"(?:auto)?scal\w+", "disks?"),
+            "(?:over)?load(?:s|ed)?(?! balanc)",
+        ),
     ),
-    (Symptom.SALES, re.compile(r"order|abandon|payment|conversion|revenue|sales")),
-    (Symptom.ERRORS, re.compile(r"error|fail|5xx|burn|budget|availab|success")),
+    (
+        Symptom.SALES,
+        _words("orders?", r"abandon\w*", "payments?", "conversions?", "revenues?", "sales"),
+    ),
+    (
+        Symptom.ERRORS,
+        _words(r"burn\w*", "budgets?", r"(?:un)?availab\w*", r"success\w*"),
+    ),
 )
 
 
@@ -34,7 +57,9 @@ def symptom_of(labels: Labels) -> Symptom:
 
     >>> symptom_of(Labels.of(alertname="OrderRateDrop")).value
     'sales'
+    >>> symptom_of(Labels.of(alertname="DownloadErrorsHigh")).value
+    'errors'
     """
     names = ("alertname", "kpi", "kind", "slo")
-    text = " ".join(labels.get(name) for name in names).lower()
+    text = " ".join(" ".join(_WORD.findall(labels.get(name))) for name in names).lower()
     return next((symptom for symptom, words in _SYMPTOMS if words.search(text)), Symptom.OTHER)

@@ -104,7 +104,8 @@ def checked_template(text: str) -> Template:
     return found
 
 
-@functools.lru_cache(maxsize=4096)
+# As many as there may be rules: each is rendered at every tick.
+@functools.lru_cache(maxsize=32_768)
 def parse_template(text: str) -> Template:
     """The template's tree.
 

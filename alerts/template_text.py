@@ -42,6 +42,8 @@ def go_float(value: float) -> str:
         return "NaN"
     if math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
+    if value and value.is_integer() and abs(value) < 1e6:
+        return str(int(value))
     sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
     power = len(digits) + int(exponent) - 1
     if value == 0 or -4 <= power < 6:

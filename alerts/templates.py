@@ -6,7 +6,8 @@ comments, trim marks and the functions of `alerts.template_functions`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alerts.template_functions import Function, TemplateContext, functions, truth
@@ -17,6 +18,7 @@ from alerts.template_syntax import (
     Jump,
     Literal,
     Pipeline,
+    Reference,
     Template,
     parse_template,
 )
@@ -35,6 +37,9 @@ def render(text: str, labels: Mapping[str, str], value: float, context: Template
     """
     if "{{" not in text:
         return text
+    parts = _plain_parts(text)
+    if parts is not None:
+        return _joined(parts, labels, value)
     data = {
         "Labels": labels,
         "ExternalLabels": context.external_labels,
@@ -49,6 +54,56 @@ def render(text: str, labels: Mapping[str, str], value: float, context: Template
         "$value": value,
     }
     return _Renderer(functions(context)).render(parse_template(text), data, names)
+
+
+# The place of the value among the names of labels, which are never empty.
+_VALUE = ""
+
+
+@functools.lru_cache(maxsize=32_768)
+def _plain_parts(text: str) -> tuple[tuple[bool, str], ...] | None:
+    """The template as texts (False) and names of labels or `_VALUE` (True).
+
+    None when it does anything else; most templates of rules do not.
+    """
+    parts: list[tuple[bool, str]] = []
+    for node in parse_template(text).nodes:
+        name = None if isinstance(node, str) else _plain_name(node)
+        if isinstance(node, str):
+            parts.append((False, node))
+        elif name is None:
+            return None
+        else:
+            parts.append((True, name))
+    return tuple(parts)
+
+
+def _plain_name(node: Any) -> str | None:
+    """The label that a node writes, `_VALUE` for the value, None for anything else."""
+    if not isinstance(node, Pipeline) or node.variables or len(node.commands) != 1:
+        return None
+    match node.commands[0]:
+        case Reference(base="$labels", fields=(name,)):
+            return str(name)
+        case Reference(base="." | "$", fields=("Labels", name)):
+            return str(name)
+        case Reference(base="$value", fields=()):
+            return _VALUE
+        case Reference(base="." | "$", fields=("Value",)):
+            return _VALUE
+        case _:
+            return None
+
+
+def _joined(parts: Sequence[tuple[bool, str]], labels: Mapping[str, str], value: float) -> str:
+    written = [
+        (labels.get(part, "") if part else text_of(value)) if named else part
+        for named, part in parts
+    ]
+    found = "".join(written)
+    if len(found) > MAX_OUTPUT:
+        raise TemplateError(f"the text grows over {MAX_OUTPUT} characters")
+    return found
 
 
 def render_data(

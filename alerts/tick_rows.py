@@ -58,7 +58,7 @@ def save(
     """Write states, groups, the log and messages; answers with alerts whose text waits."""
     before = memory.snapshot.records
     changed, unsaved = to_write(before, records, memory)
-    transaction.save_states(changed, set(before) - set(records))
+    transaction.save_states(changed, set(before) - set(records), before)
     transaction.save_groups(outcome.groups.values(), outcome.ended_groups)
     transaction.save_entries(outcome.entries.values())
     transaction.enqueue(outcome.notices)

@@ -93,6 +93,13 @@ def decide(policy: GuardPolicy, method: str, path: str, headers: Headers) -> Ref
     return _by_token(policy, method, path, headers)
 
 
+async def judge(policy: GuardPolicy, method: str, path: str, headers: Headers) -> Refusal | None:
+    """`decide` by what is known now: a token may have been revoked since it was last asked for."""
+    if policy.tokens_required and policy.prepare is not None:
+        await policy.prepare(secret_of(headers))
+    return decide(policy, method, path, headers)
+
+
 def _open_to_all(policy: GuardPolicy, method: str, path: str, headers: Headers) -> bool:
     """What needs no token of ours: beacons with their key, and files that hold no data."""
     if path.startswith(_BEACONS):
@@ -172,10 +179,8 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers, policy = Headers(scope=scope), self._policy
-        if policy.tokens_required and policy.prepare is not None:
-            await policy.prepare(secret_of(headers))
-        refusal = decide(policy, scope["method"], scope["path"], headers)
+        headers = Headers(scope=scope)
+        refusal = await judge(self._policy, scope["method"], scope["path"], headers)
         if refusal is None:
             await self._app(scope, receive, send)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from business_metrics.model import KpiReading
@@ -13,6 +14,14 @@ from store.annotations.repository import Annotation
 from store.timestamps import rfc3339
 
 Json = dict[str, Any]
+
+# Browsers leave tabs and line ends out, and read `//` and `/\\` as the begin of another host.
+_LINK = re.compile(r"(?:https?://|/(?![/\\]))[^\x00-\x1f]*")
+
+
+def is_link(text: str) -> bool:
+    """Whether it is a web address, or a path on this host, and so may become a link on a page."""
+    return _LINK.fullmatch(text) is not None
 
 
 def number(value: float | None) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +51,14 @@ def _deflate(plain: bytes) -> bytes:
 
 _PING = Message(0, b": ping\n\n", _deflate(b": ping\n\n"))
 _RETRY = Message(0, b"retry: 1000\n\n", _deflate(b"retry: 1000\n\n"))
+
+
+Allowed = Callable[[], Awaitable[bool]]
+"""Whether a watcher may still see the board."""
+
+
+async def _always() -> bool:
+    return True
 
 
 @dataclass(slots=True)
@@ -208,8 +216,10 @@ class LiveBoards:
         }
         return snapshot_json(board, panels, 0, view.now_ms, **frame)
 
-    async def watch(self, name: str, last_tick: int | None, *, gzip: bool) -> AsyncIterator[bytes]:
-        """The bytes of one watcher's stream.
+    async def watch(
+        self, name: str, last_tick: int | None, *, gzip: bool, allowed: Allowed = _always
+    ) -> AsyncIterator[bytes]:
+        """The bytes of one watcher's stream. It ends at the first message that is not `allowed`.
 
         Raises:
             NotFound: There is no such board.
@@ -219,7 +229,7 @@ class LiveBoards:
         queue: asyncio.Queue[Message | None] = asyncio.Queue(_QUEUE)
         greeting = [_RETRY, *self._greeting(channel, last_tick)]
         channel.watchers.add(queue)
-        return self._stream(channel, queue, greeting, gzip=gzip)
+        return self._stream(channel, queue, greeting, gzip=gzip, allowed=allowed)
 
     async def _stream(
         self,
@@ -228,6 +238,7 @@ class LiveBoards:
         greeting: list[Message],
         *,
         gzip: bool,
+        allowed: Allowed,
     ) -> AsyncIterator[bytes]:
         try:
             if gzip:
@@ -239,7 +250,7 @@ class LiveBoards:
                     next_message = await asyncio.wait_for(queue.get(), _PING_S)
                 except TimeoutError:
                     next_message = _PING
-                if next_message is None:
+                if next_message is None or not await allowed():
                     return
                 yield next_message.deflated if gzip else next_message.plain
         finally:

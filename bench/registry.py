@@ -9,6 +9,7 @@ from bench import (
     level_drops,
     live_stream,
     month,
+    order_drops,
     range_queries,
     recovery,
     remote_write,
@@ -27,5 +28,6 @@ BENCHMARKS: Mapping[str, Callable[[Setup], list[Table]]] = {
     "footprint": footprint.run,
     "recovery": recovery.run,
     "level_drops": level_drops.run,
+    "order_drops": order_drops.run,
     "rules": rules.run,
 }

@@ -25,7 +25,7 @@ class Sizes:
         settle_s: Wait after a load, so that work put off by the server is charged to it.
         detect_s: Wait after a round of traces: a tick and the detection in it.
         seasonal: Series, and days of them, in which level drops are looked for.
-        order_drops: Judged days of each simulated shop, and drops of each size.
+        order_drops: Simulated shops, judged days of each, and drops of each size.
         rules: Alerting rules, and active alerts in all.
     """
 
@@ -44,7 +44,7 @@ class Sizes:
     settle_s: float
     detect_s: float
     seasonal: tuple[int, int]
-    order_drops: tuple[int, int]
+    order_drops: tuple[int, int, int]
     rules: tuple[int, int]
 
 
@@ -64,7 +64,7 @@ FULL = Sizes(
     settle_s=1.5,
     detect_s=12.0,
     seasonal=(100, 14),
-    order_drops=(90, 60),
+    order_drops=(4, 90, 60),
     rules=(10_000, 50_000),
 )
 QUICK = Sizes(
@@ -83,7 +83,7 @@ QUICK = Sizes(
     settle_s=0.5,
     detect_s=6.0,
     seasonal=(20, 14),
-    order_drops=(7, 10),
+    order_drops=(4, 7, 10),
     rules=(1_000, 5_000),
 )
 TINY = Sizes(
@@ -102,6 +102,6 @@ TINY = Sizes(
     settle_s=0.1,
     detect_s=6.0,
     seasonal=(2, 6),
-    order_drops=(1, 1),
+    order_drops=(1, 1, 1),
     rules=(100, 500),
 )

@@ -50,6 +50,7 @@ _LEVEL_LEAST_MIN = 30
 _PRIOR_ORDERS = 10.0
 _USUAL_MIN = 3 * 1_440
 _USUAL_LEAST_H = 12
+_WEEKS_APART = 1.25
 # Beyond these the weeks describe another shop.
 _LEVEL_BOUNDS = (0.02, 50.0)
 # How far a shop strays from its baseline beyond chance, by what the baseline rests on.
@@ -70,6 +71,7 @@ class Season:
 
     Attributes:
         per_minute: NaN where nothing is known.
+        lowest: The same of the week in which least was sold.
         source: What it rests on; see `Expectation`.
         spread: How unsure the counts leave it, relative to it.
         usual: How the last days compared with their own season.
@@ -77,6 +79,7 @@ class Season:
 
     start_minute: int
     per_minute: Float64Array
+    lowest: Float64Array
     source: str
     spread: float
     usual: float
@@ -85,6 +88,21 @@ class Season:
         """Whether it holds all of these minutes."""
         end = self.start_minute + len(self.per_minute)
         return self.start_minute <= start_minute and end_minute <= end
+
+    def above_lowest(self, end_minute: int) -> float:
+        """How many times the least of the weeks is expected in the minutes before; 1 by chance.
+
+        A promotion that fell on most of the weeks is not to be expected for sure.
+        """
+        end, most = end_minute - self.start_minute, 1.0
+        for minutes in (SMOOTH_MIN, 60):
+            span = slice(max(end - minutes, 0), end)
+            middle, least = float(self.per_minute[span].sum()), float(self.lowest[span].sum())
+            # Each minute is a mean over the minutes around it, so more orders stand behind it.
+            orders = least * (1 + 2 * SMOOTH_MIN / minutes)
+            if least and middle / least > _WEEKS_APART + 2.0 / np.sqrt(orders):
+                most = max(most, middle / least)
+        return most
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +150,11 @@ class Baseline:
     ) -> Season:
         """What earlier weeks say of these minutes and of those that give the level."""
         first = min(start_minute, level_until_minute - LEVEL_MIN)
-        raw, source, spread = self._seasonal(first, end_minute, level_until_minute, excluded)
-        return Season(first, raw, source, spread, self._usual(level_until_minute, excluded))
+        middle, lowest, source, spread = self._seasonal(
+            first, end_minute, level_until_minute, excluded
+        )
+        usual = self._usual(level_until_minute, excluded)
+        return Season(first, middle, lowest, source, spread, usual)
 
     def at_level(
         self,
@@ -156,8 +177,15 @@ class Baseline:
             source = "unlike_day" if source != "sale" else "unlike_sale"
         cv = min(float(np.linalg.norm((_CV[source], season.spread, level.spread))), _MAX_CV)
         sale = sale_on(self._settings.calendar, local_day(end_minute - 1, self._zone))
-        usual = level.factor if sale else season.usual
-        return Expectation(start_minute, wanted * level.factor, cv, source, level.factor, usual)
+        above = season.above_lowest(end_minute)
+        usual = level.factor if sale else min(season.usual, level.factor) / above
+        factors = np.full(len(wanted), level.factor)
+        unlike = ~self._like(start_minute, end_minute, sale=bool(sale))
+        if unlike.any():
+            # A sale began or ended in this hour: minutes on its other side have their own level.
+            other = self._level(season, level_until_minute, start_minute, excluded)
+            factors[unlike] = other.factor if other is not None else season.usual
+        return Expectation(start_minute, wanted * factors, cv, source, level.factor, usual)
 
     def _usual(self, until: int, excluded: Sequence[Interval]) -> float:
         """The median level of the hours of the last days: what a day is like of late.
@@ -172,7 +200,7 @@ class Baseline:
 
     def _usual_at(self, end: int, excluded: Sequence[Interval]) -> float:
         start = end - _USUAL_MIN
-        raw, source, _ = self._seasonal(start, end, end, excluded)
+        raw, _, source, _ = self._seasonal(start, end, end, excluded)
         if source in ("none", "sale"):
             return 1.0
         actual = self._history.slice(start, end)[0].astype(np.float64)
@@ -194,8 +222,8 @@ class Baseline:
 
     def _seasonal(
         self, start: int, end: int, until: int, excluded: Sequence[Interval]
-    ) -> tuple[Float64Array, str, float]:
-        """The median over reference days, what they were, and how unsure their counts leave it."""
+    ) -> tuple[Float64Array, Float64Array, str, float]:
+        """The median and the least of the reference days, what they were, and how unsure it is."""
         source = "sale"
         earlier = len(same_sale_before(self._settings.calendar, end - 1, self._zone))
         runs = self._runs(start, end, until, [-1 - sale for sale in range(earlier)], excluded)
@@ -204,11 +232,13 @@ class Baseline:
             runs = self._runs(start, end, until, weeks, excluded)
             source = "weeks" if len(runs) > 1 else "one_week"
         if not runs:
-            return np.full(end - start, np.nan), "none", 0.0
-        middle = lower_median(np.vstack(runs))
+            nothing = np.full(end - start, np.nan)
+            return nothing, nothing, "none", 0.0
+        stacked = np.vstack(runs)
+        middle, lowest = lower_median(stacked), np.fmin.reduce(stacked)
         known = middle[~np.isnan(middle)]
         orders = float(known.mean()) * (2 * SMOOTH_MIN + 1) * len(runs) if len(known) else 0
-        return middle, source, 1.0 / np.sqrt(max(orders, 1.0))
+        return middle, lowest, source, 1.0 / np.sqrt(max(orders, 1.0))
 
     def _runs(
         self,

@@ -20,8 +20,11 @@ WINDOWS_S = (
 )
 HALF = 0.5
 _MONTH_S = 30 * 86_400
-# Overlapping looks at one window count as about so many independent ones.
-_LOOKS = 4
+# Overlapping looks at one window count as about four independent ones, and the windows, of which
+# neighbours see nearly the same, as about three.
+_LOOKS = 4 * 3
+# A look at a higher level would alarm daily; `unlikely` rests on it.
+_MOST_ALPHA = 0.005
 _USUAL_CV = 0.07
 _FEWER_ALPHA = 1e-6
 _MORE_ALPHA = 1e-3
@@ -56,11 +59,11 @@ class OrderVerdict:
 
 def alpha_for(window_s: float, alpha: float, false_alarms_per_month: float) -> float:
     """The level of significance of one look at a window."""
-    return min(alpha, false_alarms_per_month * window_s / (_MONTH_S * _LOOKS))
+    return min(alpha, _MOST_ALPHA, false_alarms_per_month * window_s / (_MONTH_S * _LOOKS))
 
 
 def unlikely(observed: int, expected: float, cv: float) -> bool:
-    """Two deviations and more are missing: less is never significant at `alpha` (1 in 40 is not).
+    """Whether two deviations and more are missing: less is not significant at any level in use.
 
     Cheap, to pass over most looks.
     """
@@ -86,7 +89,7 @@ def judge(
         windows: The windows that end now, shortest first.
         gap: The time since the latest order, with nothing observed in it.
         alpha: The level of significance at most.
-        false_alarms_per_month: What each window may cost.
+        false_alarms_per_month: What the windows together may cost, and the gap as much again.
     """
     if gap is not None and gap.expected > 0 and gap.window_s > 0:
         orders_a_month = gap.expected / gap.window_s * _MONTH_S
@@ -112,6 +115,20 @@ def judge(
         return OrderVerdict(breached=False, reason="as_expected", evidence=deciding)
     widest = windows[-1] if windows else None
     return OrderVerdict(breached=False, reason="too_few_orders_to_judge", evidence=widest)
+
+
+def widest(
+    windows: Sequence[Evidence], alpha: float, false_alarms_per_month: float
+) -> Evidence | None:
+    """The widest window in which orders are missing, or None."""
+    for evidence in reversed(windows):
+        level = alpha_for(evidence.window_s, alpha, false_alarms_per_month)
+        if (
+            unlikely(evidence.observed, evidence.expected, evidence.cv)
+            and lower_tail(evidence.observed, evidence.expected, evidence.cv) < level
+        ):
+            return evidence
+    return None
 
 
 def back_to_usual(since_onset: Evidence, raised: float) -> bool:

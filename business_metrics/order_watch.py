@@ -177,7 +177,12 @@ class OrderWatch:
         if verdict.breached and now_ms < self._coverage.quiet_until_ms:
             return replace(verdict, breached=False, reason="just_started")
         if verdict.breached and expectation.raised > 1:
-            since_ms = self._onset_of(verdict, expectation, end_ms)
+            # The widest window tells most of what came since; the shortest was only the first.
+            widest = order_rate.widest(windows, settings.alpha, settings.false_alarms_per_month)
+            since_ms = end_ms - round((widest or gap).window_s * 1_000)
+            if widest:
+                between = (1 + 1 / expectation.raised) / 2
+                since_ms = self._onset(expectation, since_ms, end_ms, between)
             whole = self._evidence(expectation, since_ms, end_ms)
             if order_rate.back_to_usual(whole, expectation.raised):
                 return OrderVerdict(breached=False, reason="back_to_usual", evidence=whole)
@@ -236,14 +241,16 @@ class OrderWatch:
             return since_ms
         return self._onset(expectation, since_ms, end_ms)
 
-    def _onset(self, expectation: Expectation, start_ms: int, end_ms: int) -> int:
-        """When the drop began: where the surplus over what was expected was at its highest."""
+    def _onset(
+        self, expectation: Expectation, start_ms: int, end_ms: int, share: float = 1.0
+    ) -> int:
+        """When the drop began: where the surplus over that share of the expected was highest."""
         grid = np.arange(start_ms, end_ms, _ONSET_STEP_MS, dtype=np.int64)
         seen = np.searchsorted(self._feed.order_ms, grid) - np.searchsorted(
             self._feed.order_ms, start_ms
         )
         due = np.asarray([expectation.expected(start_ms, int(at)) for at in grid])
-        return int(grid[int(np.argmax(seen - due))])
+        return int(grid[int(np.argmax(seen - share * due))])
 
     def _still(self, verdict: OrderVerdict, expectation: Expectation, end_ms: int) -> OrderVerdict:
         """The open breach: over when orders are proven back, graver when it got deeper."""

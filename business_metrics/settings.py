@@ -36,7 +36,7 @@ class BusinessSettings:
         checkout_timeout_s: A checkout without activity for so long is abandoned.
         calendar: Sale days, also those of earlier years: they are the best baseline.
         alpha: The chance of a false alarm in one look at a window that is accepted at most.
-        false_alarms_per_month: What all looks of a month together may cost, for each window.
+        false_alarms_per_month: What all looks at windows together may cost in a month.
         abandonment_max: Above this, proven, checkout abandonment raises a ticket.
         abandonment_window_s: How far back matured cohorts are judged.
         baseline_weeks: How many weeks back the baseline looks.

@@ -23,13 +23,10 @@ from store.errors import Overloaded
 # Decoded columns are several times the size of a body: more bodies wait as bytes.
 MAX_DECODING_AT_ONCE = 2
 # How long a queue must have stood: a restart of the senders makes a burst of a second or two.
+# It is half of what exporters give a request (10 s); who is answered later is gone by then.
 STANDING_S = 5.0
 # One request that is answered this soon shows that there is no queue, wherever it might be.
 PROMPT_S = 0.5
-# Enough to keep decoders and the store busy, whose writer commits what waits together.
-MAX_UNANSWERED_OVERLOADED = 8
-# Half of what exporters give a request (10 s): who would be answered later is gone by then.
-LONGEST_ANSWER_S = 5.0
 MAX_UNANSWERED = 1024
 # Overload is over once nobody was refused for a while, and fewer than half of the last bodies,
 # about so many, had to wait.
@@ -78,12 +75,11 @@ class Lane:
         """
         now_s = self._clock_s()
         self._judge(now_s)
-        if self._overloaded and self._is_busy():
+        oldest_waits_s = now_s - next(iter(self._unanswered.values()), now_s)
+        queued = self._waiting >= self._slots or oldest_waits_s > PROMPT_S
+        if self._overloaded and queued:
             self._refused_s = now_s
             raise self._refusal("more arrives than can be taken")
-        oldest_s = next(iter(self._unanswered.values()), now_s)
-        if now_s - oldest_s > LONGEST_ANSWER_S:
-            raise self._refusal(f"a request has waited {now_s - oldest_s:.0f} s for its answer")
         if len(self._unanswered) >= MAX_UNANSWERED:
             raise self._refusal(f"{MAX_UNANSWERED} requests wait for their answer")
 
@@ -115,10 +111,6 @@ class Lane:
         finally:
             if joined:
                 self._leave()
-
-    def _is_busy(self) -> bool:
-        many = len(self._unanswered) >= MAX_UNANSWERED_OVERLOADED
-        return many or self._waiting >= self._slots
 
     def _all_at_work(self) -> bool:
         return self._turns.available_tokens == 0

@@ -141,9 +141,9 @@ class MicroBatcher:
                 read_seq = int(ints(page, "seq").max())
                 pages.append(page)
             if len(page) < limit:
-                return pa.concat_tables(pages), read_seq, False
+                return pa.concat_tables(pages).combine_chunks(), read_seq, False
             budget -= len(page)
-        return pa.concat_tables(pages), read_seq, True
+        return pa.concat_tables(pages).combine_chunks(), read_seq, True
 
     def _late(self, spans: _Gathered, fresh: int) -> set[bytes]:
         """Traces that were judged before and got more spans now, in the rows from `fresh` on."""

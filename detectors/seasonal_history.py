@@ -228,17 +228,19 @@ class SeasonalHistory:
         places = {labels: place for place, labels in enumerate(series)}
         found = np.full((len(series), len(back), len(steps_ms)), np.nan)
         for number, delta in enumerate(back if series else ()):
-            shift_ms = earlier(int(steps_ms[-1]), delta, calendar.zone) - int(steps_ms[-1])
-            past_ms = steps_ms + shift_ms
-            if past_ms[0] <= 0:
+            past_ms = _earlier_steps(steps_ms, delta, calendar.zone)
+            start_ms, end_ms = int(past_ms.min()), int(past_ms.max())
+            if start_ms <= 0:
                 continue
             try:
-                matrix = querier.range(expr, int(past_ms[0]), int(past_ms[-1]), STEP_MS)
+                matrix = querier.range(expr, start_ms, end_ms, STEP_MS)
             except QueryError as exc:
                 # One day less to compare with; today's own hour remains at worst.
                 _log.warning("an earlier day cannot be read", expr=expr, error=str(exc)[:300])
                 continue
-            _lay(found[:, number], matrix, places)
+            day = np.full((len(series), (end_ms - start_ms) // STEP_MS + 1), np.nan)
+            _lay(day, matrix, places)
+            found[:, number] = day[:, (past_ms - start_ms) // STEP_MS]
             found[:, number, ~calendar.teaches(past_ms)] = np.nan
         return found
 
@@ -248,6 +250,17 @@ def earlier(at_ms: int, delta: timedelta, zone: tzinfo) -> int:
     moment = datetime.fromtimestamp(at_ms / 1_000, UTC).astimezone(zone)
     wall = moment.replace(tzinfo=None) - delta
     return round(wall.replace(tzinfo=zone, fold=moment.fold).timestamp()) * 1_000
+
+
+def _earlier_steps(steps_ms: Int64Array, delta: timedelta, zone: tzinfo) -> Int64Array:
+    """The same five minutes some days before, step by step.
+
+    In a night when the clocks change an hour is missing or comes twice, so that one shift is not
+    true of all steps. A step is the end of its five minutes; their middle tells the hour.
+    """
+    middles_ms = (steps_ms - STEP_MS // 2).tolist()
+    past_ms = np.array([earlier(at_ms, delta, zone) for at_ms in middles_ms], dtype=np.int64)
+    return past_ms + STEP_MS // 2
 
 
 def _grid(start_ms: int) -> Int64Array:

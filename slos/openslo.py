@@ -8,6 +8,7 @@ guard the objective instead.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -112,7 +113,12 @@ class _OneSlo:
         if any(own):
             return self._composite(entries, own)
         indicator = self._indicator(self._spec)
-        return [self._slo(entry, indicator, alone=len(entries) == 1) for entry in entries]
+        if len(entries) == 1:
+            return [self._slo(entries[0], indicator, self._metadata.text("name"))]
+        names = self._names(entries)
+        return [
+            self._slo(entry, indicator, name) for entry, name in zip(entries, names, strict=True)
+        ]
 
     def _composite(self, entries: list[Fields], own: list[bool]) -> list[Slo]:
         """The parts, which alert nobody, and what they add up to, which does."""
@@ -130,8 +136,8 @@ class _OneSlo:
                 hint="remove this one",
             )
         parts, members = [], []
-        for entry in entries:
-            part = self._slo(entry, self._indicator(entry), alone=False)
+        for entry, name in zip(entries, self._names(entries), strict=True):
+            part = self._slo(entry, self._indicator(entry), name)
             parts.append(replace(part, tiers=(), refused_tiers=()))
             weight = entry.number("compositeWeight") if "compositeWeight" in entry else 1.0
             if not 0 < weight <= 1e6:
@@ -144,12 +150,19 @@ class _OneSlo:
         sli = CompositeSli(tuple(members), "weighted")
         return [*parts, self._made(entries[0], self._metadata.text("name"), objective / total, sli)]
 
-    def _slo(self, entry: Fields, indicator: Fields, *, alone: bool) -> Slo:
+    def _names(self, entries: list[Fields]) -> list[str]:
+        """One for each objective; those that would be called alike are numbered."""
         name = self._metadata.text("name")
-        suffix = entry.text("displayName", default=entry.text("target", default="")).strip()
+        names = [f"{name}-{_slug(_own_name(entry))}" for entry in entries]
+        alike = Counter(names)
+        return [
+            f"{one}-{place}" if alike[one] > 1 else one
+            for place, one in enumerate(names, start=1)
+        ]
+
+    def _slo(self, entry: Fields, indicator: Fields, name: str) -> Slo:
         sli = self._budgeted(parse_sli(indicator, entry), entry)
-        full = name if alone else f"{name}-{_slug(suffix)}"
-        return self._made(entry, full, read_objective(entry), sli)
+        return self._made(entry, name, read_objective(entry), sli)
 
     def _made(
         self, entry: Fields, name: str, objective: float, sli: EventSli | RatioSli | CompositeSli
@@ -222,8 +235,7 @@ class _OneSlo:
         if ("indicator" in holder) == ("indicatorRef" in holder):
             holder.fail("", "an SLO has either indicator or indicatorRef", hint="write one of them")
         if "indicator" in holder:
-            inline = holder.mapping("indicator", ("metadata", "spec"))
-            return inline.mapping("spec", SLI_SPEC)
+            return _inline(holder).mapping("spec", SLI_SPEC)
         name = holder.text("indicatorRef")
         if name not in self._indicators:
             known = ", ".join(sorted(self._indicators)) or "none"
@@ -231,6 +243,19 @@ class _OneSlo:
                 "indicatorRef", f"no SLI {name!r}", hint=f"in these files there are: {known}"
             )
         return self._indicators[name]
+
+
+def _inline(holder: Fields) -> Fields:
+    return holder.mapping("indicator", ("metadata", "spec"))
+
+
+def _own_name(entry: Fields) -> str:
+    """What tells an objective from the others: its name, its indicator's, else its target."""
+    found = entry.text("displayName", default="").strip() or entry.text("indicatorRef", default="")
+    if not found and "indicator" in entry and "metadata" in _inline(entry):
+        found = _inline(entry).mapping("metadata", _METADATA).text("name", default="")
+    key = "target" if "target" in entry else "targetPercent"
+    return found.strip() or entry.text(key, default="")
 
 
 def read_objective(entry: Fields) -> float:

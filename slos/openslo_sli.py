@@ -1,25 +1,33 @@
 """OpenSLO v1's service level indicators: ratio and threshold metrics, to queries with a window.
 
 OpenSLO has no placeholder for a window. A query's own ranges (`[5m]`) are therefore replaced by the
-window asked for, and a plain counter is wrapped in `rate`. A threshold metric counts measurements,
+window asked for (of a range within a subquery, the subquery's), and a plain counter is wrapped in
+`rate`. A threshold metric counts measurements,
 one each 15 s: those at which `query op value` does not hold are bad.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
 
 from slos.definition import WINDOW, EventSli, RatioSli, has_placeholder
 from slos.fields import Fields
+from store.promql.lexer import Token, tokenize
 from store.promql.parse import parse
 from store.promql.printer import to_text
-from store.promql.syntax import Aggregate, Expr, VectorSelector
+from store.promql.syntax import (
+    Aggregate,
+    Expr,
+    MatrixSelector,
+    Subquery,
+    VectorSelector,
+    children,
+)
 
 SLI_SPEC = ("description", "ratioMetric", "thresholdMetric")
 _RATIO = ("counter", "good", "bad", "total", "raw", "rawType")
 # What makes a measurement bad, by the operator that makes it good.
 _BAD = {"lte": ">", "gte": "<", "lt": ">=", "gt": "<="}
-_RANGE = re.compile(r"\[\s*[0-9smhdwy]+\s*\]")
 _MEASURED_EVERY = "15s"
 
 
@@ -83,12 +91,28 @@ def _windowed(ratio: Fields, key: str, *, rate: bool = True) -> str:
     query = source.query("query", placeholder=False)
     if has_placeholder(query):
         return query
-    if _RANGE.search(query):
-        return _RANGE.sub(f"[{WINDOW}]", query)
+    tree = parse(query)
+    ranges = list(_ranges(tree, tokenize(query)))
+    if ranges:
+        for start, end in reversed(ranges):
+            query = query[:start] + WINDOW + query[end:]
+        return query
     if not rate:
         # A recorded ratio is averaged over the window.
         return f"avg_over_time(({query})[{WINDOW}:{_MEASURED_EVERY}])"
-    return _rate_of(source, parse(query))
+    return _rate_of(source, tree)
+
+
+def _ranges(node: Expr, tokens: list[Token]) -> Iterator[tuple[int, int]]:
+    """Where the outermost ranges are written, brackets and steps left out, in order."""
+    match node:
+        case MatrixSelector(selector=inner) | Subquery(expr=inner):
+            after = [token for token in tokens if token.start >= inner.span.end]
+            start = next(token.end for token in after if token.kind == "[")
+            yield start, next(token.start for token in after if token.kind in {":", "]"})
+        case _:
+            for child in children(node):
+                yield from _ranges(child, tokens)
 
 
 def _rate_of(source: Fields, tree: Expr) -> str:

@@ -35,7 +35,7 @@ class Labels:
     pairs: tuple[tuple[str, str], ...]
 
     def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
-        ordered = tuple(sorted((name, value) for name, value in pairs if value))
+        ordered = tuple(sorted([(name, value) for name, value in pairs if value]))
         object.__setattr__(self, "pairs", ordered)
         object.__setattr__(self, "_hash", hash(ordered))
 

@@ -302,6 +302,9 @@ class RequestReader(Protocol):
         """Those that failed or took `slow_s` and more, as `TROUBLED_SCHEMA`.
 
         A trace counts by its first server span; `session_id` is that span's `session.id`.
+
+        Raises:
+            LimitExceeded: They are too many to look at all of them; a part is never answered.
         """
         ...
 

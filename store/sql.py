@@ -6,14 +6,19 @@ Tables live beside their owners, in `<room>/repository.py`; only their shape ove
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from pydantic import ConfigDict, TypeAdapter
+from pydantic_core import PydanticSerializationError
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.pool import StaticPool
+
+_ANY: TypeAdapter[Any] = TypeAdapter(Any, config=ConfigDict(ser_json_inf_nan="constants"))
 
 SessionFactory = sessionmaker[Session]
 
@@ -25,12 +30,12 @@ class Base(DeclarativeBase):
 def open_engine(url: str) -> Engine:
     """An engine for `sqlite:///file`, `sqlite://` (in memory) or `postgresql+psycopg://…`."""
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
+        return create_engine(url, pool_pre_ping=True, json_serializer=_json_text)
     in_memory = url in {"sqlite://", "sqlite:///:memory:"}
     options: dict[str, Any] = {"connect_args": {"check_same_thread": False, "timeout": 10}}
     if in_memory:
         options["poolclass"] = StaticPool
-    engine = create_engine(url, **options)
+    engine = create_engine(url, json_serializer=_json_text, **options)
     event.listen(engine, "connect", _durable_sqlite)
     if not in_memory:
         # pysqlite would begin late and as a reader; two writers would then deadlock on the upgrade.
@@ -38,6 +43,14 @@ def open_engine(url: str) -> Engine:
             engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE")
         )
     return engine
+
+
+def _json_text(value: Any) -> str:
+    """As `json.dumps`, several times as fast: a storm of alerts is 200,000 values in one tick."""
+    try:
+        return _ANY.dump_json(value).decode()
+    except PydanticSerializationError:  # half of a surrogate pair, which JSON can escape
+        return json.dumps(value)
 
 
 def _durable_sqlite(connection: Any, _record: Any) -> None:

@@ -159,6 +159,7 @@ def build_web(inputs: WebInputs) -> Web:
         routers=[
             *_routers(inputs, reader, incidents, timeline, boards, saved),
             session.router(policy),
+            live.router(boards, policy),
             change_events.router(inputs.annotations, _may_send(policy), inputs.now),
         ],
         first=[*inputs.intake.routes, *mcp_routes(inputs.version)],
@@ -190,7 +191,6 @@ def _routers(
         lifecycle.router(inputs.configuration.reload),
         prometheus.router(_prometheus(inputs)),
         alertmanager.router(engine, now),
-        live.router(boards),
         board_routes.router(book, boards, now),
         _replay(inputs, incidents, boards, book),
         _readiness(inputs, boards),

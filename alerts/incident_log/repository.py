@@ -96,7 +96,8 @@ def save(
         parts: Of an incident's alerts only these changed; without them all are written.
     """
     for incident in incidents:
-        session.execute(sa.delete(INCIDENTS).where(INCIDENTS.c.id == incident.id))
+        gone = session.execute(sa.delete(INCIDENTS).where(INCIDENTS.c.id == incident.id))
+        known = bool(gone.rowcount)  # type: ignore[attr-defined]  # of a delete there is one
         session.execute(
             sa.insert(INCIDENTS).values(
                 id=incident.id,
@@ -111,7 +112,7 @@ def save(
             )
         )
         changed = (parts or {}).get(incident.id, incident.alerts)
-        _save_parts(session, incident.id, changed)
+        _save_parts(session, incident.id, changed, known=known)
     rows = [
         {
             "incident_id": event.incident_id,
@@ -126,15 +127,19 @@ def save(
         session.execute(sa.insert(INCIDENT_EVENTS), rows)
 
 
-def _save_parts(session: Session, incident_id: str, parts: Sequence[IncidentAlert]) -> None:
+def _save_parts(
+    session: Session, incident_id: str, parts: Sequence[IncidentAlert], *, known: bool
+) -> None:
+    """Write alerts of an incident; of one that was not `known` no row needs to go first."""
     for start in range(0, len(parts), _BATCH):
         some = parts[start : start + _BATCH]
-        session.execute(
-            sa.delete(INCIDENT_ALERTS).where(
-                INCIDENT_ALERTS.c.incident_id == incident_id,
-                INCIDENT_ALERTS.c.fingerprint.in_([part.fingerprint for part in some]),
+        if known:
+            session.execute(
+                sa.delete(INCIDENT_ALERTS).where(
+                    INCIDENT_ALERTS.c.incident_id == incident_id,
+                    INCIDENT_ALERTS.c.fingerprint.in_([part.fingerprint for part in some]),
+                )
             )
-        )
         rows = [
             {
                 "incident_id": incident_id,

@@ -19,6 +19,7 @@ from api.mcp.tools import TOOLS, Tool
 _MAX_REQUEST_BYTES = 256 * 1024
 # What an assistant can take in; a longer answer is cut, and says so.
 _MAX_ANSWER_CHARS = 60_000
+_MAX_SENTENCE = 500
 _INSTRUCTIONS = (
     "Warroom watches an online shop. Start with data_freshness, alerts and findings; "
     "what_changed and timeline tell what came before. Nothing can be changed from here. "
@@ -118,12 +119,20 @@ def _failure(sentence: str) -> types.CallToolResult:
 
 
 def _sentence(answer: httpx.Response) -> str:
-    """The two shapes of errors that the API has, as one sentence."""
+    """An error as one sentence, in whichever shape the asked API tells it.
+
+    Our own is `error: {message, hint}`, Prometheus's `error: text`, Jaeger's `errors: [{msg}]`.
+    """
+    plain = answer.text.strip()[:_MAX_SENTENCE]
     try:
         body = answer.json()
     except ValueError:
-        return answer.text.strip()[:500]
-    error = body.get("error", "")
-    if isinstance(error, dict):
-        return " ".join(str(error[key]) for key in ("message", "hint") if error.get(key))
-    return str(error or body)[:500]
+        body = None
+    match body:
+        case {"error": {"message": message, **rest}}:
+            told = f"{message} {rest.get('hint') or ''}"
+        case {"error": str(told)} | {"errors": [{"msg": str(told)}, *_]} | {"detail": str(told)}:
+            pass
+        case _:
+            told = plain or f"the API answered {answer.status_code}"
+    return told.strip()[:_MAX_SENTENCE]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -27,6 +28,7 @@ class Argument:
         required: The question makes no sense without it.
         default: Sent when the assistant leaves it out.
         sent_as: Its name in the query string, when that differs.
+        pattern: What it looks like as a whole, where it becomes a part of a path.
     """
 
     about: str
@@ -34,6 +36,12 @@ class Argument:
     required: bool = False
     default: str | None = None
     sent_as: str | None = None
+    pattern: str | None = None
+
+    def schema(self) -> Json:
+        """Itself as JSON Schema."""
+        about: Json = {"type": self.kind, "description": self.about}
+        return about if self.pattern is None else {**about, "pattern": f"^(?:{self.pattern})$"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +64,7 @@ class Tool:
         """The arguments as JSON Schema."""
         return {
             "type": "object",
-            "properties": {
-                name: {"type": argument.kind, "description": argument.about}
-                for name, argument in self.arguments.items()
-            },
+            "properties": {name: argument.schema() for name, argument in self.arguments.items()},
             "required": [name for name, a in self.arguments.items() if a.required],
             "additionalProperties": False,
         }
@@ -68,7 +73,7 @@ class Tool:
         """Path and query string of a call.
 
         Raises:
-            ValueError: An argument is missing or unknown; the sentence is for the assistant.
+            ValueError: An argument is missing, unknown or misshapen; the sentence is for the assistant.
         """
         unknown = sorted(set(given) - set(self.arguments))
         if unknown:
@@ -81,11 +86,18 @@ class Tool:
                 if argument.required:
                     raise ValueError(f"{self.name} needs the argument {name!r}: {argument.about}")
                 continue
+            if argument.pattern and not re.fullmatch(argument.pattern, str(value)):
+                raise ValueError(f"{str(value)[:64]!r} is no {argument.about}")
             if f"{{{name}}}" in path:
                 path = path.replace(f"{{{name}}}", quote(str(value), safe=""))
             else:
                 query[argument.sent_as or name] = str(value)
         return path, query
+
+
+# A dot, or two, would be another path.
+_HEX = "[0-9a-fA-F]{1,64}"
+_TRACE_ID = Argument("hexadecimal trace id", required=True, pattern=_HEX)
 
 
 def _window() -> dict[str, Argument]:
@@ -112,7 +124,11 @@ TOOLS = (
         "why_paged",
         "Why an alert paged or did not: each stage's decision with its reason",
         f"{_OWN}/alerts/{{fingerprint}}/why",
-        {"fingerprint": Argument("fingerprint of the alert, from `alerts`", required=True)},
+        {
+            "fingerprint": Argument(
+                "fingerprint of the alert, from `alerts`", required=True, pattern=_HEX
+            )
+        },
     ),
     Tool(
         "findings",
@@ -160,7 +176,7 @@ TOOLS = (
             "max_duration": Argument("such as 2s", sent_as="maxDuration"),
             "start_us": Argument("microseconds since 1970", kind="integer", sent_as="start"),
             "end_us": Argument("microseconds since 1970", kind="integer", sent_as="end"),
-            "limit": Argument("at most so many (1-100)", kind="integer", default="20"),
+            "limit": Argument("at most so many (1-1500)", kind="integer", default="20"),
         },
         found_traces,
     ),
@@ -168,14 +184,14 @@ TOOLS = (
         "trace_summary",
         "One trace folded: time by service, spans that repeat, the slowest, the failed",
         "/jaeger/api/traces/{trace_id}",
-        {"trace_id": Argument("hexadecimal trace id", required=True)},
+        {"trace_id": _TRACE_ID},
         summary_of_trace,
     ),
     Tool(
         "explain_trace",
         "What the detectors say of one trace, and what they looked at but did not report, with why",
         f"{_OWN}/traces/{{trace_id}}/explain",
-        {"trace_id": Argument("hexadecimal trace id", required=True)},
+        {"trace_id": _TRACE_ID},
     ),
     Tool(
         "funnel",

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.shapes import Json, annotation_json
+from api.shapes import Json, annotation_json, is_link
 from api.times import parse_time
 from store.annotations.repository import Annotation, AnnotationRepository
 from store.errors import BadInput
@@ -39,8 +39,8 @@ def router(
 
     @routes.post("/annotations", status_code=201)
     async def add(body: NewAnnotation) -> Json:
-        if body.url and not body.url.startswith(("https://", "http://", "/")):
-            raise BadInput("url must be a web address")
+        if body.url and not is_link(body.url):
+            raise BadInput("url must be a web address, or a path that begins with one slash")
         now_ms = now()
         annotation = Annotation(
             at_ms=parse_time(None if body.at is None else str(body.at), now_ms, now_ms),

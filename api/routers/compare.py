@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
@@ -36,6 +37,8 @@ from store.timestamps import rfc3339
 _LEAST_MS = 10_000
 _MOST_MS = 7 * 86_400_000
 _DEPLOY = "deploy:"
+# The slash between two times, which is none that rounds one of them, as in now-1d/d/now/d.
+_FROM_TO = re.compile(r"(.*?)/(?![smhdwMQy](?:[/+-]|$))(.*)")
 # Each reads hundreds of traces: more at once would slow the ticks.
 _AT_ONCE = 2
 
@@ -169,9 +172,10 @@ def _window(annotations: AnnotationRepository, text: str, span_ms: int, now_ms: 
         around = _deploys(annotations, deploy.at_ms, deploy.at_ms + 2 * span_ms)
         _, live = deploy_windows(deploy, around, span_ms, now_ms)
         return Window(live.start_ms, live.end_ms, named(deploy))
-    start, slash, end = text.partition("/")
-    if not slash:
+    found = _FROM_TO.fullmatch(text)
+    if found is None:
         raise BadInput(f"{text!r} is no window", hint="write FROM/TO, such as now-2h/now-1h")
+    start, end = found.groups()
     return Window(parse_time(start, now_ms, now_ms), parse_time(end, now_ms, now_ms))
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
+from api.guard import GuardPolicy, judge
 from api.stream import LiveBoards
 
 
-def router(live: LiveBoards) -> APIRouter:
-    """`/live`."""
+def router(live: LiveBoards, policy: GuardPolicy) -> APIRouter:
+    """`/live`. A stream may outlive its token by far, so each message asks `policy` again."""
     routes = APIRouter(prefix="/api/warroom/v1", tags=["boards"])
 
     @routes.get("/live")
     async def watch(
+        request: Request,
         board: Annotated[str, Query(max_length=64)] = "war-room",
         last_event_id: Annotated[str, Header(max_length=32)] = "",
         accept_encoding: Annotated[str, Header(max_length=256)] = "",
@@ -25,7 +27,11 @@ def router(live: LiveBoards) -> APIRouter:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         if gzip:
             headers["Content-Encoding"] = "gzip"
-        stream = await live.watch(board, last_tick, gzip=gzip)
+
+        async def allowed() -> bool:
+            return await judge(policy, "GET", request.url.path, request.headers) is None
+
+        stream = await live.watch(board, last_tick, gzip=gzip, allowed=allowed)
         return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
     return routes

@@ -15,7 +15,7 @@ from api.errors import NotFound
 from api.loadtests.k6_summary import figures_of
 from api.loadtests.record import Figures, LoadTest, Stage
 from api.loadtests.repository import LoadTestRepository
-from api.shapes import Json, number
+from api.shapes import Json, is_link, number
 from api.times import parse_time
 from store.errors import BadInput
 from store.timestamps import rfc3339
@@ -67,8 +67,10 @@ def router(tests: LoadTestRepository, now: Callable[[], int]) -> APIRouter:
             test_id = hashlib.sha256(body).hexdigest()[:32]
             figures, document = figures_of(body)
             test = load_test(test_id, figures, _told(document, told), tests.get(test_id), now())
+            # Made first: what cannot be told must not be kept, or no list could be told again.
+            answer = load_test_json(test)
             tests.put(test)
-            return load_test_json(test)
+            return answer
 
         return await run_in_threadpool(keep)
 
@@ -101,10 +103,13 @@ def load_test(
     """The record of a summary. What neither it nor the sender tells stays as it is `known`.
 
     Raises:
-        BadInput: The times make no sense, or an address is none.
+        BadInput: The times make no sense, an address is none, or a text holds a NUL.
     """
-    if told.url and not told.url.startswith(("https://", "http://", "/")):
-        raise BadInput("url must be a web address")
+    if told.url and not is_link(told.url):
+        raise BadInput("url must be a web address, or a path that begins with one slash")
+    # PostgreSQL's text has no place for one.
+    if any("\0" in text for text in (told.name, told.source, told.url)):
+        raise BadInput("name, source and url must not hold a NUL character")
     started_ms, ended_ms = _times(figures, told, known, now_ms)
     return LoadTest(
         id=test_id,
@@ -161,6 +166,8 @@ def _stages(told: list[_StageFields], started_ms: int, now_ms: int) -> tuple[Sta
         to_ms = _time(stage.end, now_ms, default_ms)
         if to_ms <= from_ms:
             raise BadInput("a stage needs `from` and `to`, or `seconds`")
+        if to_ms > now_ms + _MAX_AHEAD_MS:
+            raise BadInput("a stage must not end in the future")
         stages.append(Stage(stage.multiple, from_ms, to_ms))
         at_ms = to_ms
     return tuple(stages)

@@ -57,23 +57,32 @@ class OtlpIngest:
         self._traces = traces or TraceDecoder()
         self._metrics = metrics or MetricDecoder()
 
-    async def accept(self, signal: Signal, body: bytes, *, is_json: bool = False) -> OtlpAnswer:
+    async def accept(
+        self, signal: Signal, body: bytes, *, is_json: bool = False, source: str = ""
+    ) -> OtlpAnswer:
         """Take one request; returns when what is accepted is durable.
+
+        Args:
+            signal: What the body carries.
+            body: An OTLP request.
+            is_json: Whether it is in OTLP's JSON form.
+            source: Who is charged with all of it, where what it says of its sender is not believed.
 
         Raises:
             BadInput: The request as a whole cannot be read.
             Overloaded, LimitExceeded, StoreUnavailable: From the pipeline.
         """
         decode = partial(self._decode, signal, body, self.pipeline.now_ms(), is_json=is_json)
-        with self.pipeline.receiving(SOURCE):
+        with self.pipeline.receiving(source or SOURCE):
             decoded = await self.lane.run(decode) if len(body) > THREAD_ABOVE_BYTES else decode()
         rejections = decoded.rejections
-        await self.pipeline.push(decoded.batch, SOURCE, by_source=decoded.by_source)
-        self.pipeline.sources.heard(SOURCE, self.pipeline.now_ms())
+        shares = {source: len(decoded.batch)} if source else decoded.by_source
+        await self.pipeline.push(decoded.batch, source or SOURCE, by_source=shares)
+        self.pipeline.sources.heard(source or SOURCE, self.pipeline.now_ms())
         if isinstance(decoded, DecodedLogs) and decoded.vitals:
             self._report(decoded.vitals, rejections)
-        for (source, reason), count in rejections.counts.items():
-            self.pipeline.dropped(source, reason, count)
+        for (sender, reason), count in rejections.counts.items():
+            self.pipeline.dropped(source or sender, reason, count)
         return OtlpAnswer(rejections.total, rejections.sentence())
 
     def _report(self, vitals: Sequence[Vital], rejections: Rejections) -> None:

@@ -1,4 +1,7 @@
-"""OTLP/JSON to OTLP/protobuf: ids are hex, integers may be text, unknown fields are ignored."""
+"""OTLP/JSON to OTLP/protobuf: ids are hex, integers may be text, unknown fields are ignored.
+
+A span with an id that is no hex is refused; a log record or an exemplar tells something without it.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from store.errors import BadInput
 
 MAX_DEPTH = 64
 _ID_KEYS = frozenset({"traceId", "spanId", "parentSpanId"})
+_TRACES = "traces"
 _UNREADABLE = (json_format.Error, ValueError, TypeError, AttributeError, RecursionError)
 
 
@@ -75,7 +79,7 @@ def protobuf_of_json(signal: str, body: bytes) -> tuple[bytes, int]:
             _fill(scope_target.scope, scope.get("scope"))
             leaves = getattr(scope_target, shape.leaves[1])
             for leaf in documents:
-                rejected += not _add(leaves, leaf)
+                rejected += not _add(leaves, leaf, needs_ids=signal == _TRACES)
     return request.SerializeToString(), rejected
 
 
@@ -99,10 +103,11 @@ def _fill(message: Any, document: Any) -> None:
         raise BadInput("a resource or scope is not of OTLP's shape") from error
 
 
-def _add(leaves: Any, document: Any) -> bool:
+def _add(leaves: Any, document: Any, *, needs_ids: bool) -> bool:
     message = leaves.add()
     try:
-        json_format.ParseDict(_ids_in_base64(document, 0), message, ignore_unknown_fields=True)
+        fields = _ids_in_base64(document, needs_ids, 0)
+        json_format.ParseDict(fields, message, ignore_unknown_fields=True)
         message.SerializeToString()
     except _UNREADABLE:
         del leaves[-1]
@@ -110,23 +115,30 @@ def _add(leaves: Any, document: Any) -> bool:
     return True
 
 
-def _ids_in_base64(value: Any, depth: int) -> Any:
+def _ids_in_base64(value: Any, needed: bool, depth: int) -> Any:
     if depth > MAX_DEPTH:
         raise ValueError("too deep")
     if isinstance(value, list):
-        return [_ids_in_base64(item, depth + 1) for item in value]
+        return [_ids_in_base64(item, needed, depth + 1) for item in value]
     if not isinstance(value, dict):
         return value
     return {
-        key: _base64_of_hex(item) if key in _ID_KEYS else _ids_in_base64(item, depth + 1)
+        key: _base64_of_hex(item, needed)
+        if key in _ID_KEYS
+        else _ids_in_base64(item, needed, depth + 1)
         for key, item in value.items()
     }
 
 
-def _base64_of_hex(text: Any) -> str:
-    if not isinstance(text, str):
-        raise TypeError("an id must be text in hex")
+def _base64_of_hex(text: Any, needed: bool) -> str:
+    """The id in base64; none where it is no hex and is not needed.
+
+    Raises:
+        ValueError: It is needed.
+    """
     try:
         return base64.b64encode(binascii.unhexlify(text)).decode("ascii")
-    except binascii.Error as error:
-        raise ValueError("an id must be hex") from error
+    except (TypeError, ValueError) as error:
+        if needed:
+            raise ValueError("an id must be text in hex") from error
+        return ""

@@ -20,7 +20,12 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from collector.otlp.attributes import MAX_ATTRIBUTES, label_text, plain, plain_dict
 from collector.otlp.delta import DeltaState, HistogramDeltaState
-from collector.otlp.exemplars import EARLIEST_MS, bucket_exemplars, exemplars_of
+from collector.otlp.exemplars import (
+    EARLIEST_MS,
+    ExemplarBudget,
+    bucket_exemplars,
+    exemplars_of,
+)
 from collector.otlp.exponential import native_histogram
 from collector.otlp.metric_leaf import (
     MAX_POINT_BYTES,
@@ -82,6 +87,7 @@ class _Rows:
     values: list[float] = field(default_factory=list)
     histograms: list[HistogramSample] = field(default_factory=list)
     exemplars: list[Exemplar] = field(default_factory=list)
+    budget: ExemplarBudget = field(default_factory=ExemplarBudget)
     metadata: dict[str, MetricMetadata] = field(default_factory=dict)
 
     def add(self, series: Labels, ts_ms: int, value: float) -> None:
@@ -191,7 +197,7 @@ class MetricDecoder:
             if family.delta and not stale:
                 _check_delta(value, counter=family.counter)
             rows.add(series, ts_ms, self._total(series, value, point.time_unix_nano, family))
-            rows.exemplars.extend(exemplars_of(series, point.exemplars))
+            rows.exemplars.extend(exemplars_of(series, rows.budget.of(point)))
         elif kind == "summary":
             _summary(point, ts_ms, labels, family.name, rows)
         elif kind == "histogram":
@@ -227,7 +233,8 @@ class MetricDecoder:
         ]
         for series, value in totals:
             rows.add(series, ts_ms, value)
-        rows.exemplars.extend(bucket_exemplars(point.exemplars, bounds, labels, family.name))
+        read = rows.budget.of(point)
+        rows.exemplars.extend(bucket_exemplars(read, bounds, labels, family.name))
 
     def _exponential(
         self, point: Any, ts_ms: int, labels: dict[str, str], family: _Family, rows: _Rows
@@ -245,7 +252,7 @@ class MetricDecoder:
             if histogram is None:
                 raise _Refused("delta_out_of_order")
         rows.add_histogram(series, ts_ms, histogram)
-        rows.exemplars.extend(exemplars_of(series, point.exemplars))
+        rows.exemplars.extend(exemplars_of(series, rows.budget.of(point)))
 
 
 def _leaves(resources: Iterable[Any]) -> list[list[MetricLeaf | None]]:

@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 import orjson
@@ -85,15 +86,27 @@ class _Worker:
     active: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A task that has not ended: what its last event told, and which host sent it when."""
+
+    name: str
+    queue: str
+    host: str
+    heard_ms: int
+
+
 class EventTally:
     """Counts since it was made. Bounded: tasks, series, and hosts that are silent are forgotten.
+
+    A task may wait for hours at a worker that still has a heartbeat: that one is kept.
 
     `queue` is that of a task whose producer does not tell it (`task_send_sent_event` is off).
     """
 
     def __init__(self, queue: str) -> None:
         self._queue = queue
-        self._tasks: OrderedDict[str, tuple[str, str]] = OrderedDict()
+        self._tasks: OrderedDict[str, _Task] = OrderedDict()
         self._places: dict[Where, _Place] = {}
         self._queues: dict[str, str] = {}
         self._workers: dict[str, _Worker] = {}
@@ -110,7 +123,7 @@ class EventTally:
             active = number(event.get("active")) or 0.0
             self._workers[host] = _Worker(now_ms, what != "offline", active)
         elif kind == "task" and what in _OUTCOMES:
-            where = self._where(what, host, event)
+            where = self._where(what, host, event, now_ms)
             self._heard_ms[where[1]] = now_ms
             self._places.setdefault(where, _Place()).count(what, event)
 
@@ -143,20 +156,20 @@ class EventTally:
         self._begun.add(series)
         reading.counter(name, count, labels)
 
-    def _where(self, outcome: str, host: str, event: Mapping[str, Any]) -> Where:
+    def _where(self, outcome: str, host: str, event: Mapping[str, Any], now_ms: int) -> Where:
         """Only the first events of a task tell its name, and only the producer's its queue.
 
         The producer's may come after the worker's: then it is where the last of that name went.
         """
         identity = _short(event.get("uuid"))
-        name, queue = self._tasks.pop(identity, (UNKNOWN, ""))
-        name = _short(event.get("name")) or name
-        queue = _short(event.get("queue")) or queue
+        known = self._tasks.pop(identity, None)
+        name = _short(event.get("name")) or (known.name if known else UNKNOWN)
+        queue = _short(event.get("queue")) or (known.queue if known else "")
         if queue and (name in self._queues or len(self._queues) < MAX_PLACES):
             self._queues[name] = queue
         queue = queue or self._queues.get(name, self._queue)
         if outcome not in _ENDED:
-            self._tasks[identity] = name, queue
+            self._tasks[identity] = _Task(name, queue, host, now_ms)
         if len(self._tasks) > MAX_TASKS:
             self._tasks.popitem(last=False)
         where = name, host, queue
@@ -175,6 +188,11 @@ class EventTally:
             for host, worker in self._workers.items()
             if now_ms - worker.heard_ms <= FORGOTTEN_MS
         }
+        # The one that was heard of longest ago lies first.
+        old = takewhile(lambda e: now_ms - e[1].heard_ms > FORGOTTEN_MS, self._tasks.items())
+        for identity, task in list(old):
+            if task.host not in self._workers:
+                del self._tasks[identity]
 
 
 def _histogram(reading: Reading, labels: Mapping[str, str], place: _Place) -> None:

@@ -1,9 +1,9 @@
 """Takes secrets out of spans, events and logs before they are stored.
 
-What is looked for: values of keys that name a secret, credentials in URLs and query strings,
-bearer tokens, and card numbers that pass the Luhn check. Only distinct texts are looked at, a
-cheap search by Arrow finds those worth it, and what was found clean is remembered. Series labels
-are left alone: two series could become one.
+What is looked for: values of keys that name a secret (in JSON, Python's repr, headers, queries),
+credentials in URLs, bearer tokens, and card numbers that pass the Luhn check. Only distinct texts
+are looked at, a cheap search by Arrow finds those worth it, and what was found clean is remembered.
+Series labels are left alone: two series could become one.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from itertools import islice
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -22,38 +23,44 @@ MASK = "[redacted]"
 
 _SPAN_COLUMNS = ("url", "statement", "status_message", "name", "attributes", "events", "resource")
 _EVENT_COLUMNS = ("data",)
-_LOG_COLUMNS = ("body", "attributes", "resource")
+_LOG_COLUMNS = ("body", "event_name", "attributes", "resource")
 _JSON_COLUMNS = frozenset({"attributes", "events", "resource", "data"})
 
-_MASKED_NAME = (
-    r"(?:[\w.\-]*(?:passw(?:or)?d|passwd|passphrase|secret|api[_\-]?key|private[_\-]?key|"
-    r"access[_\-]?token|auth[_\-]?token|refresh[_\-]?token|id[_\-]?token|session[_\-]?token|"
-    r"csrf[_\-]?token|credential)[\w.\-]*|pwd|token|authorization|proxy-authorization|"
-    r"set-cookie|cookie|http\.request\.header\.(?:authorization|cookie)|cvv|cvc|"
-    r"card[_\-]?number)"
-)
 _MAX_KNOWN_CHARS = 1_024
+# What lies deeper is masked unseen; a recursion without end is an attack.
+_MAX_DEPTH = 64
+_KEY = r"(?:api|private|access|signing|encryption)[_\-]?key"
+_SECRET_NAME = re.compile(
+    rf"passw|passphrase|secret|credential|{_KEY}|(?:access|auth|refresh|id|session|csrf)[_\-]?token"
+    r"(?!s)|token$|(?:^|[._\-])(?:pwd|authori[sz]ation|cookies?|cvv|cvc|card[_\-]?number)$",
+    re.IGNORECASE,
+)
+# Their values hold spaces and semicolons, so all of the line is one.
+_HEADER_NAME = re.compile(r"(?:authori[sz]ation|cookies?)$", re.IGNORECASE)
 _ISSUERS = "23456"
 _CARD = r"(?:\d[ \-]?){12,18}\d"
 # RE2, for Arrow: finds candidates only. Over-matching costs time, never correctness.
 _CANDIDATE = (
-    r"(?i)passw|passphrase|pwd|secret|token|api[_\-]?key|private[_\-]?key|authorization|cookie|"
-    r"credential|bearer |cvv|cvc|card[_\-]?number|://[^/\s\"]*@|" + _CARD
+    rf"(?i)passw|passphrase|pwd|secret|token|{_KEY}|authori[sz]ation|cookie|"
+    r"credential|bearer\s|basic\s|cvv|cvc|card[_\-]?number|://[^/\s\"]*@|" + _CARD
 )
+_SUSPECT = re.compile(_CANDIDATE)
 
-_JSON_STRING = re.compile(
-    rf'("(?:{_MASKED_NAME})"\s*:\s*)(?:"(?:[^"\\]|\\.)*"|-?\d[\d.eE+\-]*|\[(?:"(?:[^"\\]|\\.)*"|[^\[\]"])*+\])',
-    re.IGNORECASE,
+# A name with the sign that gives it a value, in any quotes: of JSON, Python, headers, queries. The
+# quotes of JSON inside JSON have backslashes.
+_NAMED = re.compile(
+    r"(?P<open>\\{0,7}+[\"'])?(?<![\w.\-])(?P<name>[\w.\-]++)(?P<close>\\{0,7}+[\"'])?"
+    r"[ \t]*+(?:=>|={1,3}|:=?)[ \t]*+"
 )
-_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"')
-_ASSIGNMENT = re.compile(
-    rf"(?<![\w.\-])((?:{_MASKED_NAME})\s*=\s*)('(?:[^'\\]|\\.|'')*'|(?!%s|%\(|\?|\$\d|:\w)[^\s&;,'\"\\)]+)",
-    re.IGNORECASE,
-)
-# JSON inside a JSON string, such as a captured request body.
-_NESTED_JSON_STRING = re.compile(
-    rf'(\\"(?:{_MASKED_NAME})\\"\s*:\s*)\\"(?:[^"\\]|\\\\\\.)*\\"', re.IGNORECASE
-)
+_QUOTE = re.compile(r"\\{0,7}+[\"']")
+_QUOTED = {
+    '"': re.compile(r'"(?:[^"\\]|\\.)*+"', re.DOTALL),
+    "'": re.compile(r"'(?:[^'\\]|\\.|'')*+'", re.DOTALL),
+}
+_LINE = re.compile(r"[^\r\n]*+")
+# A placeholder of a statement is no secret.
+_WORD = re.compile(r"(?!%s|%\(|\?|\$\d|:\w)[^\s&;,'\"\\)}\]]++")
+_BRACKET = re.compile(r"[\[{(\]})]")
 _USERINFO = re.compile(r"(://)[^/\s\"?#]+@")
 _BEARER = re.compile(r"\b(bearer|basic)\s+[\w.~+/=\-]{8,}", re.IGNORECASE)
 _CARD_NUMBER = re.compile(rf"(?<![\w.])({_CARD})(?![\w.])")
@@ -120,36 +127,125 @@ class Redact:
 
 
 def redact_text(text: str) -> str:
-    """A text with its secrets masked.
+    """A text with its secrets masked; one that is JSON stays so.
 
     >>> redact_text("https://bob@shop.example:pw@host/?token=abc&x=1")
     'https://[redacted]@host/?token=[redacted]&x=1'
+    >>> redact_text("{'password': 'x', 'page': '/a'} Cookie: sessionid=x; lang=de")
+    "{'password': '[redacted]', 'page': '/a'} Cookie: [redacted]"
     """
-    return _plain(_JSON_STRING.sub(rf'\1"{MASK}"', text))
+    return _text(text, 0)
 
 
 def redact_json(text: str) -> str:
-    """A JSON text with its secrets masked; what was valid JSON stays so.
+    """A JSON text with its secrets masked: valid JSON stays valid.
 
-    >>> redact_json('{"password":"x","card":4111111111111111,"time_ns":1795384436683000008}')
-    '{"password":"[redacted]","card":"[redacted]","time_ns":1795384436683000008}'
+    The whole value of a name is masked, whatever it holds; true, false and null tell nothing.
+
+    >>> redact_json('{"password":{"v":["x"]},"card":-4111111111111111,"at":1795384436683000008}')
+    '{"password":"[redacted]","card":"[redacted]","at":1795384436683000008}'
     """
-    text = _JSON_STRING.sub(rf'\1"{MASK}"', text)
-    parts, place = [], 0
-    for string in _JSON_TOKEN.finditer(text):
-        parts.append(_CARD_NUMBER.sub(_masked_number, text[place : string.start()]))
-        parts.append(f'"{_plain(string[0][1:-1])}"')
-        place = string.end()
-    parts.append(_CARD_NUMBER.sub(_masked_number, text[place:]))
-    return "".join(parts)
+    return _json(text, 0) or _plain(text)
+
+
+def _text(text: str, depth: int) -> str:
+    if text[:1] in {"{", "["} and (found := _json(text, depth)):
+        return found
+    return _plain(text)
+
+
+def _json(text: str, depth: int) -> str:
+    """The masked JSON text, or nothing where it is no JSON."""
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return ""
+    masked = _masked(document, depth)
+    return text if masked == document else orjson.dumps(masked).decode()
+
+
+def _masked(value: Any, depth: int) -> Any:
+    if isinstance(value, str):
+        return _text(value, depth + 1) if _SUSPECT.search(value) else value
+    if isinstance(value, bool) or value is None or isinstance(value, float):
+        return value
+    if isinstance(value, int):
+        return MASK if is_card_number(str(abs(value))) else value
+    if depth > _MAX_DEPTH:
+        return MASK
+    if isinstance(value, list):
+        return [_masked(item, depth + 1) for item in value]
+    return {
+        _plain(key) if _SUSPECT.search(key) else key: (
+            MASK if _is_secret(key, item) else _masked(item, depth + 1)
+        )
+        for key, item in value.items()
+    }
+
+
+def _is_secret(key: str, value: Any) -> bool:
+    told = value is not None and not isinstance(value, bool)
+    return told and _SECRET_NAME.search(key) is not None
 
 
 def _plain(text: str) -> str:
-    text = _NESTED_JSON_STRING.sub(rf'\1\\"{MASK}\\"', text)
+    text = _without_named(text)
     text = _USERINFO.sub(rf"\1{MASK}@", text)
-    text = _ASSIGNMENT.sub(rf"\1{MASK}", text)
     text = _BEARER.sub(rf"\1 {MASK}", text)
     return _CARD_NUMBER.sub(_masked_card, text)
+
+
+def _without_named(text: str) -> str:
+    """The text without the values of names that tell of a secret, in one pass."""
+    parts: list[str] = []
+    kept, place = 0, 0
+    while found := _NAMED.search(text, place):
+        place = found.end()
+        if not _SECRET_NAME.search(found["name"]):
+            continue
+        begin, end = _value(text, found)
+        if end > begin:
+            parts += (text[kept:begin], MASK)
+            kept = place = end
+    return "".join((*parts, text[kept:]))
+
+
+def _value(text: str, found: re.Match[str]) -> tuple[int, int]:
+    """Where the value of a name is, without its quotes; one that was cut lasts to the end."""
+    begin = found.end()
+    if quote := _QUOTE.match(text, begin):
+        return quote.end(), _end_of_quoted(text, begin, quote[0])
+    if found["open"] and not found["close"]:
+        # Such as -H "Authorization: Token x": the quotes are around both.
+        end = text.find(found["open"], begin)
+        if end >= 0 and "\n" not in text[begin:end]:
+            return begin, end
+    if _HEADER_NAME.search(found["name"]) and ":" in found[0]:
+        line = _LINE.match(text, begin)
+        return begin, line.end() if line else begin
+    if text[begin : begin + 1] in {"{", "[", "("}:
+        return begin, _end_of_brackets(text, begin)
+    word = _WORD.match(text, begin)
+    return begin, word.end() if word else begin
+
+
+def _end_of_quoted(text: str, begin: int, quote: str) -> int:
+    if len(quote) == 1:
+        whole = _QUOTED[quote].match(text, begin)
+        return whole.end() - 1 if whole else len(text)
+    place = begin + len(quote)
+    while (end := text.find(quote, place)) >= 0 and text[end - 1] == "\\":
+        place = end + len(quote)
+    return end if end >= 0 else len(text)
+
+
+def _end_of_brackets(text: str, begin: int) -> int:
+    depth = 0
+    for bracket in _BRACKET.finditer(text, begin):
+        depth += 1 if bracket[0] in "[{(" else -1
+        if depth == 0:
+            return bracket.end()
+    return len(text)
 
 
 def is_card_number(digits: str) -> bool:
@@ -163,7 +259,7 @@ def is_card_number(digits: str) -> bool:
     >>> is_card_number("1795384436683000008")
     False
     """
-    if digits[0] not in _ISSUERS:
+    if not 13 <= len(digits) <= 19 or digits[0] not in _ISSUERS:
         return False
     total = 0
     for place, digit in enumerate(reversed(digits)):
@@ -176,8 +272,3 @@ def _masked_card(match: re.Match[str]) -> str:
     if not is_card_number(re.sub(r"\D", "", match[1])):
         return match[1]
     return MASK
-
-
-def _masked_number(match: re.Match[str]) -> str:
-    masked = _masked_card(match)
-    return f'"{masked}"' if masked == MASK else masked

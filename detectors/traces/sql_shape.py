@@ -27,12 +27,12 @@ _TOKEN = re.compile(
 _COMMENT, _QUOTED, _IDENTIFIER, _MARK = 1, 3, 4, 5  # groups of the pattern above
 _LIST = re.compile(
     r"(\bIN|\bVALUES|=\s?(?:ANY|ALL|SOME)|\bARRAY|\bUNNEST)\s?([(\[])\s?"
-    r"(\?(?:\s?,\s?\?)*+)\s?((?:,\s?)?\.{2,}+|,?\s?(?:%\()?[^,()]{0,80}$|)\s?(?:[)\]]|$)",
+    r"(\?(?:\s?,\s?\?)*+)\s?((?:,\s?)?\.{2,}+|,\s?(?=[)\]])|,?\s?(?:%\()?[^,()]{0,80}$|)\s?(?:[)\]]|$)",
     re.IGNORECASE,
 )
 # How agents and servers write a list whose values they do not tell.
 _ABRIDGED = re.compile(
-    r"\bIN\s?\(\s?(?:\.{2,}|\u2026|\?\s?\+|<[^()<>]{0,40}>|__\w{1,40}__|\[?REDACTED\]?)\s?\)",
+    r"\bIN\s?\(\s?(?:\.{2,}|\u2026|\?\s?\+|<[^()<>]{0,40}>|__\w{1,40}__|\{\w{1,40}\}|\[?REDACTED\]?)\s?\)",
     re.IGNORECASE,
 )
 _ROWS = re.compile(r"\b(VALUES) ?\(\s?[^()]*\)(?:\s?,\s?\([^()]*\))++", re.IGNORECASE)

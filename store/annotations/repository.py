@@ -57,7 +57,7 @@ class AnnotationRepository:
         """Keep it and answer its id.
 
         Raises:
-            BadInput: The kind is unknown, or the title is empty or too long.
+            BadInput: The kind is unknown, the title is empty or too long, or a text holds a NUL.
         """
         if annotation.kind not in KINDS:
             raise BadInput(
@@ -65,6 +65,10 @@ class AnnotationRepository:
             )
         if not 0 < len(annotation.title) <= _MAX_TITLE:
             raise BadInput(f"a title needs 1 to {_MAX_TITLE} characters")
+        texts = (annotation.title, annotation.service, annotation.version, annotation.url)
+        if any("\0" in text for text in texts):
+            # PostgreSQL's text has no place for one, and `id` parts these with it.
+            raise BadInput("an annotation must not hold a NUL character")
         row = AnnotationRow(
             id=annotation.id,
             at_ms=annotation.at_ms,

@@ -223,11 +223,39 @@ def test_the_page_of_a_finding_names_the_deploy_before_it() -> None:
         ("ConnectionsSaturated", Symptom.LOAD),
         ("OrderRateDrop", Symptom.SALES),
         ("PaymentSuccessDrop", Symptom.SALES),
+        ("OrderServiceHighErrorRate", Symptom.ERRORS),
+        ("DownloadErrorsHigh", Symptom.ERRORS),
+        ("PayloadTooLargeErrors", Symptom.ERRORS),
+        ("WorkloadErrors", Symptom.ERRORS),
+        ("file_upload_failures", Symptom.ERRORS),
+        ("LoadBalancer5xx", Symptom.ERRORS),
+        ("HTTP5XXHigh", Symptom.ERRORS),
+        ("disk-errors", Symptom.ERRORS),
+        ("SiteUnavailable", Symptom.ERRORS),
+        ("PaymentLatencyHigh", Symptom.LATENCY),
+        ("ResponseTimeHigh", Symptom.LATENCY),
+        ("api_p99_high", Symptom.LATENCY),
+        ("MySQLSlowQueries", Symptom.LATENCY),
+        ("HighLoad", Symptom.LOAD),
+        ("node_load1_high", Symptom.LOAD),
+        ("CPUsBusy", Symptom.LOAD),
+        ("AutoscalerAtMaximum", Symptom.LOAD),
+        ("orders_per_minute", Symptom.SALES),
+        ("DownloadsStuck", Symptom.OTHER),
+        ("LoadBalancerGone", Symptom.OTHER),
+        ("BorderRouterGone", Symptom.OTHER),
+        ("FailoverHappened", Symptom.OTHER),
         ("SomethingElse", Symptom.OTHER),
     ],
 )
 def test_an_alert_is_understood_by_its_name(name: str, symptom: Symptom) -> None:
     assert symptom_of(Labels.of(alertname=name)) is symptom
+
+
+def test_an_error_budget_is_of_what_its_slo_is_about() -> None:
+    assert symptom_of(BURN) is Symptom.ERRORS
+    assert symptom_of(BURN.replace(slo="checkout-latency")) is Symptom.LATENCY
+    assert symptom_of(BURN.replace(slo="queue-short")) is Symptom.LOAD
 
 
 CANDIDATE = st.builds(
@@ -276,10 +304,24 @@ def test_rules_are_told_once_and_again_when_there_is_more_to_say() -> None:
     deploy = change("deploy", 60, "v42")
     causes.begin([deploy], SHOP)
     assert "v42" in causes.told(BURN, AT_MS)["cause"]
+    told = causes.told(BURN, AT_MS)
     causes.begin([deploy], SHOP)
-    assert causes.told(BURN, AT_MS + MINUTE_MS) == causes.told(BURN, AT_MS)
+    assert causes.told(BURN, AT_MS) is told
     causes.begin([deploy, found("error_regression", 5)], SHOP)
     assert "error_regression" in causes.told(BURN, AT_MS)["cause"]
+
+
+def test_an_alert_that_begins_anew_is_looked_at_anew() -> None:
+    causes = RuleCauses(most_a_tick=1)
+    deploy = change("deploy", 60, "v42")
+    causes.begin([deploy], SHOP)
+    assert "v42" in causes.told(BURN, AT_MS)["cause"]
+    again_ms = AT_MS + 49 * MINUTE_MS
+    # What was said of the first time is not said while the second waits for its turn.
+    assert causes.told(BURN, again_ms) == {}
+    causes.begin([deploy], SHOP)
+    assert causes.told(BURN, again_ms) == {"cause": NONE_FOUND}
+    assert causes.told(BURN, again_ms) == {"cause": NONE_FOUND}
 
 
 def test_a_storm_is_explained_over_some_ticks() -> None:

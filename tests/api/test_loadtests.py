@@ -16,6 +16,7 @@ from api.loadtests import repository as kept
 from api.loadtests.k6_summary import figures_of
 from api.loadtests.record import Durations, Figures, LoadTest, Stage, Threshold
 from api.loadtests.repository import LoadTestRepository
+from api.routers import loadtests
 from store.errors import BadInput
 from store.testing import open_state
 from tests.collector.remote_write_bytes import series_bytes
@@ -270,10 +271,18 @@ def test_a_script_may_say_more_within_its_summary(world: World) -> None:
         ("?started_at=soon", None),
         ("?target_multiple=0", None),
         ("?url=javascript:alert(1)", None),
+        ("?url=//evil.example/", None),
+        ("?url=/%5Cevil.example/", None),
+        ("?url=/%09/evil.example/", None),
+        ("?name=%00x", None),
+        ("?source=k6%00", None),
         ("", []),
         ("", {"stages": [{"multiple": 2}]}),
         ("", {"stages": [{"multiple": 2, "from": "now", "to": "now-5m"}]}),
         ("", {"stages": [{"multiple": 2, "seconds": 1}] * 101}),
+        ("", {"stages": [{"multiple": 2, "from": 253402300799, "seconds": 1_000_000}]}),
+        ("", {"stages": [{"multiple": 2, "from": "now", "to": "now+2d"}]}),
+        ("", {"stages": [{"multiple": 2, "seconds": 31 * 86_400}] * 100}),
         ("", {"colour": "red"}),
     ],
 )
@@ -282,6 +291,21 @@ def test_what_makes_no_sense_is_refused(still_world: World, query: str, more: An
     answer = still_world.ask("POST", f"{OWN}/loadtests{query}", json=document)
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["code"] == "bad_input"
+    assert still_world.get("/loadtests")["loadtests"] == []
+    assert still_world.get("/readiness")
+
+
+def test_a_test_whose_answer_cannot_be_made_is_not_kept(
+    still_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kept, it would turn every list of load tests into the same error for good."""
+
+    def beyond(_ts_ms: int) -> str:
+        raise ValueError("year 10000 is out of range")
+
+    with monkeypatch.context() as patched, suppress(ValueError):
+        patched.setattr(loadtests, "rfc3339", beyond)
+        still_world.ask("POST", f"{OWN}/loadtests", json=HANDLED)
     assert still_world.get("/loadtests")["loadtests"] == []
 
 

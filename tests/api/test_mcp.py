@@ -104,13 +104,21 @@ def test_what_changed_tells_deploys_and_leaves_notes_of_other_kinds_out(world: W
         ("query_promql", {"query": "1 +" * 30_000}, "too long"),
         ("findings", {"color": "red"}, "knows no argument 'color'"),
         ("findings", {"limit": 0}, "limit"),
+        ("search_traces", {"service": "shop", "limit": 1501}, "query.limit: Input should be less"),
+        ("search_traces", {"service": "shop", "tags": "["}, "tags is no JSON object"),
+        ("trace_summary", {"trace_id": ".."}, "'..' is no hexadecimal trace id"),
+        ("trace_summary", {"trace_id": "."}, "'.' is no hexadecimal trace id"),
+        ("explain_trace", {"trace_id": "../../logs"}, "is no hexadecimal trace id"),
+        ("why_paged", {"fingerprint": ".."}, "is no fingerprint"),
         ("delete_everything", {}, "there is no tool"),
     ],
 )
 def test_a_mistake_is_told_so_that_the_assistant_can_mend_it(
     still_world: World, tool: str, arguments: dict[str, Any], sentence: str
 ) -> None:
-    assert sentence in refused(still_world, tool, **arguments)
+    told_so = refused(still_world, tool, **arguments)
+    assert sentence in told_so
+    assert "{" not in told_so
 
 
 def test_an_answer_too_long_for_an_assistant_is_cut_and_says_so(world: World) -> None:

@@ -58,9 +58,9 @@ def test_any_bytes_are_read_or_refused(body: bytes, encoding: str) -> None:
 @pytest.mark.parametrize(
     ("body", "encoding", "says"),
     [
-        (gzip.compress(gzip.compress(bytes(20))), "gzip, gzip", "gzip, gzip"),
+        (gzip.compress(gzip.compress(bytes(20), mtime=0), mtime=0), "gzip, gzip", "gzip, gzip"),
         (zlib.compress(b"[]"), "deflate", "not gzip"),
-        (gzip.compress(b"[]")[:-4], "gzip", "cut short"),
+        (gzip.compress(b"[]", mtime=0)[:-4], "gzip", "cut short"),
         (b"no gzip at all", "gzip", "damaged"),
         (BOMB, "gzip", "larger than 100000 bytes"),
         (gzip.compress(b"") * 20_000, "gzip", "larger than 100000 bytes"),

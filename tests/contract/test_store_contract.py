@@ -458,6 +458,20 @@ def test_a_request_is_troubled_by_what_its_visitor_met(store: DuckDBStore) -> No
     ]
 
 
+def test_requests_are_told_all_or_not_at_all(
+    store: DuckDBStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part would count the visitors of the rest as untroubled."""
+    monkeypatch.setattr(duckdb_spans, "_MOST_TROUBLED", 3)
+    failed = {"start_ns": 1_000_000_000, "end_ns": 2_000_000_000, "kind": 2, "status": 2}
+    assert store.troubled_requests(1_000, 9_000, 3.0).num_rows == 0
+    store.append(spans(*({"trace_id": trace_id(n), **failed} for n in range(3)))).result(timeout=60)
+    assert store.troubled_requests(1_000, 9_000, 3.0).num_rows == 3
+    store.append(spans({"trace_id": trace_id(3), **failed})).result(timeout=60)
+    with pytest.raises(LimitExceeded, match="more than 3 requests"):
+        store.troubled_requests(1_000, 9_000, 3.0)
+
+
 def test_services_list_their_operations_as_they_come(store: DuckDBStore) -> None:
     assert store.services() == {}
     store.append(spans({"name": "b"}, {"name": "a"}, {"name": "a"})).result(timeout=60)

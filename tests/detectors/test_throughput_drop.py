@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -16,7 +16,7 @@ from typing_extensions import override
 from detectors.detector import SignalContext
 from detectors.finding import Finding
 from detectors.scarcity import few_bound
-from detectors.seasonal import forecast, shortfall
+from detectors.seasonal import STEP_MS, forecast, shortfall
 from detectors.seasonal_history import Calendar, SeasonalHistory, earlier
 from detectors.signals.latency_regression import LatencyRegression
 from detectors.signals.throughput_drop import ThroughputDrop
@@ -277,6 +277,51 @@ def test_earlier_days_keep_to_the_clock_on_the_wall(delta_days: int, hours: int)
     at_ms = 1_698_663_600_000
     past = earlier(at_ms, timedelta(days=delta_days), ZoneInfo("Europe/Berlin"))
     assert (at_ms - past) / 3_600_000 == hours
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def nightly(ms: np.ndarray) -> np.ndarray:
+    """Requests a second that halve and rise again by the clock on the wall in Berlin."""
+    walls = [datetime.fromtimestamp(at / 1_000, UTC).astimezone(BERLIN) for at in ms.tolist()]
+    hours = np.array([wall.hour + wall.minute / 60 for wall in walls])
+    return 60.0 + 50.0 * np.cos((hours - 20.5) * np.pi / 12)
+
+
+class WallClock(Engine):
+    """A store whose only series follows the clock on the wall."""
+
+    def __init__(self) -> None:
+        """Nothing is stored: every answer is computed."""
+
+    @override
+    def range(self, expr: str, start_ms: int, end_ms: int, step_ms: int) -> RangeMatrix:
+        steps_ms = span(start_ms, end_ms, step_ms)
+        # As a rate does: a step tells of the five minutes before it.
+        values = nightly(steps_ms - STEP_MS // 2)[np.newaxis]
+        return RangeMatrix((JOB,), steps_ms, values, np.ones_like(values, dtype=np.bool_))
+
+
+JOB = Labels.of(job="shop")
+
+
+@pytest.mark.parametrize(
+    "day", [(2026, 3, 29), (2026, 3, 30), (2026, 10, 25), (2026, 10, 26), (2026, 11, 3)], ids=str
+)
+def test_a_night_when_the_clocks_change_is_expected_as_people_live_it(
+    day: tuple[int, int, int],
+) -> None:
+    start_ms = round(datetime(*day, tzinfo=BERLIN).timestamp() * 1_000)
+    history, querier = SeasonalHistory(), WallClock()
+    for minute in range(0, 8 * 60, 5):
+        now_ms = start_ms + minute * 60_000 + 2_000
+        expected = history.outlook(querier, "rate", now_ms, Calendar(BERLIN)).of(JOB)
+        assert expected is not None
+        # The step that is running ends after `now_ms`.
+        (true,) = nightly(np.array([now_ms + STEP_MS // 2]))
+        assert expected.value == pytest.approx(true, rel=0.05), (day, minute)
+        assert expected.steps_expected == pytest.approx(expected.steps_seen, rel=0.05)
 
 
 @given(st.floats(1, 1e5), st.floats(0, 1), st.floats(0, 0.5))

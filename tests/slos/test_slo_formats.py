@@ -244,6 +244,42 @@ def test_a_composite_of_parts_of_which_one_lacks_its_indicator_is_refused() -> N
         parse_slos(text, "f")
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "names"),
+    [
+        ("", "", ["journey-0.99-1", "journey-0.99-2"]),
+        ("metadata: {name: Cart works}, ", "", ["journey-cart-works", "journey-0.99"]),
+        ("metadata: {name: a}, ", "metadata: {name: b}, ", ["journey-a", "journey-b"]),
+        ("metadata: {name: a}, ", "metadata: {name: a}, ", ["journey-a-1", "journey-a-2"]),
+    ],
+)
+def test_parts_of_a_composite_need_no_display_name(
+    first: str, second: str, names: list[str]
+) -> None:
+    text = JOURNEY.replace("displayName: cart\n      target: 0.99", "target: 0.99")
+    text = text.replace("displayName: payment\n      target: 0.999", "target: 0.99")
+    cart, payment = text.split("indicator: {")[1:]
+    head = text.split("indicator: {", maxsplit=1)[0]
+    text = f"{head}indicator: {{{first}{cart}indicator: {{{second}{payment}"
+    slos = parse_slos(text, "f")
+    assert [slo.name for slo in slos] == [*names, "journey"]
+    assert isinstance(slos[-1].sli, CompositeSli)
+    assert [member.slo_id for member in slos[-1].sli.members] == [slo.id for slo in slos[:-1]]
+
+
+def test_parts_are_called_after_the_indicators_that_they_refer_to() -> None:
+    sli = "apiVersion: openslo/v1\nkind: SLI\nmetadata: {name: NAME}\nspec: {BODY}\n---\n"
+    text = ""
+    head = JOURNEY
+    for name, title in (("cart-works", "cart"), ("paid", "payment")):
+        body = head.split("indicator: {spec: {", 1)[1].split("}\n", 1)[0]
+        head = head.replace(f"indicator: {{spec: {{{body}}}", f"indicatorRef: {name}", 1)
+        head = head.replace(f"displayName: {title}\n      ", "").replace("0.999", "0.99")
+        text += sli.replace("NAME", name).replace("BODY", body.removesuffix("}"))
+    slos = parse_slos(text + head, "f")
+    assert [slo.name for slo in slos] == ["journey-cart-works", "journey-paid", "journey"]
+
+
 def test_windows_for_one_period_stand_once() -> None:
     with pytest.raises(ConfigError, match="same sloPeriod"):
         parse_slo_files({"a": WINDOWS, "b": WINDOWS})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -153,6 +155,34 @@ def test_an_openslo_file_with_a_referenced_sli_is_understood() -> None:
         counts_good=True,
     )
     assert [t.factor for t in slo.tiers] == pytest.approx([13.44, 5.6, 2.8, 0.9333333])
+
+
+@pytest.mark.parametrize(
+    ("query", "windowed"),
+    [
+        ('sum(rate(x{code=~"[45].."}[5m]))', 'sum(rate(x{code=~"[45].."}[{{.window}}]))'),
+        ('sum(x{code=~"[12].."})', 'sum(rate(x{code=~"[12].."}[{{.window}}]))'),
+        ('x{path="[5m]"}', 'sum(rate(x{path="[5m]"}[{{.window}}]))'),
+        ('sum(rate(x{p="[5m]"}[ 1m30s ]))', 'sum(rate(x{p="[5m]"}[{{.window}}]))'),
+        (
+            "sum(increase(x[5m])) - sum(increase(y[1h] offset 1m))",
+            "sum(increase(x[{{.window}}])) - sum(increase(y[{{.window}}] offset 1m))",
+        ),
+        ("sum(rate(x[5m:30s]))", "sum(rate(x[{{.window}}:30s]))"),
+        (
+            "sum_over_time((rate(x[5m]) > bool 1)[1h:1m])",
+            "sum_over_time((rate(x[5m]) > bool 1)[{{.window}}:1m])",
+        ),
+        ("sum(rate(x # of [5m]\n[5m]))", "sum(rate(x # of [5m]\n[{{.window}}]))"),
+    ],
+)
+def test_the_ranges_of_an_openslo_query_are_replaced_and_no_text_is(
+    query: str, windowed: str
+) -> None:
+    text = OPENSLO.replace("sum(rate(http_requests_total[5m]))", json.dumps(query))
+    (slo,) = parse_slos(text, "f")
+    assert isinstance(slo.sli, EventSli)
+    assert slo.sli.total_query == windowed
 
 
 def test_an_sli_may_stand_in_another_file() -> None:

@@ -30,6 +30,7 @@ _CACHED_SELECTIONS = 32_768
 _CACHED_IDS = 8_000_000
 _MOST_TO_EXTEND = 2048
 NO_ID = -1
+_NONE = array("i")
 
 Predicate = Callable[[str], bool]
 
@@ -180,16 +181,33 @@ class SeriesIndex:
             self._selected -= len(gone)
 
     def _extended(self, key: tuple[Matcher, ...], since: int, ids: Int32Array) -> Int32Array:
+        fresh = self._passing(key, range(since, len(self._labels)))
+        return np.concatenate([ids, np.asarray(fresh, dtype=np.int32)]) if fresh else ids
+
+    def _passing(self, key: tuple[Matcher, ...], places: Iterable[int]) -> list[int]:
+        """Those of these ids whose series pass every matcher."""
         tests = [(matcher.name, predicate(matcher)) for matcher in key]
-        fresh = [
+        return [
             place
-            for place in range(since, len(self._labels))
+            for place in places
             if (labels := self._labels[place]) is not None
             and all(test(labels.get(name)) for name, test in tests)
         ]
-        return np.concatenate([ids, np.asarray(fresh, dtype=np.int32)]) if fresh else ids
+
+    def _fewest(self, key: tuple[Matcher, ...]) -> array[int] | None:
+        """The shortest list of ids that holds all that pass; None when no matcher names a value."""
+        lists = [
+            self._postings.get(matcher.name, {}).get(matcher.value, _NONE)
+            for matcher in key
+            if matcher.op is MatchOp.EQUAL and matcher.value
+        ]
+        return min(lists, key=len) if lists else None
 
     def _search(self, key: tuple[Matcher, ...]) -> Int32Array:
+        few = self._fewest(key)
+        if few is not None and len(few) <= _MOST_TO_EXTEND:
+            # Looking at each of a few series is quicker than long lists of those that may be.
+            return np.asarray(self._passing(key, few), dtype=np.int32)
         inside: list[Int32Array] = []
         outside: list[Int32Array] = []
         for matcher in sorted(key, key=lambda matcher: matcher.op is not MatchOp.EQUAL):

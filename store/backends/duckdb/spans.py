@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from store.backends.duckdb.database import Database, arrow
 from store.backends.duckdb.tail import Tail, rows_after
-from store.errors import BadInput
+from store.errors import BadInput, LimitExceeded
 from store.model import SPAN_READ_SCHEMA, SPAN_SCHEMA
 from store.ports import TROUBLED_SCHEMA, TraceQuery
 
@@ -35,11 +35,14 @@ _TROUBLED = (
     " AND (status = 2 OR http_status >= 500 OR end_ns - start_ns >= ?) LIMIT ?),"
     " entry AS (SELECT * FROM {rows} WHERE kind = 2 AND start_ns BETWEEN ? AND ?"
     " AND trace_id IN (SELECT trace_id FROM odd)"
-    " QUALIFY row_number() OVER (PARTITION BY trace_id ORDER BY start_ns, span_id) = 1)"
-    " SELECT trace_id, coalesce(attributes ->> '/session.id', attributes ->> '/session_id')"
+    " QUALIFY row_number() OVER (PARTITION BY trace_id ORDER BY start_ns, span_id) = 1),"
+    " troubled AS (SELECT trace_id, coalesce(attributes ->> '/session.id', attributes ->> '/session_id')"
     " AS session_id, start_ns // 1000000 AS ts_ms,"
     " coalesce(status = 2 OR http_status >= 500, false) AS failed FROM entry"
-    " WHERE failed OR end_ns - start_ns >= ? ORDER BY ts_ms, trace_id"
+    " WHERE failed OR end_ns - start_ns >= ?)"
+    # One row even when none is troubled: it tells whether all were looked at.
+    " SELECT troubled.*, looked_at FROM (SELECT count(*) AS looked_at FROM odd)"
+    " LEFT JOIN troubled ON true ORDER BY ts_ms, trace_id"
 )
 _OPERATIONS = "SELECT DISTINCT service, name FROM {rows} WHERE seq > ? AND seq <= ?"
 
@@ -157,8 +160,17 @@ class SpanStore:
     def troubled_requests(self, start_ms: int, end_ms: int, slow_s: float) -> pa.Table:
         start_ns, end_ns, slow_ns = start_ms * 1_000_000, end_ms * 1_000_000, round(slow_s * 1e9)
         window = [start_ns, end_ns - 1]
-        params = [*window, slow_ns, _MOST_TROUBLED, *window, slow_ns]
-        return self._ask(_TROUBLED, {}, list(self._tail.spans()), params).cast(TROUBLED_SCHEMA)
+        params = [*window, slow_ns, _MOST_TROUBLED + 1, *window, slow_ns]
+        table = self._ask(_TROUBLED, {}, list(self._tail.spans()), params)
+        if table.column("looked_at")[0].as_py() > _MOST_TROUBLED:
+            # A part of them would count the visitors of the rest as untroubled.
+            raise LimitExceeded(
+                f"more than {_MOST_TROUBLED} requests of the range failed or were slow",
+                reason="too_many_requests",
+                hint="ask for a shorter range",
+            )
+        found = table.filter(pc.is_valid(table.column("trace_id")))
+        return found.select(TROUBLED_SCHEMA.names).cast(TROUBLED_SCHEMA)
 
     def _ask(
         self, text: str, parts: dict[str, str], ahead: list[pa.Table], params: list[Any]

@@ -283,6 +283,20 @@ def test_hosts_that_are_gone_take_their_series_with_them() -> None:
     assert {name for _, name in told(tally, 3_601_000)} == {"b"}
 
 
+@pytest.mark.parametrize(("heartbeats", "name"), [(False, "unknown"), (True, "a")])
+def test_a_task_is_forgotten_with_its_host_but_not_while_its_worker_is_there(
+    heartbeats: bool, name: str
+) -> None:
+    """A task with a countdown waits at its worker without any event."""
+    hour_ms, tally = 3_600_000, EventTally("")
+    tally.observe({"type": "task-received", "uuid": "1", "name": "a", "hostname": "w@box"}, 0)
+    if heartbeats:
+        tally.observe({"type": "worker-heartbeat", "hostname": "w@box"}, hour_ms)
+    tally.tell(Reading(), hour_ms + 1)
+    tally.observe({"type": "task-started", "uuid": "1", "hostname": "w@box"}, hour_ms + 2)
+    assert told(tally, hour_ms + 2)["celery_task_started_total", name] == 1
+
+
 EVENT = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
     lambda inner: (
