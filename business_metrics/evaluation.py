@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+import numpy as np
 import structlog
 
 from business_metrics import queries, recording
@@ -134,12 +135,14 @@ class BusinessEvaluator:
         """
         queries.check_range(start_ms, end_ms, step_ms, queries.MAX_POINTS)
         start, end = start_ms // MINUTE_MS, -(-end_ms // MINUTE_MS)
-        expectation = NOTHING_EXPECTED
+        expectation, collected = NOTHING_EXPECTED, np.empty(0, dtype=np.bool_)
         if end - start <= _MAX_EXPECTED_MIN:
             with self._lock:
                 expectation = self._baseline.expect(start, end, end, self._orders.excluded)
+                collected = self._feed.history.collected(start, end)
         table = self._reader.events(start_ms, end_ms, types=("purchase", "refund"))
-        return queries.orders(table, (start_ms, end_ms, step_ms), expectation, self._settings)
+        span = start_ms, end_ms, step_ms
+        return queries.orders(table, span, expectation, collected, self._settings)
 
     def funnel(self, start_ms: int, end_ms: int, segment: str = "") -> tuple[FunnelStep, ...]:
         """The funnel of the sessions in a range; `segment` as in `device:mobile`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -24,6 +24,7 @@ from business_metrics.pacing import day_bounds
 from business_metrics.settings import BusinessSettings
 from business_metrics.significance import quantile
 from store.errors import BadInput
+from store.model import BoolArray
 from store.ports import TROUBLED_SCHEMA, EventReader, RequestReader
 
 # The stubs of the compute functions know no chunked columns.
@@ -59,6 +60,7 @@ class NoRequests:
 class OrderPoint:
     """One step: what was sold, and what was expected (None where nothing can be).
 
+    Minutes for which nothing was collected count as nothing expected, not as orders that are lost.
     `revenue` is net: refunds are subtracted in the step in which they were given.
     """
 
@@ -131,10 +133,12 @@ def orders(
     table: pa.Table,
     span: tuple[int, int, int],
     expectation: Expectation,
+    collected: BoolArray,
     settings: BusinessSettings,
 ) -> Orders:
     """Orders by step. `span` is start, end and step in milliseconds.
 
+    `collected` tells of each minute of the expectation whether orders were collected then.
     Revenue at risk asks what was ordered, so refunds do not count in it.
     """
     start_ms, end_ms, step_ms = span
@@ -146,21 +150,42 @@ def orders(
     counts = np.bincount(place[bought], minlength=steps)
     sums = np.zeros(steps, dtype=np.int64)
     np.add.at(sums, place, np.where(bought, units, -units))
+    known = _known(expectation, collected)
     points = tuple(
-        _order_point(start_ms + i * step_ms, end_ms, step_ms, expectation, (counts[i], sums[i]))
+        _order_point(start_ms + i * step_ms, end_ms, step_ms, known, (counts[i], sums[i]))
         for i in range(steps)
     )
-    taken = money(int(units[bought].sum()))
+    judged = np.asarray([p.expected_orders is not None for p in points], dtype=np.bool_)
+    taken = money(int(units[bought & judged[place]].sum()))
     risk = _at_risk(points, taken, settings.currency, expectation.cv)
     return Orders(step_ms / 1_000, points, risk, expectation.source)
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is expected in the minutes for which orders were collected, and how many those are."""
+
+    expectation: Expectation
+    minutes: Expectation
+
+
+def _known(expectation: Expectation, collected: BoolArray) -> _Known:
+    if not len(expectation.per_minute):
+        return _Known(expectation, expectation)
+    wanted = np.where(collected, expectation.per_minute, 0.0)
+    return _Known(
+        replace(expectation, per_minute=wanted),
+        replace(expectation, per_minute=collected.astype(np.float64)),
+    )
+
+
 def _order_point(
-    at_ms: int, end_ms: int, step_ms: int, expectation: Expectation, sold: tuple[int, int]
+    at_ms: int, end_ms: int, step_ms: int, known: _Known, sold: tuple[int, int]
 ) -> OrderPoint:
     expected = low = high = None
-    if len(expectation.per_minute):
-        expected = expectation.expected(at_ms, min(at_ms + step_ms, end_ms))
+    until_ms, expectation = min(at_ms + step_ms, end_ms), known.expectation
+    if known.minutes.expected(at_ms, until_ms) > 0:
+        expected = expectation.expected(at_ms, until_ms)
         low, high = (
             float(quantile(share, expected, expectation.cv)) for share in (_BAND, 1 - _BAND)
         )
@@ -170,8 +195,8 @@ def _order_point(
 def _at_risk(
     points: tuple[OrderPoint, ...], revenue: Decimal, currency: str, cv: float
 ) -> RevenueAtRisk | None:
-    count = sum(p.orders for p in points)
-    if not count or any(p.expected_orders is None for p in points):
+    count = sum(p.orders for p in points if p.expected_orders is not None)
+    if not count:
         return None
     average = revenue / count
     due = sum(p.expected_orders or 0.0 for p in points)

@@ -17,14 +17,13 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from collector.browser_privacy import plain_attributes, plain_spans, plain_text
+from collector.browser_privacy import MAX_TEXT, plain_attributes, plain_spans, plain_text
 from collector.vital_kinds import FARO_NAVIGATION, VITALS
 from collector.web_vitals import DEVICES, Vital, kept, page_template, vital_of
 from store.errors import BadInput, LimitExceeded
 from store.model import LOG_SCHEMA, LogBatch
 
 MAX_ITEMS = 500  # of one kind; the SDK sends 50
-MAX_TEXT = 4096
 MAX_FRAMES = 50
 MAX_CONTEXT = 50
 # A browser's clock may be anything: what is further off happened now.
@@ -100,7 +99,7 @@ def decode_faro(body: bytes, now_ms: int) -> FaroPayload:
         errors=len(lists["exceptions"]),
         page=browser.page,
         device=browser.device,
-        traces=_traces(document.get("traces"), not_kept),
+        traces=_traces(document.get("traces"), browser.service, not_kept),
         not_kept=+not_kept,
     )
 
@@ -135,16 +134,20 @@ def _items(document: Mapping[str, Any], name: str, not_kept: Counter[str]) -> li
 def _browser(meta: Mapping[str, Any], now_ms: int) -> _Browser:
     app = _mapping(meta.get("app"))
     browser = _mapping(meta.get("browser"))
-    service = _text(app.get("name"), 200) or "browser"
+    service = _plain(app.get("name"), 200) or "browser"
     url = _mapping(meta.get("page")).get("url")
     resource = {
         "service.name": service,
-        "service.version": _text(app.get("version"), 100),
-        "deployment.environment.name": _text(app.get("environment"), 100),
+        "service.version": _plain(app.get("version"), 100),
+        "deployment.environment.name": _plain(app.get("environment"), 100),
     }
     page = page_template(url) if isinstance(url, str) and url else "/"
     device = _device(browser)
-    attributes = {"url.template": page, "device": device, "browser": _text(browser.get("name"), 50)}
+    attributes = {
+        "url.template": page,
+        "device": device,
+        "browser": _plain(browser.get("name"), 50),
+    }
     return _Browser(
         service=service,
         page=page,
@@ -198,7 +201,7 @@ def _events(
     events: Iterable[dict[str, Any]], browser: _Browser, not_kept: Counter[str]
 ) -> Iterator[dict[str, Any]]:
     for event in events:
-        name = _text(event.get("name"), 200)
+        name = _plain(event.get("name"), 200)
         if name == _RESOURCE:
             not_kept["resource_timing"] += 1
         elif not name:
@@ -206,7 +209,7 @@ def _events(
         elif name != _NAVIGATION:
             told = _mapping(event.get("attributes"))
             row = _row(event, browser, told)
-            yield {**row, "event_name": plain_text(name), "severity": _INFO}
+            yield {**row, "event_name": name, "severity": _INFO}
 
 
 def _log(item: dict[str, Any], browser: _Browser) -> dict[str, Any]:
@@ -215,13 +218,13 @@ def _log(item: dict[str, Any], browser: _Browser) -> dict[str, Any]:
         **_row(item, browser, _mapping(item.get("context"))),
         "severity": _LEVELS.get(level, _INFO),
         "severity_text": level or None,
-        "body": plain_text(_text(item.get("message"), MAX_TEXT)) or None,
+        "body": _plain(item.get("message")) or None,
     }
 
 
 def _error(item: dict[str, Any], browser: _Browser) -> dict[str, Any]:
-    kind = plain_text(_text(item.get("type"), 200)) or "Error"
-    message = plain_text(_text(item.get("value"), MAX_TEXT))
+    kind = _plain(item.get("type"), 200) or "Error"
+    message = _plain(item.get("value"))
     told = {
         "exception.type": kind,
         "exception.message": message,
@@ -241,10 +244,17 @@ def _stack(stacktrace: Mapping[str, Any]) -> str:
     frames = stacktrace.get("frames")
     lines = []
     for frame in map(_mapping, frames[:MAX_FRAMES] if isinstance(frames, list) else ()):
-        place = plain_text(_text(frame.get("filename"), 300))
-        name = _text(frame.get("function"), 200) or "?"
-        lines.append(f"at {name} ({place}:{frame.get('lineno', 0)}:{frame.get('colno', 0)})"[:600])
+        place = _plain(frame.get("filename"), 300)
+        name = _plain(frame.get("function"), 200) or "?"
+        lines.append(
+            f"at {name} ({place}:{_place(frame, 'lineno')}:{_place(frame, 'colno')})"[:600]
+        )
     return "\n".join(lines)
+
+
+def _place(frame: Mapping[str, Any], name: str) -> int:
+    value = frame.get(name)
+    return value if isinstance(value, int) else 0
 
 
 def _row(
@@ -287,11 +297,11 @@ def _hex(value: Any, size: int) -> bytes | None:
     return found if len(found) == size and any(found) else None
 
 
-def _traces(value: Any, not_kept: Counter[str]) -> bytes | None:
+def _traces(value: Any, service: str, not_kept: Counter[str]) -> bytes | None:
     if not isinstance(value, dict) or not value.get("resourceSpans"):
         return None
     try:
-        return orjson.dumps(plain_spans(value))
+        return orjson.dumps(plain_spans(value, service))
     except (ValueError, TypeError, RecursionError):
         not_kept["malformed_traces"] += 1
         return None
@@ -300,6 +310,11 @@ def _traces(value: Any, not_kept: Counter[str]) -> bytes | None:
 def _text(value: Any, longest: int) -> str:
     """A text, cut. JSON cannot bring lone surrogates in: orjson refuses them."""
     return value[:longest] if isinstance(value, str) else ""
+
+
+def _plain(value: Any, longest: int = MAX_TEXT) -> str:
+    """A text without what may name a person, cut."""
+    return plain_text(value, longest) if isinstance(value, str) else ""
 
 
 def _mapping(value: Any) -> dict[str, Any]:

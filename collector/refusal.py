@@ -15,9 +15,14 @@ class UnknownSender(BadInput):
     """The sender may not report here (403)."""
 
 
+class ForeignOrigin(UnknownSender):
+    """A page of another origin may not report here (403)."""
+
+
 # Narrow kinds first: most are kinds of `BadInput`.
 _REASONS: tuple[tuple[type[WarroomError], str], ...] = (
     (UnsupportedMedia, "unsupported_media"),
+    (ForeignOrigin, "foreign_origin"),
     (UnknownSender, "unknown_app_key"),
     (DamagedBody, "damaged_compression"),
     (SlowBody, "body_late"),

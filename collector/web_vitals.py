@@ -31,6 +31,11 @@ DEVICES = frozenset({"mobile", "desktop", "tablet"})
 _ID_PART = re.compile(
     r"\d+|[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{16,}|[^/]*\d{4,}[^/]*|[^/]{41,}", re.IGNORECASE
 )
+# A mail address, also in a URL. Each place is looked at once: browsers send long texts.
+MAIL = re.compile(
+    r"(?:(?<![\w.+\-%])|(?<=%40))(?:[\w.+\-]|%(?!(?:25)*40))++(?:@|%(?:25)*40)"
+    r"[\w\-]{1,63}(?:\.[\w\-]{1,63})+"
+)
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.\-]*://[^/?#]*", re.IGNORECASE)
 
 
@@ -46,16 +51,22 @@ class Vital:
 
 
 def page_template(url: str) -> str:
-    """A path fit for a label: no origin, query or fragment, ids replaced.
+    """A path fit for a label: no origin, query, fragment or parameter; ids and mails replaced.
 
     >>> page_template("https://shop.example/products/1234/?utm=x#top")
     '/products/{id}/'
+    >>> page_template("/users/ann%40example.com/cart;sid=x")
+    '/users/{id}/cart'
     """
     path = _ORIGIN.sub("", url[:2048], count=1)
     path = path.partition("?")[0].partition("#")[0]
-    parts = ["{id}" if _ID_PART.fullmatch(part) else part for part in path.split("/")[:12]]
+    parts = [_part(part.partition(";")[0]) for part in path.split("/")[:12]]
     template = "/".join(parts)[:200]
     return template if template.startswith("/") else f"/{template}"
+
+
+def _part(part: str) -> str:
+    return "{id}" if _ID_PART.fullmatch(part) or MAIL.search(part) else part
 
 
 def decode_beacon(body: bytes) -> tuple[list[Vital], int]:

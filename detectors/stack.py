@@ -1,14 +1,15 @@
 """A fix in the terms of the user's own stack: ORM, cache client and task queue of their language.
 
-Detectors write fixes for Django. Of another language, or another ORM, the spans tell: the SDK names
-its language, each instrumentation its library.
+Detectors write fixes for Django. Which ORM a service has the spans tell: the SDK names its language,
+each instrumentation its library. An ORM is named only where its spans were seen; anywhere else the
+fix speaks of SQL, and of what the language itself brings.
 """
 
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +22,8 @@ from store.errors import StoreUnavailable
 from store.ports import SpanReader
 
 _MAX_SERVICES = 1_000
+# Traces that one look reads, of all services and of one.
+_MAX_LOOKED_AT, _MAX_OF_A_SERVICE = 100, 3
 _COLUMN = re.compile(r"\bWHERE\b.*?(\w+)[\"`\]]?\s*=\s*(?:\?|%s|\$\d|:\w+)", re.IGNORECASE)
 _TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE)\s+[\"`\[]?([\w.]+)", re.IGNORECASE)
 _WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE")
@@ -32,7 +35,6 @@ _TOOLS: tuple[tuple[str, str, str], ...] = (
     ("ruby", "activerecord", "rails"),
     ("ruby", "rails", "rails"),
     ("java", "hibernate", "hibernate"),
-    ("java", "spring-data", "hibernate"),
     ("php", "laravel", "laravel"),
     ("php", "doctrine", "doctrine"),
     ("nodejs", "prisma", "prisma"),
@@ -41,17 +43,7 @@ _TOOLS: tuple[tuple[str, str, str], ...] = (
     ("dotnet", "entityframework", "efcore"),
     ("go", "gorm", "gorm"),
 )
-# What most people of a language use, where its spans name none.
-_USUAL = {
-    "java": "hibernate",
-    "ruby": "rails",
-    "php": "laravel",
-    "nodejs": "node",
-    "dotnet": "efcore",
-    "go": "gorm",
-}
-
-# Tool -> case -> fix; `{table}` and `{column}` are those of the statement.
+# Tool or language -> case -> fix; `{table}` and `{column}` are those of the statement.
 _FIXES: Mapping[str, Mapping[str, str]] = {
     "sqlalchemy": {
         "one": "Load {table} with the list: options(joinedload(…)), or one IN query.",
@@ -77,9 +69,6 @@ _FIXES: Mapping[str, Mapping[str, str]] = {
         "write": "Write in batches: hibernate.jdbc.batch_size with saveAll, or one bulk JPQL.",
         "repeated": "Ask once: the second-level or query cache, or @Cacheable.",
         "pages": "Read once: a ScrollableResults or Slice by key instead of OFFSET.",
-        "cache": "redisTemplate.opsForValue().multiGet(keys) once, or a pipeline.",
-        "call": "Call a bulk endpoint once with all ids; until then CompletableFuture.allOf.",
-        "blocking": "Do it behind the answer: @Async, an outbox, or a message queue.",
     },
     "laravel": {
         "one": "Load {table} with the list: ->with('{singular}').",
@@ -114,7 +103,7 @@ _FIXES: Mapping[str, Mapping[str, str]] = {
         "many": "Load {table} of all objects in one query: include with separate: true.",
         "write": "Write the rows of the loop at once: bulkCreate.",
     },
-    "node": {
+    "nodejs": {
         "one": "Load {table} with the list: a JOIN, or one WHERE {column} IN (…) by a DataLoader.",
         "many": "Load {table} of all objects in one query: WHERE {column} IN (…) by a DataLoader.",
         "write": "Write the rows of the loop in one statement.",
@@ -130,9 +119,6 @@ _FIXES: Mapping[str, Mapping[str, str]] = {
         "write": "Write the rows of the loop at once: AddRange and one SaveChanges.",
         "repeated": "Ask once: Find() answers from the context; else IMemoryCache.",
         "pages": "Read once: AsAsyncEnumerable; seek by key instead of Skip.",
-        "cache": "StringGetAsync(keys) once (MGET), or a batch.",
-        "call": "Call a bulk endpoint once with all ids; until then Task.WhenAll.",
-        "blocking": "Do it behind the answer: a hosted service or Hangfire.",
     },
     "gorm": {
         "one": "Load {table} with the list: Preload or Joins.",
@@ -140,12 +126,37 @@ _FIXES: Mapping[str, Mapping[str, str]] = {
         "write": "Write the rows of the loop at once: CreateInBatches.",
         "repeated": "Ask once for the request and keep the answer in its context.",
         "pages": "Read once: Rows() or FindInBatches; seek by key instead of OFFSET.",
-        "cache": "client.MGet(ctx, keys...) once, or a pipeline.",
+    },
+    "python": {
+        "repeated": "Ask once for the request: keep the answer, or functools.cache its lookup.",
+        "call": "Call a bulk endpoint once with all ids; until then asyncio.gather or a thread pool.",
+        "blocking": "Do it behind the answer: a task queue such as Celery.",
+    },
+    "java": {
+        "call": "Call a bulk endpoint once with all ids; until then CompletableFuture.allOf.",
+        "blocking": "Do it behind the answer: an outbox or a message queue.",
+    },
+    "dotnet": {
+        "call": "Call a bulk endpoint once with all ids; until then Task.WhenAll.",
+        "blocking": "Do it behind the answer: a hosted service or a message queue.",
+    },
+    "go": {
+        "repeated": "Ask once for the request and keep the answer in its context.",
         "call": "Call a bulk endpoint once with all ids; until then an errgroup.",
         "blocking": "Do it behind the answer: a queue; a goroutine is lost with the process.",
     },
 }  # fmt: skip
-_FALLBACK = {"prisma": "node", "typeorm": "node", "sequelize": "node", "doctrine": "laravel"}
+# Where nothing more is known.
+_PLAIN: Mapping[str, str] = {
+    "one": "Load {table} with the list: a JOIN, or one query WHERE {column} IN (…).",
+    "many": "Load {table} of all objects in one query: WHERE {column} IN (…).",
+    "write": "Write the rows of the loop in one statement, or in one batch.",
+    "repeated": "Ask once for the request and keep the answer.",
+    "pages": "Read once with a cursor; seek by key (WHERE id > last) instead of OFFSET.",
+    "cache": "Ask for all keys at once: MGET (or MSET), or a pipeline.",
+    "call": "Call a bulk endpoint once with all ids; until then send the calls at the same time.",
+    "blocking": "Do it behind the answer: a task queue.",
+}
 _CASES = {
     "n_plus_one_call": "call",
     "n_plus_one_cache": "cache",
@@ -157,7 +168,11 @@ _CASES = {
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """What a service is written with; empty where nothing tells."""
+    """What a service is written with; empty where nothing tells.
+
+    Attributes:
+        tool: The ORM, or the framework that brings one, whose spans were seen.
+    """
 
     language: str = ""
     tool: str = ""
@@ -176,49 +191,80 @@ def stack_of(spans: pa.Table, service: str) -> Stack:
     )
     scopes = " ".join(str(s) for s in pc.unique(mine["scope"]).to_pylist() if s).lower()
     plain = scopes.replace("_", "").replace("entity framework", "entityframework")
-    tools = (tool for of, mark, tool in _TOOLS if of == language and mark in plain)
-    return Stack(language, next(tools, _USUAL.get(language, "")))
+    for of, mark, tool in _TOOLS:
+        if language in {"", of} and mark in plain:
+            return Stack(of, tool)
+    return Stack(language)
 
 
 def fix_in(stack: Stack, finding: Finding) -> str:
-    """The fix in the words of a stack; the detector's own where there is no better one."""
+    """The fix in the words of a stack; of Django they are the detector's own."""
     case = _CASES.get(finding.kind)
     if case is None:
         if finding.kind != "n_plus_one_query":
             return finding.fix
         case = _query_case(finding.evidence.statement)
-    for tool in (stack.tool, _FALLBACK.get(stack.tool, "")):
-        text = _FIXES.get(tool, {}).get(case)
-        if text is not None:
-            return text.format(**_words(finding.evidence.statement))
+    if stack.tool == "django":
+        return finding.fix
+    for words in (_FIXES.get(stack.tool, {}), _FIXES.get(stack.language, {}), _PLAIN):
+        if case in words:
+            return words[case].format(**_words(finding.evidence.statement))
     return finding.fix
 
 
 class StackAdvisor:
-    """Says fixes in the terms of each service. What it learnt of a service it keeps; bounded."""
+    """Says fixes in the terms of each service.
+
+    The stack of a service is kept (bounded) once an ORM's spans proved it. A trace without them,
+    such as an incomplete one, proves nothing: there the next finding is looked at again.
+    """
 
     def __init__(self, spans: SpanReader) -> None:
         self._spans = spans
-        self._known: OrderedDict[str, Stack] = OrderedDict()
+        self._proven: OrderedDict[str, Stack] = OrderedDict()
 
-    def advise(self, finding: Finding) -> Finding:
-        """The finding with a fix in the terms of its service."""
-        if not finding.evidence.trace_id:
-            return finding
-        return replace(finding, fix=fix_in(self._stack(finding), finding))
+    def advise(self, findings: Sequence[Finding]) -> list[Finding]:
+        """The findings with fixes in the terms of their services, in one look at their traces."""
+        traced = [finding for finding in findings if finding.evidence.trace_id]
+        known = self._looked_up(traced)
+        return [
+            replace(finding, fix=fix_in(known.get(finding.service, Stack()), finding))
+            if finding.evidence.trace_id
+            else finding
+            for finding in findings
+        ]
 
-    def _stack(self, finding: Finding) -> Stack:
-        known = self._known.get(finding.service)
-        if known is None:
-            try:
-                spans = self._spans.traces([bytes.fromhex(finding.evidence.trace_id)])
-            except StoreUnavailable:
-                return Stack()  # the detector's own words will do until the next finding
-            known = stack_of(spans, finding.service)
-            self._known[finding.service] = known
-            while len(self._known) > _MAX_SERVICES:
-                self._known.popitem(last=False)
+    def _looked_up(self, findings: Sequence[Finding]) -> dict[str, Stack]:
+        services = {finding.service for finding in findings}
+        known = {name: stack for name in services if (stack := self._proven.get(name)) is not None}
+        wanted = _to_look_at([one for one in findings if one.service not in known])
+        if not wanted:
+            return known
+        try:
+            spans = self._spans.traces(list(wanted))
+        except StoreUnavailable:
+            return known  # plain words will do until the next finding
+        for service in sorted(set(wanted.values())):
+            known[service] = stack_of(spans, service)
+            if known[service].tool:
+                self._proven[service] = known[service]
+        while len(self._proven) > _MAX_SERVICES:
+            self._proven.popitem(last=False)
         return known
+
+
+def _to_look_at(findings: Sequence[Finding]) -> dict[bytes, str]:
+    """Ids of some traces of each service."""
+    wanted: dict[bytes, str] = {}
+    taken: Counter[str] = Counter()
+    for finding in findings:
+        trace_id = bytes.fromhex(finding.evidence.trace_id)
+        if len(wanted) >= _MAX_LOOKED_AT:
+            break
+        if trace_id not in wanted and taken[finding.service] < _MAX_OF_A_SERVICE:
+            wanted[trace_id] = finding.service
+            taken[finding.service] += 1
+    return wanted
 
 
 def _query_case(statement: str) -> str:

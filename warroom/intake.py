@@ -106,7 +106,7 @@ def build_intake(
     beacons = rum.RumReceiver(
         pipeline,
         settings=_rum(settings),
-        take_spans=lambda body: otlp.accept(Signal.TRACES, body, is_json=True),
+        take_spans=lambda body: otlp.accept(Signal.TRACES, body, is_json=True, source=rum.SOURCE),
     )
     otlp = OtlpIngest(pipeline, on_vitals=beacons.report)
     configs = parse_scrape_configs(settings.document, ("scrape_configs",), settings.environment)

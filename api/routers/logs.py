@@ -139,5 +139,9 @@ def _log_json(row: dict[str, Any]) -> Json:
 
 
 def _object(text: str | None) -> Json:
-    found: Json = orjson.loads(text) if text else {}
-    return found
+    """The object; a row that is no JSON is shown as it is and does not hide the others."""
+    try:
+        found = orjson.loads(text) if text else {}
+    except orjson.JSONDecodeError:
+        found = None
+    return found if isinstance(found, dict) else {"unreadable": text}

@@ -106,7 +106,7 @@ def _fill(message: Any, document: Any) -> None:
 def _add(leaves: Any, document: Any, *, needs_ids: bool) -> bool:
     message = leaves.add()
     try:
-        fields = _ids_in_base64(document, needs_ids, 0)
+        fields = _ids_in_base64(document, 0, needed=needs_ids)
         json_format.ParseDict(fields, message, ignore_unknown_fields=True)
         message.SerializeToString()
     except _UNREADABLE:
@@ -115,22 +115,22 @@ def _add(leaves: Any, document: Any, *, needs_ids: bool) -> bool:
     return True
 
 
-def _ids_in_base64(value: Any, needed: bool, depth: int) -> Any:
+def _ids_in_base64(value: Any, depth: int, *, needed: bool) -> Any:
     if depth > MAX_DEPTH:
         raise ValueError("too deep")
     if isinstance(value, list):
-        return [_ids_in_base64(item, needed, depth + 1) for item in value]
+        return [_ids_in_base64(item, depth + 1, needed=needed) for item in value]
     if not isinstance(value, dict):
         return value
     return {
-        key: _base64_of_hex(item, needed)
+        key: _base64_of_hex(item, needed=needed)
         if key in _ID_KEYS
-        else _ids_in_base64(item, needed, depth + 1)
+        else _ids_in_base64(item, depth + 1, needed=needed)
         for key, item in value.items()
     }
 
 
-def _base64_of_hex(text: Any, needed: bool) -> str:
+def _base64_of_hex(text: Any, *, needed: bool) -> str:
     """The id in base64; none where it is no hex and is not needed.
 
     Raises:

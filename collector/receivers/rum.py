@@ -1,6 +1,7 @@
 """POST /rum (web-vitals beacons) and POST /collect (Grafana Faro): browsers report, 204 and 202.
 
-Cross-origin use is off unless origins are listed. `Sec-GPC: 1` and `DNT: 1` are honoured: such a
+Cross-origin use is off unless origins are listed or keys are given: it is refused here too, for a
+page may send `text/plain` anywhere without asking. `Sec-GPC: 1` and `DNT: 1` are honoured: such a
 beacon is answered like any other and not counted. A browser keeps no secret, so what protects the
 receiver is a bound on its rate; an app key only tells one shop's beacons from strangers'.
 """
@@ -12,8 +13,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from urllib.parse import urlsplit
 
 import structlog
 from starlette.requests import Request
@@ -25,7 +27,7 @@ from collector.faro import FaroPayload, decode_faro
 from collector.overload import Lane
 from collector.page_errors import PageErrors
 from collector.pipeline import Pipeline
-from collector.refusal import UnknownSender, refusal_of
+from collector.refusal import ForeignOrigin, UnknownSender, refusal_of
 from collector.web_vitals import SETTLE_MS, Vital, WebVitals, decode_beacon
 from store.errors import BadInput, Overloaded, WarroomError
 
@@ -91,6 +93,19 @@ def app_key(path: str, headers: Mapping[str, str]) -> str:
     return path.strip("/").partition("/")[2] or headers.get("x-api-key", "")
 
 
+@dataclass(slots=True)
+class _Receipt:
+    """How far a payload has come: one that is sent again goes on from there.
+
+    The lock makes the second of two requests with one key wait for the first.
+    """
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    logs_stored: bool = False
+    spans_stored: bool = False
+    complete: bool = False
+
+
 class RumReceiver:
     """Takes beacons and stores what has settled, a few seconds after its first report."""
 
@@ -108,8 +123,8 @@ class RumReceiver:
         self._errors = PageErrors()
         self._settings = settings
         self._take_spans = take_spans
-        # Payloads that were stored: the SDK sends one again whose answer was lost on the way.
-        self._known: OrderedDict[str, None] = OrderedDict()
+        # By key: the SDK sends a payload again that was refused, or whose answer was lost.
+        self._receipts: OrderedDict[str, _Receipt] = OrderedDict()
         self._bucket = Bucket(settings.max_per_second, 10 * settings.max_per_second)
         self._settle_s = settle_ms / 1000
         self.lane = Lane()
@@ -169,6 +184,7 @@ class RumReceiver:
                 async with AsyncExitStack() as held:
                     with self._pipeline.receiving(SOURCE):
                         _check_media(request)
+                        self._check_origin(request)
                         self._admit(request)
                         encoding = request.headers.get("content-encoding", "")
                         arriving = bodies.read(chunks(request.receive), encoding)
@@ -184,6 +200,17 @@ class RumReceiver:
             return Response(status_code=status, headers=self._cors(request))
 
         return post
+
+    def _check_origin(self, request: Request) -> None:
+        settings = self._settings
+        if not settings.allowed_origins and settings.app_keys:
+            return
+        if request.headers.get("origin", "") in settings.allowed_origins or _is_own(request):
+            return
+        raise ForeignOrigin(
+            "pages of this origin may not report here",
+            hint="list it in rum.allowed_origins, or let the proxy pass Host or X-Forwarded-Host",
+        )
 
     def _admit(self, request: Request) -> None:
         keys = self._settings.app_keys
@@ -205,30 +232,39 @@ class RumReceiver:
         await self.settle()
 
     async def _take_payload(self, request: Request, body: bytes) -> None:
-        key = request.headers.get("idempotency-key", "")[:200]
-        if key in self._known:
-            self._pipeline.dropped(SOURCE, "repeated_payload", 1)
-            return
-        decode = partial(decode_faro, body, self._pipeline.now_ms())
-        with self._pipeline.receiving(SOURCE):
-            threaded = len(body) > THREAD_ABOVE_BYTES
-            payload = await self.lane.run(decode) if threaded else decode()
-        await self._store(payload)
-        if key:
-            self._known[key] = None
-            if len(self._known) > MAX_KNOWN_PAYLOADS:
-                self._known.popitem(last=False)
+        receipt = self._receipt(request.headers.get("idempotency-key", "")[:200])
+        async with receipt.lock:
+            if receipt.complete:
+                self._pipeline.dropped(SOURCE, "repeated_payload", 1)
+                return
+            decode = partial(decode_faro, body, self._pipeline.now_ms())
+            with self._pipeline.receiving(SOURCE):
+                threaded = len(body) > THREAD_ABOVE_BYTES
+                payload = await self.lane.run(decode) if threaded else decode()
+            await self._store(payload, receipt)
+        await self.settle()
 
-    async def _store(self, payload: FaroPayload) -> None:
-        if len(payload.logs):
-            await self._pipeline.push(payload.logs, SOURCE)
-        for reason, count in payload.not_kept.items():
-            self._pipeline.dropped(SOURCE, reason, count)
-        if payload.traces is not None:
+    def _receipt(self, key: str) -> _Receipt:
+        """What is known of a payload; one without a key is always new."""
+        if not key:
+            return _Receipt()
+        receipt = self._receipts.setdefault(key, _Receipt())
+        if len(self._receipts) > MAX_KNOWN_PAYLOADS:
+            self._receipts.popitem(last=False)
+        return receipt
+
+    async def _store(self, payload: FaroPayload, receipt: _Receipt) -> None:
+        if not receipt.logs_stored:
+            if len(payload.logs):
+                await self._pipeline.push(payload.logs, SOURCE)
+            receipt.logs_stored = True
+            for reason, count in payload.not_kept.items():
+                self._pipeline.dropped(SOURCE, reason, count)
+        if payload.traces is not None and not receipt.spans_stored:
             await self._store_spans(payload.traces)
+        receipt.spans_stored = receipt.complete = True
         self.report(payload.vitals)
         self._errors.add(payload.page, payload.device, payload.errors)
-        await self.settle()
 
     async def _store_spans(self, body: bytes) -> None:
         if self._take_spans is None:
@@ -271,6 +307,23 @@ def _check_media(request: Request) -> None:
             f"the Content-Type {media[:60]!r} is not supported",
             hint="use text/plain or application/json",
         )
+
+
+def _is_own(request: Request) -> bool:
+    """Whether no page of another origin sends it.
+
+    Browsers tell that in `Sec-Fetch-Site`, where the page is on HTTPS or on loopback; else the
+    origin is compared. No page may set any of these headers on its own.
+    """
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site in {"same-origin", "none"}
+    origin = request.headers.get("origin")
+    if origin is None:
+        return True
+    host = urlsplit(origin).netloc.lower()
+    names = (request.headers.get("host", ""), request.headers.get("x-forwarded-host", ""))
+    return bool(host) and host in {name.strip().lower() for name in names}
 
 
 def _objects(request: Request) -> bool:

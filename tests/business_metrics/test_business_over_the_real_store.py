@@ -155,6 +155,23 @@ def test_refunds_are_subtracted_from_revenue_but_are_no_missing_orders(house: Ho
     assert (point.orders, point.revenue) == (2, Decimal("70.00"))
 
 
+def test_hours_before_a_shop_began_are_not_orders_that_are_lost(house: House) -> None:
+    """The shop is two hours old and sells evenly; asked for is a whole week."""
+    house.sell(NOW_MS - 120 * MINUTE_MS, 120, 5)
+    house.read(NOW_MS)
+    answer = house.evaluator.orders(NOW_MS - 7 * 1_440 * MINUTE_MS, NOW_MS, 60 * MINUTE_MS)
+    assert all(point.expected_orders is None for point in answer.points[:-2])
+    assert all(
+        point.expected_orders == pytest.approx(point.orders, rel=0.2)
+        for point in answer.points[-2:]
+    )
+    assert answer.revenue_at_risk is not None
+    assert answer.revenue_at_risk.amount < sum(p.revenue for p in answer.points) / 10
+    young = house.evaluator.orders(NOW_MS - 2 * 60 * MINUTE_MS, NOW_MS, 60 * MINUTE_MS)
+    assert young.revenue_at_risk is not None
+    assert answer.revenue_at_risk.amount == pytest.approx(young.revenue_at_risk.amount, abs=300)
+
+
 def test_failing_payments_are_a_ticket_once_and_over_a_restart(house: House) -> None:
     for minute in range(-5, 5):
         kind = "payment_failed" if 0 <= minute < 2 else "purchase"

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from store.backends.duckdb import DuckDBStore, StoreLimits
+from store.backends.duckdb import spans as duckdb_spans
 from store.errors import BadInput, LimitExceeded, QueryError
 from store.model import (
     EVENT_READ_SCHEMA,

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from detectors.merging import merge_findings
 from detectors.registry import DetectorSettings
@@ -71,6 +73,7 @@ class Counted(list[int]):
 
     reads = 0
 
-    def __getitem__(self, place):  # type: ignore[no-untyped-def]
+    @override
+    def __getitem__(self, place: Any) -> Any:
         self.reads += 1
         return super().__getitem__(place)

@@ -171,6 +171,19 @@ def test_a_cache_that_misses_more_is_found_by_each_name(name: str) -> None:
     assert float(detail["hit_rate"]) < float(detail["baseline_hit_rate"])
 
 
+NOW_S = START_MS / 1_000 + AT
+STOPS = np.minimum(NOW_S, START_MS / 1_000 + BREAKS_S)
+
+
+def heartbeat(instance: str, stored: Values, server_id: str = "1") -> Series:
+    """The row of pt-heartbeat that the primary wrote, read on one server."""
+    labels = f"{{instance={instance};server_id={server_id}}}"
+    return {
+        f"mysql_heartbeat_now_timestamp_seconds{labels}": NOW_S,
+        f"mysql_heartbeat_stored_timestamp_seconds{labels}": stored,
+    }
+
+
 SLAVE = "mysql_slave_status_{}{{instance=db-2;channel_name=;connection_name=}}"
 DIGEST = "{instance=db-1;schema=shop;digest=d1;digest_text=SELECT `a` FROM `t` WHERE `a` = ?}"
 P95 = "mysql_perf_schema_events_statements_latency"
@@ -216,6 +229,38 @@ FAULTS: dict[str, tuple[str, Series, str]] = {
             "mysql_gtid_sequence{instance=db-2;position=slave;domain_id=0}": bends(3, 0),
         },
         "Replica db-2 is 30.0 s behind",
+    ),
+    "a link that is silent, by heartbeat": (
+        "replica_lag",
+        {
+            **heartbeat("db-1", NOW_S - 0.5),
+            **heartbeat("db-2", STOPS),
+            SLAVE.format("seconds_behind_master"): flat(0),
+            SLAVE.format("sql_delay"): flat(0),
+            SLAVE.format("slave_io_running"): flat(1),
+        },
+        "Replica db-2 is 360.0 s behind",
+    ),
+    "a replica that is later than it should be": (
+        "replica_lag",
+        {
+            **heartbeat("db-1", NOW_S - 0.5),
+            **heartbeat("db-2", NOW_S - 3_660),
+            SLAVE.format("sql_delay"): flat(3_600),
+            SLAVE.format("slave_io_running"): flat(1),
+        },
+        "Replica db-2 is 60.0 s behind",
+    ),
+    "pt-heartbeat has stopped, and the server is late": (
+        "replica_lag",
+        {
+            **heartbeat("db-1", STOPS),
+            **heartbeat("db-2", STOPS),
+            SLAVE.format("seconds_behind_master"): flat(50),
+            SLAVE.format("sql_delay"): flat(0),
+            SLAVE.format("slave_io_running"): flat(1),
+        },
+        "Replica db-2 is 50.0 s behind",
     ),
     "lag, PostgreSQL exporter": (
         "replica_lag",
@@ -459,6 +504,28 @@ QUIET: dict[str, tuple[str, Series]] = {
             SLAVE.format("slave_io_running"): flat(1),
             "mysql_gtid_sequence{instance=db-1;position=binlog;domain_id=0}": line(3),
             "mysql_gtid_sequence{instance=db-2;position=slave;domain_id=0}": line(3, -10_000),
+        },
+    ),
+    "a replica that is late on purpose, by heartbeat": (
+        "replica_lag",
+        {
+            **heartbeat("db-1", NOW_S - 0.5),
+            **heartbeat("db-2", NOW_S - 3_601),
+            SLAVE.format("sql_delay"): flat(3_600),
+            SLAVE.format("slave_io_running"): flat(1),
+        },
+    ),
+    "a pt-heartbeat that has stopped": (
+        "replica_lag",
+        {
+            **heartbeat("db-1", STOPS),
+            **heartbeat("db-2", STOPS),
+            # What the primary before this one wrote last.
+            **heartbeat("db-1", STOPS - 9_000, server_id="7"),
+            **heartbeat("db-2", STOPS - 9_000, server_id="7"),
+            SLAVE.format("seconds_behind_master"): flat(0),
+            SLAVE.format("sql_delay"): flat(0),
+            SLAVE.format("slave_io_running"): flat(1),
         },
     ),
     "two clusters in one domain": (

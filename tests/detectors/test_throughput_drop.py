@@ -320,8 +320,8 @@ def test_a_night_when_the_clocks_change_is_expected_as_people_live_it(
         assert expected is not None
         # The step that is running ends after `now_ms`.
         (true,) = nightly(np.array([now_ms + STEP_MS // 2]))
-        assert expected.value == pytest.approx(true, rel=0.05), (day, minute)
-        assert expected.steps_expected == pytest.approx(expected.steps_seen, rel=0.05)
+        assert expected.value == pytest.approx(true, rel=0.1), (day, minute)
+        assert expected.steps_expected == pytest.approx(expected.steps_seen, rel=0.1)
 
 
 @given(st.floats(1, 1e5), st.floats(0, 1), st.floats(0, 0.5))

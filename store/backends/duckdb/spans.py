@@ -29,15 +29,16 @@ _FOUND = (
     "SELECT trace_id, max(start_ns) AS latest FROM {rows} WHERE {where}"
     " GROUP BY trace_id ORDER BY latest DESC, trace_id LIMIT ?"
 )
-# The first server span of a trace is the request that the visitor made.
+# The first server span of a trace is the request that the visitor made. One row that is no JSON
+# must not fail the query.
 _TROUBLED = (
     "WITH odd AS (SELECT DISTINCT trace_id FROM {rows} WHERE kind = 2 AND start_ns BETWEEN ? AND ?"
     " AND (status = 2 OR http_status >= 500 OR end_ns - start_ns >= ?) LIMIT ?),"
     " entry AS (SELECT * FROM {rows} WHERE kind = 2 AND start_ns BETWEEN ? AND ?"
     " AND trace_id IN (SELECT trace_id FROM odd)"
     " QUALIFY row_number() OVER (PARTITION BY trace_id ORDER BY start_ns, span_id) = 1),"
-    " troubled AS (SELECT trace_id, coalesce(attributes ->> '/session.id', attributes ->> '/session_id')"
-    " AS session_id, start_ns // 1000000 AS ts_ms,"
+    " troubled AS (SELECT trace_id, coalesce(TRY_CAST(attributes AS JSON) ->> '/session.id',"
+    " TRY_CAST(attributes AS JSON) ->> '/session_id') AS session_id, start_ns // 1000000 AS ts_ms,"
     " coalesce(status = 2 OR http_status >= 500, false) AS failed FROM entry"
     " WHERE failed OR end_ns - start_ns >= ?)"
     # One row even when none is troubled: it tells whether all were looked at.
@@ -238,7 +239,7 @@ def _attribute(name: str, value: str) -> tuple[str, list[Any]]:
     if name == "span.kind":
         return "kind = ?", [_KINDS.get(value.lower(), -1)]
     path = "/" + name.replace("~", "~0").replace("/", "~1")
-    either = "coalesce(attributes ->> ?, resource ->> ?) = ?"
+    either = "coalesce(TRY_CAST(attributes AS JSON) ->> ?, TRY_CAST(resource AS JSON) ->> ?) = ?"
     column = _PROMOTED.get(name)
     if column is None:
         return either, [path, path, value]
