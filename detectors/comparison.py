@@ -2,7 +2,8 @@
 
 Each figure is judged by `detectors.two_samples` and must be apart by so much that somebody would
 care (`FIGURES`). The whole is `worse` when any figure that decides is worse, else `better` when
-one is better, else `same`. Throughput decides nothing: people come and go.
+one is better, else `same`. Throughput decides nothing, people come and go; save of a finding that
+is about it.
 
 Of a finding, only the figures decide that its kind is about: an N+1 is fixed when the queries of a
 request are fewer, whatever the latency did meanwhile.
@@ -10,8 +11,8 @@ request are fewer, whatever the latency did meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,6 +46,8 @@ class FigureSpec:
         ratio: The larger is so many times the smaller, or more.
         floor: And they are apart by so much, in the figure's own unit.
         decides: It counts for the whole.
+        events: What its samples are.
+        least: So many samples each window needs.
     """
 
     name: str
@@ -53,6 +56,8 @@ class FigureSpec:
     ratio: float
     floor: float
     decides: bool = True
+    events: str = "requests"
+    least: int = MIN_EVENTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +96,38 @@ class Comparison:
     decisive: tuple[str, ...]
 
 
-_QUERIES = FigureSpec("queries_per_request", "1", lower=True, ratio=1.1, floor=0.5)
-_CALLS = FigureSpec("calls_per_request", "1", lower=True, ratio=1.1, floor=0.5)
-_COMMANDS = FigureSpec("cache_commands_per_request", "1", lower=True, ratio=1.1, floor=0.5)
-_WASTED = FigureSpec("wasted_seconds_per_request", "seconds", lower=True, ratio=1.1, floor=0.001)
+_SAMPLED = "sampled requests"
+_VALUES = "values"
+
+
+def _per_request(name: str) -> FigureSpec:
+    return FigureSpec(name, "1", lower=True, ratio=1.1, floor=0.5, events=_SAMPLED)
+
+
+_QUERIES = _per_request("queries_per_request")
+_CALLS = _per_request("calls_per_request")
+_COMMANDS = _per_request("cache_commands_per_request")
+_WASTED = FigureSpec(
+    "wasted_seconds_per_request", "seconds", lower=True, ratio=1.1, floor=0.001, events=_SAMPLED
+)
 _P50 = FigureSpec("latency_p50", "seconds", lower=True, ratio=1.1, floor=0.002)
-_P95 = FigureSpec("latency_p95", "seconds", lower=True, ratio=1.1, floor=0.005)
+_P95 = FigureSpec("latency_p95", "seconds", lower=True, ratio=1.1, floor=0.005, least=_TAIL_EVENTS)
 _ERRORS = FigureSpec("error_ratio", "ratio", lower=True, ratio=1.1, floor=0.005)
-_HITS = FigureSpec("hit_rate", "ratio", lower=False, ratio=1.0, floor=0.02)
-_RATE = FigureSpec("throughput", "requests/s", lower=False, ratio=1.2, floor=0.01, decides=False)
-_SIGNAL = FigureSpec("signal", "1", lower=True, ratio=1.1, floor=0.0)
+_HITS = FigureSpec("hit_rate", "ratio", lower=False, ratio=1.0, floor=0.02, events="gets")
+_RATE = FigureSpec(
+    "throughput",
+    "requests/s",
+    lower=False,
+    ratio=1.2,
+    floor=0.01,
+    decides=False,
+    events=_VALUES,
+    least=_MIN_STEPS,
+)
+_SIGNAL = FigureSpec(
+    "signal", "1", lower=True, ratio=1.1, floor=0.0, events=_VALUES, least=_MIN_STEPS
+)
+_MORE_IS_BETTER = replace(_SIGNAL, lower=False)
 FIGURES = (_QUERIES, _CALLS, _COMMANDS, _P50, _P95, _ERRORS, _HITS, _WASTED, _SIGNAL, _RATE)
 
 # Which figures prove that a finding of a kind is gone; of other kinds its own series does.
@@ -113,24 +140,27 @@ _OF_KIND: Mapping[str, tuple[FigureSpec, ...]] = {
     "hit_rate_drop": (_HITS,),
     "error_regression": (_ERRORS,),
     "latency_regression": (_P95, _P50),
+    "throughput_drop": (_RATE,),
+    "replica_underused": (_MORE_IS_BETTER,),
     "cache_stampede": (_QUERIES, _WASTED, _P95),
     **dict.fromkeys(
-        ("slow_query", "blocking_call", "pool_wait", "consecutive_queries", "consecutive_calls"),
+        ("blocking_call", "pool_wait", "consecutive_queries", "consecutive_calls"),
         (_WASTED, _P95),
     ),
+    # Of a route by its traces, of a server's statement by the time that the server counts.
+    "slow_query": (_WASTED, _P95, _SIGNAL),
 }
 
 
 def compare(before: Reading, after: Reading, kind: str = "") -> Comparison:
     """Compare two readings of one subject; `kind` is that of the finding it is about, if any."""
-    figures = tuple(
-        known for known in (_compared(spec, before, after) for spec in FIGURES) if _is_known(known)
-    )
-    decisive = tuple(spec.name for spec in _decisive(kind))
-    counted = [figure for figure in figures if figure.spec.name in decisive]
-    deciding = _deciding(counted)
+    decisive = {spec.name: spec for spec in _decisive(kind)}
+    judged = [_compared(decisive.get(spec.name, spec), before, after) for spec in FIGURES]
+    figures = tuple(figure for figure in judged if _is_known(figure))
+    deciding = _deciding([figure for figure in figures if figure.spec.name in decisive])
     judgement = deciding.judgement if deciding else UNKNOWN
-    return Comparison(before, after, figures, judgement, _why(deciding, before, after), decisive)
+    why = _why(deciding) if deciding else _lacking(judged, decisive)
+    return Comparison(before, after, figures, judgement, why, tuple(decisive))
 
 
 def _is_known(figure: Compared) -> bool:
@@ -165,10 +195,16 @@ def _effect(one: Compared) -> float:
     return abs(after - before) / largest if largest else 0.0
 
 
-def _why(deciding: Compared | None, before: Reading, after: Reading) -> str:
-    if deciding is None:
-        least = min(before.requests, after.requests)
-        return f"{least:.0f} requests in one of the windows: at least {MIN_EVENTS} are needed"
+def _lacking(judged: list[Compared], decisive: Collection[str]) -> str:
+    """The figure that lacks the least, and what it lacks."""
+    counted = (one for one in judged if one.spec.name in decisive)
+    nearest = max(counted, key=lambda one: min(one.samples) / one.spec.least)
+    spec, (before, after) = nearest.spec, nearest.samples
+    name = spec.name.replace("_", " ")
+    return f"{name}: {before} {spec.events} before, {after} after; each needs at least {spec.least}"
+
+
+def _why(deciding: Compared) -> str:
     name = deciding.spec.name.replace("_", " ")
     verdict = deciding.judgement.verdict
     told = f"{name} {_shown(deciding.before, deciding.spec)} → "
@@ -194,16 +230,16 @@ def _counts(name: str) -> Judge:
     def judge(spec: FigureSpec, before: Reading, after: Reading) -> Compared:
         empty = np.empty(0)
         sides = (before.counts.get(name, empty), after.counts.get(name, empty))
-        return _ranks(spec, *sides, MIN_EVENTS)
+        return _ranks(spec, *sides)
 
     return judge
 
 
-def _ranks(spec: FigureSpec, before: Float64Array, after: Float64Array, least: int) -> Compared:
+def _ranks(spec: FigureSpec, before: Float64Array, after: Float64Array) -> Compared:
     """The means are shown, the ranks are judged: one slow request must not decide."""
     samples = (len(before), len(after))
     means = tuple(float(values.mean()) if len(values) else None for values in (before, after))
-    if min(samples) < least or means[0] is None or means[1] is None:
+    if min(samples) < spec.least or means[0] is None or means[1] is None:
         return Compared(spec, means[0], means[1], samples, UNKNOWN)
     found = compare_ranks(before, after)
     agree = (means[1] - means[0]) * found.effect > 0
@@ -215,7 +251,7 @@ def _ranks(spec: FigureSpec, before: Float64Array, after: Float64Array, least: i
 def _share(spec: FigureSpec, before: tuple[float, float], after: tuple[float, float]) -> Compared:
     samples = (round(before[1]), round(after[1]))
     shares = tuple(part / total if total > 0 else None for part, total in (before, after))
-    if min(samples) < MIN_EVENTS or shares[0] is None or shares[1] is None:
+    if min(samples) < spec.least or shares[0] is None or shares[1] is None:
         return Compared(spec, shares[0], shares[1], samples, UNKNOWN)
     relevant = apart(shares[0], shares[1], ratio=spec.ratio, floor=spec.floor)
     found = compare_shares(*before, *after)
@@ -226,8 +262,7 @@ def _share(spec: FigureSpec, before: tuple[float, float], after: tuple[float, fl
 def _quantile(spec: FigureSpec, before: Durations, after: Durations, share: float) -> Compared:
     samples = (round(before.total), round(after.total))
     known = tuple(quantile(durations, share) for durations in (before, after))
-    least = MIN_EVENTS if share <= 0.5 else _TAIL_EVENTS
-    if min(samples) < least or known[0] is None or known[1] is None:
+    if min(samples) < spec.least or known[0] is None or known[1] is None:
         return Compared(spec, known[0], known[1], samples, UNKNOWN)
     found = _above_common_quantile(before, after, share)
     agree = (known[1] - known[0]) * found.effect > 0
@@ -278,11 +313,11 @@ _JUDGES: Mapping[str, Judge] = {
     _QUERIES.name: _counts("query"),
     _CALLS.name: _counts("call"),
     _COMMANDS.name: _counts("cache"),
-    _WASTED.name: lambda spec, a, b: _ranks(spec, a.wasted_s, b.wasted_s, MIN_EVENTS),
+    _WASTED.name: lambda spec, a, b: _ranks(spec, a.wasted_s, b.wasted_s),
     _P50.name: lambda spec, a, b: _quantile(spec, a.durations, b.durations, 0.5),
     _P95.name: lambda spec, a, b: _quantile(spec, a.durations, b.durations, 0.95),
     _ERRORS.name: lambda spec, a, b: _share(spec, (a.errors, a.requests), (b.errors, b.requests)),
     _HITS.name: lambda spec, a, b: _share(spec, (a.hits, a.gets), (b.hits, b.gets)),
-    _RATE.name: lambda spec, a, b: _ranks(spec, a.rates, b.rates, _MIN_STEPS),
-    _SIGNAL.name: lambda spec, a, b: _ranks(spec, a.signal, b.signal, _MIN_STEPS),
+    _RATE.name: lambda spec, a, b: _ranks(spec, a.rates, b.rates),
+    _SIGNAL.name: lambda spec, a, b: _ranks(spec, a.signal, b.signal),
 }

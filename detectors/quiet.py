@@ -3,7 +3,8 @@
 A finding of a route is fixed when its route was used so often without it that it would have been
 seen: had each request still had it with the share `p` of before, `n` clean ones in a row would have
 a chance of `(1 - p)^n`, which must be 1 % or less. One of a signal is fixed when its series had
-values in `_LOOKS` minutes, none of them too high. Both take `fixed_after_s` at least. A route that
+values in `_LOOKS` minutes, none of them too high; a series that ends with its fault must be away
+while its server is up. Both take `fixed_after_s` at least. A route that
 nobody uses and a series without data prove nothing, however long that lasts.
 """
 
@@ -17,6 +18,7 @@ import orjson
 
 from detectors.finding import Finding
 from detectors.request_rate import RequestRates
+from detectors.signal_values import Signal, has_clean_value
 from store.errors import QueryError
 from store.ports import Querier
 
@@ -125,7 +127,7 @@ class QuietWatch:
         self._watched = {key: _Watched(*rest) for key, *rest in data.get("rows", [])}
 
     def _look(self, querier: Querier, now_ms: int) -> None:
-        """One more minute for each signal whose series has a value."""
+        """One more minute for each signal whose series has a clean value."""
         signals = [(key, w) for key, w in self._watched.items() if not w.route and w.series]
         for key, watched in signals[:_MAX_LOOKED_AT]:
             if _has_value(querier, watched, now_ms):
@@ -134,11 +136,9 @@ class QuietWatch:
 
 def _has_value(querier: Querier, watched: _Watched, now_ms: int) -> bool:
     try:
-        found = querier.instant(watched.series, now_ms)
+        return has_clean_value(querier, Signal(watched.series, watched.labels), now_ms)
     except QueryError:
         return False  # what cannot be read proves nothing
-    wanted = watched.labels.items()
-    return any(all(series.get(k) == v for k, v in wanted) for series in found.series)
 
 
 def _told(watched: _Watched, now_ms: int) -> str:

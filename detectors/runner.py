@@ -101,7 +101,7 @@ class DetectorRunner:
         batcher = self._batcher or self._restore()
         units = _Units(now_ms, self._calendar(now_ms))
         judged = self._quorum.pass_on(self._enabled(self._judge_traces(batcher, units)))
-        seen = [self._advisor.advise(finding) for finding in merge_findings(judged)]
+        seen = self._advisor.advise(merge_findings(judged))
         priority = self._settings.priority
         changes = self._activity.observe_traces(seen, self._rates, priority, now_ms)
         for name, detector in self._signal_detectors.items():

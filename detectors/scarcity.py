@@ -25,7 +25,8 @@ def few_bound(count: float, mean: float, cv: float = 0.0) -> float:
     if mean <= 0 or count >= mean:
         return 1.0
     count = max(count, 0.0)
-    exponent = count * math.log(count / mean) if count else 0.0
+    part = count / mean
+    exponent = count * math.log(part) if part > 0 else 0.0
     if cv < _CERTAIN:
         return math.exp(-max(exponent + mean - count, 0.0))
     size = 1.0 / (cv * cv)

@@ -1,16 +1,17 @@
 """A fix in the terms of the user's own stack: ORM, cache client and task queue of their language.
 
-Detectors write fixes for Django. Which ORM a service has the spans tell: the SDK names its language,
-each instrumentation its library. An ORM is named only where its spans were seen; anywhere else the
-fix speaks of SQL, and of what the language itself brings.
+Detectors write fixes for Django. Which ORM a service has its spans tell: the SDK names the
+language, each instrumentation its library. An ORM is named only where its spans were seen; anywhere
+else the fix speaks of SQL, and of what the language itself brings.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -22,7 +23,7 @@ from store.errors import StoreUnavailable
 from store.ports import SpanReader
 
 _MAX_SERVICES = 1_000
-# Traces that one look reads, of all services and of one.
+# Findings that one look asks for, and traces of one service that it reads.
 _MAX_LOOKED_AT, _MAX_OF_A_SERVICE = 100, 3
 _COLUMN = re.compile(r"\bWHERE\b.*?(\w+)[\"`\]]?\s*=\s*(?:\?|%s|\$\d|:\w+)", re.IGNORECASE)
 _TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE)\s+[\"`\[]?([\w.]+)", re.IGNORECASE)
@@ -129,7 +130,7 @@ _FIXES: Mapping[str, Mapping[str, str]] = {
     },
     "python": {
         "repeated": "Ask once for the request: keep the answer, or functools.cache its lookup.",
-        "call": "Call a bulk endpoint once with all ids; until then asyncio.gather or a thread pool.",
+        "call": "Call a bulk endpoint once with all ids; until then asyncio.gather or threads.",
         "blocking": "Do it behind the answer: a task queue such as Celery.",
     },
     "java": {
@@ -241,10 +242,10 @@ class StackAdvisor:
         if not wanted:
             return known
         try:
-            spans = self._spans.traces(list(wanted))
+            spans = self._spans.traces(list(set().union(*wanted.values())))
         except StoreUnavailable:
             return known  # plain words will do until the next finding
-        for service in sorted(set(wanted.values())):
+        for service in wanted:
             known[service] = stack_of(spans, service)
             if known[service].tool:
                 self._proven[service] = known[service]
@@ -253,17 +254,13 @@ class StackAdvisor:
         return known
 
 
-def _to_look_at(findings: Sequence[Finding]) -> dict[bytes, str]:
+def _to_look_at(findings: Sequence[Finding]) -> dict[str, set[bytes]]:
     """Ids of some traces of each service."""
-    wanted: dict[bytes, str] = {}
-    taken: Counter[str] = Counter()
-    for finding in findings:
-        trace_id = bytes.fromhex(finding.evidence.trace_id)
-        if len(wanted) >= _MAX_LOOKED_AT:
-            break
-        if trace_id not in wanted and taken[finding.service] < _MAX_OF_A_SERVICE:
-            wanted[trace_id] = finding.service
-            taken[finding.service] += 1
+    wanted: dict[str, set[bytes]] = {}
+    for finding in islice(findings, _MAX_LOOKED_AT):
+        ids = wanted.setdefault(finding.service, set())
+        if len(ids) < _MAX_OF_A_SERVICE:
+            ids.add(bytes.fromhex(finding.evidence.trace_id))
     return wanted
 
 

@@ -20,6 +20,7 @@ from detectors.http_requests import FAMILIES, HttpFamily
 from detectors.increases import read_increases, summed
 from detectors.merging import merge_findings
 from detectors.registry import DetectorSettings
+from detectors.signal_values import Signal, signal_values
 from detectors.signals.hit_rate_drop import PAIRS
 from detectors.traces.frame import SpanFrame, build_frame
 from detectors.traces.normaliser import Normaliser
@@ -163,7 +164,11 @@ class WindowReader:
             wasted_s=sampled.wasted_s,
             hits=hits,
             gets=gets,
-            signal=self._signal(subject, window, step_ms),
+            signal=signal_values(
+                self._querier,
+                Signal(subject.signal, subject.signal_labels),
+                *(window.start_ms, window.end_ms, step_ms),
+            ),
             source=source,
         )
 
@@ -215,17 +220,6 @@ class WindowReader:
                     hits += float(found.of(labels).sum())
                     misses += float(lost.of(labels).sum())
         return hits, hits + misses
-
-    def _signal(self, subject: Subject, window: Window, step_ms: int) -> Float64Array:
-        if not subject.signal:
-            return _EMPTY
-        matrix = self._querier.range(subject.signal, window.start_ms, window.end_ms, step_ms)
-        wanted = subject.signal_labels.items()
-        for place, series in enumerate(matrix.series):
-            if all(series.get(name) == value for name, value in wanted):
-                values: Float64Array = matrix.values[place][matrix.present[place]]
-                return values[np.isfinite(values)]
-        return _EMPTY
 
     def _sample(self, subject: Subject, window: Window) -> _Sampled:
         ids = self._traces(subject, window)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from detectors.detector import SignalContext
@@ -43,7 +43,10 @@ class ReplicaUnderusedSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """One replica's reads a second, those of its group, and how many servers share them."""
+    """One replica's reads a second, those of its group, and how many servers share them.
+
+    Its `labels` select its reads among those of `series`.
+    """
 
     group: str
     replica: str
@@ -51,6 +54,7 @@ class _Read:
     total: float
     servers: int
     series: str
+    labels: dict[str, str]
 
     @property
     def key(self) -> str:
@@ -126,7 +130,7 @@ class ReplicaUnderused:
             impact=Impact(),
             fix=_FIX,
             confidence=0.7,
-            labels={"instance": read.replica, "group": read.group},
+            labels=read.labels,
         )
 
 
@@ -159,7 +163,8 @@ def _of_proxies(querier: Querier, now_ms: int) -> Iterator[_Read]:
     for proxy, reads in groups.items():
         members = hostgroups.get(proxy, {})
         writers = members[min(members)] if len(members) > 1 else set()
-        yield from _shared(proxy, reads, set(reads) - writers, _SHARES)
+        for read in _shared(proxy, reads, set(reads) - writers, _SHARES):
+            yield replace(read, labels={"instance": proxy, "endpoint": read.replica})
 
 
 def _of_servers(querier: Querier, now_ms: int) -> Iterator[_Read]:
@@ -173,7 +178,8 @@ def _of_servers(querier: Querier, now_ms: int) -> Iterator[_Read]:
     for labels, per_second in querier.instant(_READS, now_ms).items():
         jobs.setdefault(labels.get("job"), {})[labels.get("instance")] = per_second
     for job, reads in jobs.items():
-        yield from _shared(job, reads, replicas & reads.keys(), _READS)
+        for read in _shared(job, reads, replicas & reads.keys(), _READS):
+            yield replace(read, labels={"job": job, "instance": read.replica})
 
 
 def _shared(
@@ -184,4 +190,4 @@ def _shared(
         return
     total = sum(reads.values())
     for replica in sorted(replicas):
-        yield _Read(group, replica, reads[replica], total, len(reads), series)
+        yield _Read(group, replica, reads[replica], total, len(reads), series, {})

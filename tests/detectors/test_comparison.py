@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,6 +131,50 @@ def test_a_finding_is_judged_by_the_figures_of_its_kind() -> None:
     lag = replace(after, signal=before.signal + 60)
     assert compare(before, lag, "replica_lag").decisive == ("signal",)
     assert compare(before, lag, "replica_lag").judgement.verdict is Verdict.WORSE
+
+
+def test_missing_requests_are_back_when_there_are_more_of_them() -> None:
+    rng = np.random.default_rng(43)
+    low = reading(rng)
+    usual = replace(low, rates=low.rates * 5, signal=np.empty(0))
+    for kind, verdict in (("throughput_drop", Verdict.BETTER), ("error_regression", Verdict.SAME)):
+        compared = compare(replace(low, signal=np.empty(0)), usual, kind)
+        assert compared.judgement.verdict is verdict, kind
+    assert compare(usual, low, "throughput_drop").judgement.verdict is Verdict.WORSE
+
+
+def test_a_replica_that_is_read_more_is_better_and_one_that_is_further_behind_worse() -> None:
+    rng = np.random.default_rng(47)
+    before = reading(rng)
+    after = replace(before, signal=before.signal + 60)
+    assert compare(before, after, "replica_underused").judgement.verdict is Verdict.BETTER
+    assert compare(after, before, "replica_underused").judgement.verdict is Verdict.WORSE
+    assert compare(before, after, "replica_lag").judgement.verdict is Verdict.WORSE
+
+
+def test_a_slow_statement_of_a_server_is_judged_by_the_time_that_the_server_counts() -> None:
+    rng = np.random.default_rng(53)
+    before = Reading(WINDOW, signal=rng.normal(5, 1, 60))
+    after = Reading(WINDOW, signal=rng.normal(0.5, 0.1, 60))
+    assert compare(before, after, "slow_query").judgement.verdict is Verdict.BETTER
+
+
+@pytest.mark.parametrize(
+    ("kind", "changed", "why"),
+    [
+        ("search_latency", {"signal": np.ones(3)}, "signal: 60 values before, 3 after; each needs"),
+        ("missing_index", {"signal": np.empty(0)}, "signal: 60 values before, 0 after; each needs"),
+        ("throughput_drop", {"rates": np.empty(0)}, "throughput: 60 values before, 0 after"),
+        ("hit_rate_drop", {"gets": 4.0}, "hit rate: 600 gets before, 4 after"),
+        ("n_plus_one_query", {"counts": {}, "wasted_s": np.ones(7)}, "wasted seconds per request"),
+        ("error_regression", {"requests": 12.0}, "error ratio: 200 requests before, 12 after"),
+    ],
+)
+def test_it_names_the_figure_that_lacks_data(kind: str, changed: dict[str, Any], why: str) -> None:
+    rng = np.random.default_rng(59)
+    compared = compare(reading(rng), replace(reading(rng), **changed), kind)
+    assert compared.judgement.verdict is Verdict.NOT_ENOUGH_DATA
+    assert compared.why.startswith(why)
 
 
 def test_more_or_fewer_visitors_are_neither_better_nor_worse() -> None:

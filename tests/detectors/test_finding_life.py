@@ -128,6 +128,29 @@ def test_a_signal_is_fixed_by_values_and_not_by_their_absence() -> None:
     ]
 
 
+def test_an_index_is_fixed_when_its_series_is_away_while_its_server_speaks() -> None:
+    class Server(Series):
+        def __init__(self, *speaks: str) -> None:
+            super().__init__()
+            self.speaks = speaks
+
+        @override
+        def instant(self, expr: str, ts_ms: int) -> InstantVector:
+            told = (Labels.of(instance="db-1", index="ix_a"),) * (expr in self.speaks)
+            return InstantVector(told, np.ones(len(told)))
+
+    unused, uptime = "sig:db_index_unused", "sig:db_uptime:seconds"
+    index = ended(
+        kind="unused_index",
+        route="",
+        evidence=Evidence(series=unused),
+        labels={"instance": "db-1", "index": "ix_a"},
+    )
+    assert proven(watching(index), Requests(0), Server(unused, uptime), 500) == []
+    assert proven(watching(index), Requests(0), Server(), 500) == []
+    assert proven(watching(index), Requests(0), Server(uptime), 60)
+
+
 def test_a_restart_goes_on_counting() -> None:
     first = watching(ended())
     proven(first, Requests(5), Series(), 50)

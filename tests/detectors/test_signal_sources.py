@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import detectors.signals
+from detectors.comparison import compare
 from detectors.detector import SignalContext
 from detectors.finding import Finding
 from detectors.registry import DetectorSettings
+from detectors.signal_values import Signal, has_clean_value, signal_values
+from detectors.two_samples import Verdict
+from detectors.window_reading import Reading, Subject, Window, WindowReader
 from store.documents import parse_document
 from store.model import METRIC_NAME, Labels, SampleBatch
 from store.promql.engine import Engine
@@ -21,6 +27,7 @@ START_MS = 1_700_000_000_000
 STEP_MS = 15_000
 MINUTES = 14
 STEPS = MINUTES * 4 + 1
+END_MS = START_MS + MINUTES * 60_000
 RULES = Path(detectors.signals.__file__).with_name("signals.yml")
 AT = np.arange(STEPS) * STEP_MS / 1_000
 # The fault begins so many seconds after the start.
@@ -43,12 +50,36 @@ def bends(before: float, after: float) -> Values:
 
 
 def found(kind: str, series: Series) -> tuple[Finding, ...]:
-    """What the detector says at the end, the shipped rules recorded at every step."""
+    """What the detector says at the end."""
+    with recorded(series) as engine:
+        return judged(kind, engine)
+
+
+def judged(kind: str, engine: Engine) -> tuple[Finding, ...]:
+    return DetectorSettings().signal_detectors()[kind].evaluate(engine, SignalContext(END_MS))
+
+
+def the_provable_one(kind: str, series: Series) -> Finding:
+    """The only finding; its labels select one of its own series, else no fix of it is provable."""
+    with recorded(series) as engine:
+        (finding,) = judged(kind, engine)
+        told = engine.instant(finding.evidence.series, END_MS).series
+        values = signal_values(
+            engine, Signal(finding.evidence.series, finding.labels), START_MS, END_MS, STEP_MS
+        )
+    labels = finding.labels.items()
+    assert sum(all(one.get(name) == value for name, value in labels) for one in told) == 1
+    assert len(values)
+    return finding
+
+
+@contextmanager
+def recorded(series: Series) -> Iterator[Engine]:
+    """A store of these series, the shipped rules recorded at every step."""
     names = {text.partition("{")[0] for text in series}
     data = parse_document(RULES.read_text(encoding="utf-8"), RULES.name).data
     rules = [rule for group in data["groups"] for rule in group["rules"]]
     times = (START_MS + AT * 1_000).astype(np.int64)
-    end_ms = int(times[-1])
     labels = tuple(labels_of(text) for text in series)
     values = np.concatenate(list(series.values()))
     index = np.repeat(np.arange(len(labels), dtype=np.int32), STEPS)
@@ -57,11 +88,10 @@ def found(kind: str, series: Series) -> tuple[Finding, ...]:
         engine = Engine(store)
         for rule in rules:
             if "sig:" in rule["expr"] or any(name in rule["expr"] for name in names):
-                matrix = engine.range(rule["expr"], START_MS, end_ms, 5_000)
+                matrix = engine.range(rule["expr"], START_MS, END_MS, 5_000)
                 if matrix.series:
                     store.append(as_batch(rule["record"], matrix)).result(30)
-        detector = DetectorSettings().signal_detectors()[kind]
-        return detector.evaluate(engine, SignalContext(end_ms))
+        yield engine
 
 
 def labels_of(text: str) -> Labels:
@@ -165,7 +195,7 @@ for case, _ in CACHES.values():
 @pytest.mark.parametrize("name", CACHES)
 def test_a_cache_that_misses_more_is_found_by_each_name(name: str) -> None:
     series, words = CACHES[name]
-    (finding,) = found("hit_rate_drop", series)
+    finding = the_provable_one("hit_rate_drop", series)
     assert words in finding.title
     detail = finding.evidence.detail
     assert float(detail["hit_rate"]) < float(detail["baseline_hit_rate"])
@@ -491,7 +521,7 @@ FAULTS: dict[str, tuple[str, Series, str]] = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_found_by_each_name(name: str) -> None:
     kind, series, title = FAULTS[name]
-    (finding,) = found(kind, series)
+    finding = the_provable_one(kind, series)
     assert title in finding.title
 
 
@@ -575,6 +605,57 @@ QUIET: dict[str, tuple[str, Series]] = {
 def test_its_harmless_twin_is_nothing(name: str) -> None:
     kind, series = QUIET[name]
     assert found(kind, series) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "cured"),
+    [
+        (
+            "idle replica, exporter",
+            {"mysql_global_status_commands_total{instance=db-2;command=select}": bends(3, 390)},
+        ),
+        (
+            "idle replica behind ProxySQL",
+            {ENDPOINT.format("queries_total", 20, "b"): bends(2, 390)},
+        ),
+    ],
+)
+def test_a_replica_that_is_read_again_is_proven(name: str, cured: Series) -> None:
+    kind, series, _ = FAULTS[name]
+    (finding,) = found(kind, series)
+    signal = Signal(finding.evidence.series, finding.labels)
+    subject = Subject("", signal=signal.series, signal_labels=signal.labels)
+    middle_ms = START_MS + int(BREAKS_S) * 1_000 + 300_000
+    with recorded({**series, **cured}) as engine, open_store() as spans:
+        assert judged(kind, engine) == ()
+        read = WindowReader(engine, spans).read
+        before = read(subject, Window(START_MS + 60_000, START_MS + int(BREAKS_S) * 1_000))
+        after = read(subject, Window(middle_ms, END_MS))
+        assert has_clean_value(engine, signal, END_MS)
+    compared = compare(before, after, finding.kind)
+    assert compared.judgement.verdict is Verdict.BETTER, compared.why
+
+
+@pytest.mark.parametrize(
+    "name", ["unused index, poller", "unused index, exporter", "redundant index"]
+)
+def test_an_index_is_proven_gone_while_its_server_is_up(name: str) -> None:
+    kind, series, _ = FAULTS[name]
+    (finding,) = found(kind, series)
+    signal = Signal(finding.evidence.series, finding.labels)
+    uptime: Series = {"mysql_global_status_uptime{instance=db-1}": line(1, 1e6)}
+    other: Series = {"mysql_global_status_uptime{instance=db-2}": line(1, 1e6)}
+    for state, clean in ((series, False), (uptime, True), (other, False)):
+        with recorded({**state}) as engine:
+            assert has_clean_value(engine, signal, END_MS) is clean
+    with recorded(series | uptime) as engine:
+        there = signal_values(engine, signal, START_MS, END_MS, STEP_MS)
+        assert not has_clean_value(engine, signal, END_MS)
+    with recorded(uptime) as engine:
+        gone = signal_values(engine, signal, START_MS, END_MS, STEP_MS)
+    before, after = (Reading(Window(START_MS, END_MS), signal=values) for values in (there, gone))
+    compared = compare(before, after, finding.kind)
+    assert compared.judgement.verdict is Verdict.BETTER, compared.why
 
 
 def test_an_index_finding_ends_when_the_server_no_longer_says_so() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -50,10 +51,16 @@ def spans(language: str, scope: str) -> list[dict[str, Any]]:
         ("python", "opentelemetry.instrumentation.sqlalchemy", "sqlalchemy"),
         ("ruby", "OpenTelemetry::Instrumentation::ActiveRecord", "rails"),
         ("java", "io.opentelemetry.hibernate-6.0", "hibernate"),
-        ("java", "io.opentelemetry.jdbc", "hibernate"),
+        ("java", "io.opentelemetry.jdbc", ""),
+        ("java", "io.opentelemetry.spring-data-1.8", ""),
         ("php", "io.opentelemetry.contrib.php.laravel", "laravel"),
         ("nodejs", "@prisma/instrumentation", "prisma"),
-        ("nodejs", "@opentelemetry/instrumentation-pg", "node"),
+        ("php", "io.opentelemetry.contrib.php.symfony", ""),
+        ("php", "io.opentelemetry.contrib.php.doctrine", "doctrine"),
+        ("go", "github.com/XSAM/otelsql", ""),
+        ("dotnet", "OpenTelemetry.Instrumentation.SqlClient", ""),
+        ("python", "opentelemetry.instrumentation.asyncpg", ""),
+        ("nodejs", "@opentelemetry/instrumentation-pg", ""),
         ("dotnet", "OpenTelemetry.Instrumentation.EntityFrameworkCore", "efcore"),
         ("go", "gorm.io/plugin/opentelemetry", "gorm"),
         ("", "", ""),
@@ -77,7 +84,8 @@ def test_the_stack_is_read_off_the_spans(language: str, scope: str, tool: str) -
         ("efcore", BY_ID, ".Include(x => x.Brand)"),
         ("sqlalchemy", BY_OWNER, "selectinload"),
         ("gorm", "INSERT INTO line (a) VALUES (?)", "CreateInBatches"),
-        ("node", "UPDATE stock SET n = ? WHERE id = ?", "one statement"),
+        ("django", BY_ID, "select_related"),
+        ("", "UPDATE stock SET n = ? WHERE id = ?", "one statement"),
     ],
 )
 def test_the_fix_is_in_the_words_of_the_orm(tool: str, statement: str, words: str) -> None:
@@ -86,13 +94,68 @@ def test_the_fix_is_in_the_words_of_the_orm(tool: str, statement: str, words: st
 
 def test_tools_without_words_of_their_own_borrow_those_of_their_language() -> None:
     assert "mGet" in fix_in(Stack("nodejs", "prisma"), finding("n_plus_one_cache"))
-    assert "Http::pool" in fix_in(Stack("php", "doctrine"), finding("n_plus_one_call"))
+    assert "CompletableFuture" in fix_in(Stack("java", "hibernate"), finding("n_plus_one_call"))
+    assert "MGET" in fix_in(Stack("php", "doctrine"), finding("n_plus_one_cache"))
 
 
-@pytest.mark.parametrize("stack", [Stack(), Stack("python", "django"), Stack("rust", "")])
-def test_where_nothing_better_is_known_the_detectors_words_stay(stack: Stack) -> None:
-    assert fix_in(stack, finding()) == DJANGO
+def test_a_fix_without_a_case_keeps_the_detectors_words() -> None:
     assert fix_in(Stack("ruby", "rails"), finding("slow_query")) == DJANGO
+
+
+ORMS = re.compile(
+    r"select_related|prefetch|joinedload|selectinload|\.includes|JOIN FETCH|->with|addSelect"
+    r"|\binclude|\.Include|Preload|InBatches|bulk_create|saveAll|insert_all|Http::|Cache::|Rails"
+)
+
+
+@pytest.mark.parametrize(
+    "language", ["", "python", "java", "php", "nodejs", "dotnet", "go", "rust"]
+)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("n_plus_one_query", "n_plus_one_call", "n_plus_one_cache", "repeated_query"),
+        *("paginated_loop", "blocking_call"),
+    ],
+)
+def test_an_orm_that_was_not_seen_is_not_named(language: str, kind: str) -> None:
+    for statement in (BY_ID, BY_OWNER, "INSERT INTO line (a) VALUES (?)"):
+        fix = fix_in(Stack(language), finding(kind, statement))
+        assert fix != DJANGO
+        assert not ORMS.search(fix), fix
+
+
+def test_an_incomplete_first_trace_decides_nothing_for_later_ones() -> None:
+    stored = StoredSpans()
+    advisor = StackAdvisor(stored)
+    rows = spans("ruby", "OpenTelemetry::Instrumentation::PG")
+    trace_id = rows[0]["trace_id"].hex()
+    first = replace(finding(), service=rows[0]["service"], evidence=Evidence(trace_id=trace_id))
+    stored.append(rows, T0_MS)
+    (told,) = advisor.advise([first])
+    assert "a JOIN" in told.fix
+    stored.append(spans("ruby", "OpenTelemetry::Instrumentation::ActiveRecord")[:1], T0_MS)
+    (told,) = advisor.advise([first])
+    assert ".includes" in told.fix
+    # What was proven stays, whatever the next trace lacks.
+    elsewhere = replace(first, evidence=Evidence(trace_id="ee" * 16, statement=BY_ID))
+    (told,) = advisor.advise([elsewhere])
+    assert ".includes(:brand)" in told.fix
+
+
+def test_two_services_of_one_trace_have_each_their_own_words() -> None:
+    stored = StoredSpans()
+    rows = spans("ruby", "OpenTelemetry::Instrumentation::ActiveRecord")
+    other = [{**row, "service": "stock"} for row in spans("java", "io.opentelemetry.hibernate-6.0")]
+    stored.append([*rows, *other], T0_MS)
+    evidence = Evidence(trace_id=rows[0]["trace_id"].hex(), statement=BY_ID)
+    asked = [
+        replace(finding(), service=service, evidence=evidence)
+        for service in (rows[0]["service"], "stock")
+    ]
+    rails, hibernate = StackAdvisor(stored).advise(asked)
+    assert ".includes" in rails.fix
+    assert "JOIN FETCH" in hibernate.fix
 
 
 def test_a_finding_of_a_rails_shop_names_includes() -> None:
@@ -109,9 +172,10 @@ def test_a_store_that_does_not_answer_costs_only_the_words() -> None:
         def traces(self, trace_ids: Any) -> Any:
             raise StoreUnavailable("the disk is gone")
 
-    assert StackAdvisor(Broken()).advise(finding()).fix == DJANGO
     signal = replace(finding(), evidence=Evidence(series="sig:lag"))
-    assert StackAdvisor(Broken()).advise(signal) == signal
+    told, same = StackAdvisor(Broken()).advise([finding(), signal])
+    assert "a JOIN" in told.fix
+    assert same == signal
 
 
 def shop_calls() -> Topology:

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from typing_extensions import override
 
@@ -325,6 +325,7 @@ def test_a_night_when_the_clocks_change_is_expected_as_people_live_it(
 
 
 @given(st.floats(1, 1e5), st.floats(0, 1), st.floats(0, 0.5))
+@example(2.0, 5e-324, 0.0)
 def test_the_bound_is_a_chance_that_falls_with_what_is_missing(
     mean: float, part: float, cv: float
 ) -> None:
