@@ -367,15 +367,20 @@ class RuleCauses:
         self._candidates, self._topology = found, topology
         self._left = self._most_a_tick
 
+    def _aged(self, known: _Told) -> bool:
+        """Is its cause no candidate any more? An alert that goes on keeps what began it."""
+        ref = known.annotations.get("cause_ref", "").removeprefix("/findings/")
+        return bool(ref) and all(one.ref != ref for one in self._candidates)
+
     def told(self, labels: Labels, started_ms: int) -> Mapping[str, str]:
         """Annotations to add to an alert; none while it waits for its turn."""
-        if not self._candidates:
-            return _NOTHING
         known = self._told.get(labels)
         if known is not None and known.started_ms != started_ms:
             known = None
-        if known is not None and known.version == self._version:
+        if known is not None and (known.version == self._version or self._aged(known)):
             return known.annotations
+        if not self._candidates:
+            return _NOTHING
         if self._left <= 0:
             return known.annotations if known is not None else {}
         self._left -= 1

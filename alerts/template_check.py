@@ -7,7 +7,15 @@ from difflib import get_close_matches
 from typing import Any
 
 from alerts.template_functions import TemplateContext, functions
-from alerts.template_syntax import Block, Call, Invocation, Pipeline, Reference, checked_template
+from alerts.template_syntax import (
+    Block,
+    Call,
+    Invocation,
+    Method,
+    Pipeline,
+    Reference,
+    checked_template,
+)
 from alerts.template_text import TemplateError
 
 RULE_VARIABLES = frozenset({"$", "$labels", "$externalLabels", "$externalURL", "$value"})
@@ -57,6 +65,9 @@ class _Names:
             self._known(node.function, self._functions, "function {} not defined")
             for argument in node.arguments:
                 self._value(argument)
+        elif isinstance(node, Method):
+            for part in (node.target, *node.arguments):
+                self._value(part)
         elif isinstance(node, Reference):
             if isinstance(node.base, Pipeline):
                 self._pipeline(node.base)

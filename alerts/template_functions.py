@@ -220,6 +220,22 @@ def _printed(*values: Any) -> str:
     return text
 
 
+_JS_SPECIAL = re.compile(r"[\x00-\x1f\\'\"<>&=]|[^\x00-\x7f]")
+
+
+def _js_escaped(text: str) -> str:
+    """Go's JSEscapeString."""
+
+    def one(match: re.Match[str]) -> str:
+        sign = match[0]
+        if sign in "\\'\"":
+            return f"\\{sign}"
+        # Of other alphabets what can be printed stays.
+        return sign if sign > "\x7f" and sign.isprintable() else f"\\u{ord(sign):04X}"
+
+    return _JS_SPECIAL.sub(one, text)
+
+
 def truth(value: Any) -> bool:
     """Go's truth: not false, not zero, not empty."""
     return bool(value)
@@ -310,6 +326,7 @@ _PURE: dict[str, Function] = {
     "html": lambda value: (
         escape(text_of(value)).replace("&quot;", "&#34;").replace("&#x27;", "&#39;")
     ),
+    "js": lambda *values: _js_escaped(_printed(*values)),
     "slice": _slice,
     "join": lambda separator, values: text_of(separator).join(text_of(value) for value in values),
     "stringSlice": lambda *values: list(values),

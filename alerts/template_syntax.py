@@ -51,6 +51,15 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Method:
+    """A method of a value, called with arguments, the piped one left out."""
+
+    target: Reference
+    name: str
+    arguments: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Pipeline:
     """Commands, each fed with the value before it; `variables` take the last."""
 
@@ -273,11 +282,21 @@ class _Expression:
         kind, text, _ = self._tokens[self._at] if self._at < len(self._tokens) else ("", "", False)
         if kind == "name" and not text.startswith("$") and text not in {"true", "false", "nil"}:
             self._at += 1
-            arguments = []
-            while self._at < len(self._tokens) and not (self._peek("|") or self._peek(")")):
-                arguments.append(self._operand())
-            return Call(text, tuple(arguments))
-        return self._operand()
+            return Call(text, self._arguments())
+        operand = self._operand()
+        if not isinstance(operand, Reference) or not operand.fields:
+            return operand
+        arguments = self._arguments()
+        if not arguments:
+            return operand
+        *before, name = operand.fields
+        return Method(Reference(operand.base, tuple(before)), name, arguments)
+
+    def _arguments(self) -> tuple[Any, ...]:
+        arguments = []
+        while self._at < len(self._tokens) and not (self._peek("|") or self._peek(")")):
+            arguments.append(self._operand())
+        return tuple(arguments)
 
     def _operand(self) -> Any:
         if self._at >= len(self._tokens):

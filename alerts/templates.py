@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from alerts.template_functions import Function, TemplateContext, functions, truth
@@ -17,12 +18,14 @@ from alerts.template_syntax import (
     Invocation,
     Jump,
     Literal,
+    Method,
     Pipeline,
     Reference,
     Template,
     parse_template,
 )
 from alerts.template_text import FieldList, TemplateError, text_of
+from alerts.template_times import call_method
 
 MAX_OUTPUT = 65_536
 _MAX_STEPS = 100_000
@@ -230,6 +233,10 @@ class _Renderer:
             if isinstance(command, Call):
                 arguments = [self._value(a, dot, names) for a in command.arguments]
                 value = self._call(command.function, [*arguments, *piped])
+            elif isinstance(command, Method):
+                target = self._value(command.target, dot, names)
+                arguments = [self._value(a, dot, names) for a in command.arguments]
+                value = call_method(target, command.name, [*arguments, *piped])
             elif piped:
                 raise TemplateError("only a function may stand behind |")
             else:
@@ -250,9 +257,7 @@ class _Renderer:
         else:
             raise TemplateError(f"undefined variable {node.base!r}")
         for name in node.fields:
-            if not isinstance(value, Mapping | FieldList):
-                raise TemplateError(f"can't evaluate field {name} in {text_of(value)!r}")
-            value = value.get(name, "")
+            value = _field(value, name)
         return value
 
     def _call(self, name: str, arguments: list[Any]) -> Any:
@@ -266,3 +271,11 @@ class _Renderer:
             raise
         except Exception as exc:
             raise TemplateError(f"error calling {name}: {exc}") from exc
+
+
+def _field(value: Any, name: str) -> Any:
+    if isinstance(value, Mapping | FieldList):
+        return value.get(name, "")
+    if isinstance(value, datetime):
+        return call_method(value, name, ())
+    raise TemplateError(f"can't evaluate field {name} in {text_of(value)!r}")

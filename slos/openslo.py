@@ -156,8 +156,7 @@ class _OneSlo:
         names = [f"{name}-{_slug(_own_name(entry))}" for entry in entries]
         alike = Counter(names)
         return [
-            f"{one}-{place}" if alike[one] > 1 else one
-            for place, one in enumerate(names, start=1)
+            f"{one}-{place}" if alike[one] > 1 else one for place, one in enumerate(names, start=1)
         ]
 
     def _slo(self, entry: Fields, indicator: Fields, name: str) -> Slo:

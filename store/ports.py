@@ -225,7 +225,11 @@ class SpaceReclaimer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TraceQuery:
-    """What to look for among traces. Unset fields do not narrow."""
+    """What to look for among traces. Unset fields do not narrow.
+
+    Attributes:
+        received_until_ms: Spans that arrived later are not looked at.
+    """
 
     start_ns: int
     end_ns: int
@@ -235,6 +239,7 @@ class TraceQuery:
     min_duration_ns: int | None = None
     max_duration_ns: int | None = None
     limit: int = 20
+    received_until_ms: int | None = None
 
 
 _TROUBLED_FIELDS: list[pa.Field[Any]] = [

@@ -30,7 +30,7 @@ from store.errors import BadInput, StoreUnavailable, WarroomError
 from store.promql.engine import Engine
 from store.sql import open_engine, open_sessions, upgrade
 from warroom.backtest_marks import marks_of_state, read_marks
-from warroom.backtest_report import Report, as_json, as_text
+from warroom.backtest_report import STATE_FILE, Report, as_json, as_text
 from warroom.backtest_score import Episode, Mark
 from warroom.clock import system_now_ms
 from warroom.config import Options, Settings, load
@@ -44,7 +44,7 @@ Show = Callable[[str], None]
 
 SHIPPED = "(shipped)"
 _WORD = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-_STORE, _STATE = "telemetry.duckdb", "state.db"
+_STORE = "telemetry.duckdb"
 _MOST_TICKS = 100_000
 _MOST_EPISODES = 100_000
 _QUIET = frozenset({"info", "none", "ticket", "warning"})
@@ -221,13 +221,16 @@ def backtest(arguments: argparse.Namespace, show: Show, progress: Show) -> int:
     span = _span(arguments, settings)
     given = Path(arguments.incidents) if arguments.incidents else None
     marks = read_marks(given) if given else []
+    source = given.name if given else ""
     with _copied(settings.data_dir, arguments.scratch) as directory:
-        if given is None and (directory / _STATE).exists():
-            marks = _own_marks(directory / _STATE, span)
+        # A file of a state that was moved to PostgreSQL is out of date.
+        kept = settings.file.state.url == "sqlite" and (directory / STATE_FILE).exists()
+        if given is None and kept:
+            marks = _own_marks(directory / STATE_FILE, span)
+            source = "the incidents that were kept"
         inside = [m for m in marks if m.end_ms >= span.start_ms and m.start_ms <= span.end_ms]
         with DuckDBStore.open(directory / _STORE) as store:
             played = play(settings, store, span, progress)
-    source = given.name if given else "the incidents that were kept"
     report = Report(
         span.start_ms, span.end_ms, span.step_ms, source, tuple(inside), played.episodes
     )
@@ -285,7 +288,7 @@ def _copied(data_dir: Path, scratch: str | None) -> Iterator[Path]:
         )
     with tempfile.TemporaryDirectory(prefix="warroom-backtest-", dir=scratch) as name:
         target = Path(name)
-        files = [*data_dir.glob(f"{_STORE}*"), *data_dir.glob(f"{_STATE}*")]
+        files = [*data_dir.glob(f"{_STORE}*"), *data_dir.glob(f"{STATE_FILE}*")]
         wanted = sum(_size(path) for path in files)
         if shutil.disk_usage(target).free < wanted:
             raise StoreUnavailable(

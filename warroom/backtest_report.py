@@ -9,13 +9,18 @@ from typing import Any
 from store.timestamps import rfc3339
 from warroom.backtest_score import DAY_MS, Episode, Figures, Mark, by_unit, figures, hits, missed
 
+STATE_FILE = "state.db"
 _NAME = 34
 _WIDTH = 80
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was replayed, against what, and what fired."""
+    """What was replayed, against what, and what fired.
+
+    Attributes:
+        source: Where `marks` are from; empty where none could be read.
+    """
 
     start_ms: int
     end_ms: int
@@ -44,6 +49,7 @@ def as_json(report: Report, failures: Mapping[str, str]) -> dict[str, Any]:
         "to": rfc3339(report.end_ms),
         "step_seconds": report.step_ms / 1_000,
         "days": report.days,
+        "incidents_from": report.source or None,
         "incidents": [_mark_json(mark) for mark in report.marks],
         "missed": [_mark_json(mark) for mark in missed(report.episodes, report.marks)],
         "total": asdict(report.total),
@@ -59,7 +65,7 @@ def as_text(report: Report, failures: Mapping[str, str], *, listed: bool) -> Ite
         f"{_minute(report.start_ms)} to {_minute(report.end_ms)} UTC: {report.days:.2f} days, "
         f"a tick each {report.step_ms / 1_000:g} s"
     )
-    yield f"against {len(report.marks)} marked incidents ({report.source})"
+    yield _against(report)
     yield ""
     yield f"{'rule or detector':<{_NAME}} alerts pages  a day right prec. found  delay"
     for row in (*report.rows, report.total):
@@ -72,6 +78,12 @@ def as_text(report: Report, failures: Mapping[str, str], *, listed: bool) -> Ite
         yield ""
         for episode in report.episodes:
             yield from _listed(episode, report.marks)
+
+
+def _against(report: Report) -> str:
+    if not report.source:
+        return f"incidents were not read: no {STATE_FILE} in use here; give --incidents FILE"
+    return f"against {len(report.marks)} marked incidents ({report.source})"
 
 
 def _row(row: Figures, marks: int) -> str:

@@ -218,10 +218,22 @@ class Replay:
 
     def find_traces(self, query: TraceQuery) -> list[bytes]:
         end_ns = min(query.end_ns, self.now_ms * 1_000_000)
-        return self._history.find_traces(replace(query, end_ns=end_ns))
+        return self._history.find_traces(
+            replace(query, end_ns=end_ns, received_until_ms=self.now_ms)
+        )
 
     def services(self) -> dict[str, list[str]]:
-        return self._history.services()
+        """Those of which a span had arrived; slow, as each is asked for."""
+        seen = {
+            service: [name for name in names if self._had_arrived(service, name)]
+            for service, names in self._history.services().items()
+        }
+        return {service: names for service, names in seen.items() if names}
+
+    def _had_arrived(self, service: str, operation: str) -> bool:
+        end_ns = self.now_ms * 1_000_000
+        query = TraceQuery(0, end_ns, service=service, operation=operation, limit=1)
+        return bool(self.find_traces(query))
 
     def _last_before_start(self) -> int:
         """The number of the last span that had arrived before the start: bisection by arrival."""

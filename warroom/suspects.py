@@ -74,7 +74,9 @@ class Suspects:
         if alert.labels.get("severity") in {"info", "none"}:
             return alert
         record = records(alert.labels)
-        started_ms = record.active_ms if record is not None else now_ms
+        # An alert that ended is kept for a while; this one begins anew.
+        lasting = record if record is not None and record.resolved_ms is None else None
+        started_ms = lasting.active_ms if lasting is not None else now_ms
         told = self._rules.told(alert.labels, started_ms)
         if not told:
             return alert

@@ -324,6 +324,16 @@ def test_an_alert_that_begins_anew_is_looked_at_anew() -> None:
     assert causes.told(BURN, again_ms) == {"cause": NONE_FOUND}
 
 
+def test_an_alert_that_goes_on_keeps_the_cause_that_is_too_old_to_be_gathered() -> None:
+    causes = RuleCauses()
+    causes.begin([change("deploy", 60, "v42")], SHOP)
+    told = causes.told(BURN, AT_MS)
+    causes.begin([], SHOP)
+    assert causes.told(BURN, AT_MS) == told
+    causes.begin([change("deploy", -3_600, "v43")], SHOP)
+    assert causes.told(BURN, AT_MS) == told
+
+
 def test_a_storm_is_explained_over_some_ticks() -> None:
     causes = RuleCauses(most_a_tick=3)
     alerts = [BURN.replace(shard=str(n)) for n in range(8)]

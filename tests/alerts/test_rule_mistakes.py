@@ -90,6 +90,12 @@ GO_TEMPLATES = [
     "{{ range query `up` }}{{ $s }}{{ end }}",
     "{{ define `a` }}{{ $labels.job }}{{ end }}",
     "{{ 1 | nothing }}",
+    '{{ ($value | toTime).Format "2006" }} {{ (toTime 1.5).AddDate 0 0 1 }}',
+    "{{ js $labels.job }}",
+    '{{ ($value | nothing).Format "2006" }}',
+    "{{ ($value | toTime).Format $layout }}",
+    # It is a console's.
+    '{{ define "t" }}{{ end }}{{ tmpl "t" . }}',
 ]
 
 

@@ -73,6 +73,9 @@ ONCE = (
     '{{ define "line" }}<{{ . }}>{{ end }}{{ template "line" $labels.job }}',
     '{{ define "sum" }}{{ .arg0 }}+{{ .arg1 }}{{ end }}{{ template "sum" (args 1 $value) }}',
     '{{ block "b" . }}{{ .Value }}{{ end }}',
+    '{{ "it\'s <a href=x>&\\n" | js }} {{ js "ä\\t\\"" 1 2 }}',
+    '{{ (1795766400.5 | toTime).Format "2006-01-02T15:04:05.000Z07:00 Mon Monday Jan January _2 2 1 3:04PM 06 MST -0700 002" }}',
+    '{{ with 1790000000.0 | toTime }}{{ .Year }} {{ .Month }} {{ .Weekday }} {{ .Unix }} {{ .Hour }} {{ .UTC.Format "Month .999 pm 5s 4m" }}{{ end }}',
     '{{ graphLink "up == 1" }} {{ tableLink "up" }} ',
     '{{ "quoted \\"x\\"" }}',
 )
@@ -158,7 +161,14 @@ def test_everything_else_renders_as_in_promtool(tmp_path: Path) -> None:
     agrees(tmp_path, write(tmp_path, "once", texts, 7.5))
 
 
-@pytest.mark.parametrize("text", ["{{ nope }}", '{{ first (query "none") }}', '{{ query "sum(" }}'])
+UNTOLD = (
+    *("{{ nope }}", '{{ first (query "none") }}', '{{ query "sum(" }}'),
+    *('{{ $labels.job.Format "2006" }}', "{{ (toTime $value).Nope }}", "{{ (toTime 1.0).Format }}"),
+    *("{{ (toTime $value).Year 1 }}", "{{ (toTime $value).Format 1 }}"),
+)
+
+
+@pytest.mark.parametrize("text", UNTOLD)
 def test_what_cannot_be_rendered_still_pages_with_the_reason(text: str) -> None:
     context = TemplateContext(query=lambda expr: engine(1).instant(expr, 0))
     told = render_or_explain("T", text, LABELS, 1.0, context)

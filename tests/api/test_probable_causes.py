@@ -34,3 +34,14 @@ def test_a_rule_that_fires_out_of_the_blue_says_so(world: World) -> None:
     world.post("/annotations", old, status=201)
     assert grows(world)["cause"] == "no probable cause found"
     assert "cause_confidence" not in grows(world)
+
+
+def test_a_rule_that_fires_anew_is_explained_anew_from_its_first_tick(world: World) -> None:
+    deploy = {"kind": "deploy", "title": "worker", "version": "v7", "service": "shop"}
+    world.post("/annotations", {**deploy, "at": (NOW_MS - 60_000) / 1000}, status=201)
+    assert "began 65 s before" in grows(world)["cause"]
+    world.samples(({"__name__": "queue_length", "queue": "mail"}, world.clock.now_ms, 1.0))
+    world.evaluate(5_000)
+    assert [a for a in world.get("/alerts")["alerts"] if a["state"] != "resolved"] == []
+    world.clock.now_ms += 2 * 60_000
+    assert "began 3 min before" in grows(world)["cause"]

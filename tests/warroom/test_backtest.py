@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,11 @@ import structlog
 
 from store.backends.duckdb import DuckDBStore
 from store.errors import BadInput
-from store.model import Labels, SampleBatch
+from store.model import SPAN_SCHEMA, Labels, SampleBatch, SpanBatch
+from store.ports import TraceQuery
+from store.sql import open_engine, upgrade
 from store.testing import open_store
+from tests.detectors.corpus import TraceBuilder, table
 from tests.warroom.world import settings_of
 from warroom.backtest import Span, play
 from warroom.backtest_marks import read_marks
@@ -169,6 +173,32 @@ def test_without_marks_there_is_no_precision() -> None:
     assert told["missed"] == []
 
 
+@pytest.mark.parametrize("state", ["", "state: {url: 'postgresql://warroom@127.0.0.1:1/x'}\n"])
+def test_incidents_that_cannot_be_read_are_told(
+    data: Path, tmp_path: Path, state: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rules.yml").write_text(RULES, encoding="utf-8")
+    (tmp_path / "warroom.yaml").write_text(CONFIG + state, encoding="utf-8")
+    directory = tmp_path / "data"
+    shutil.copytree(data / "data", directory)
+    if state:
+        # It was left behind when the state moved.
+        engine = open_engine(f"sqlite:///{directory / 'state.db'}")
+        upgrade(engine)
+        engine.dispose()
+    asked = ("backtest", "--config", str(tmp_path / "warroom.yaml"), "--data-dir", str(directory))
+    hour = ("--from", "2026-09-22T05:00:00Z", "--to", "2026-09-22T06:00:00Z", "--step", "10m")
+    assert main([*asked, *hour]) == 0
+    (told,) = [line for line in capsys.readouterr().out.splitlines() if "incidents" in line]
+    assert told.startswith("incidents were not read")
+    assert told.endswith("give --incidents FILE")
+    assert main([*asked, *hour, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["incidents_from"] is None
+    marks = ("--incidents", str(data / "marks.yaml"))
+    assert main([*asked, *hour, *marks]) == 0
+    assert "against 1 marked incidents (marks.yaml)" in capsys.readouterr().out
+
+
 def test_a_store_in_use_is_left_alone(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with DuckDBStore.open(data / "data"):
         assert run(data) == 1
@@ -251,6 +281,29 @@ def test_a_replay_sees_nothing_of_what_is_to_come() -> None:
         place = replay.select(matchers, 0, START_MS + DAY_MS)
         mine = place.series.index(recorded)
         assert place.values[place.offsets[mine] : place.offsets[mine + 1]].tolist() == [1.0]
+
+
+def test_a_replay_finds_no_trace_before_it_arrived() -> None:
+    """A span of 00:01 arrives at 00:10: until then nobody knows of it, nor of its service."""
+    at_ns = (START_MS + MINUTE_MS) * 1_000_000
+    with open_store() as store:
+        for service, minute in (("shop", 1), ("stock", 10)):
+            row = {
+                **TraceBuilder(1).rows[0],
+                "service": service,
+                "trace_id": service.encode().ljust(16, b"-"),
+                "start_ns": at_ns,
+                "end_ns": at_ns + 5,
+                "received_ms": START_MS + minute * MINUTE_MS,
+            }
+            store.append(SpanBatch(table([row]).select(SPAN_SCHEMA.names))).result(30)
+        replay = Replay(store, START_MS)
+        query = TraceQuery(START_MS * 1_000_000, at_ns + 1)
+        seen = []
+        for minute in (0, 5, 10):
+            replay.now_ms = START_MS + minute * MINUTE_MS
+            seen.append((len(replay.find_traces(query)), sorted(replay.services())))
+    assert seen == [(0, []), (1, ["shop"]), (2, ["shop", "stock"])]
 
 
 def episode(unit: str, minute: int, *, pages: bool = True, service: str = "") -> Episode:

@@ -220,6 +220,7 @@ def conditions(query: TraceQuery) -> tuple[list[str], list[Any]]:
         ("name = ?", query.operation),
         ("end_ns - start_ns >= ?", query.min_duration_ns),
         ("end_ns - start_ns <= ?", query.max_duration_ns),
+        ("received_ms <= ?", query.received_until_ms),
     ):
         if value is not None:
             where.append(condition)
