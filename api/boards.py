@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from api.panel_options import options_problem
 from store.documents import Document, parse_document
 from store.errors import ConfigError
 
@@ -23,8 +24,12 @@ PanelKind = Literal[
     "timeline",
     "freshness",
 ]
-_RANGE = r"^\d+[smhd]$"
+_RANGE = r"^[0-9]{1,8}[smhd]$"
+_SHORTEST_MS = 10_000
+_LONGEST_MS = 400 * 86_400_000
 MAX_CHARS = 256 * 1024
+# Of a whole board; a panel without a query counts as one. All of it is computed at each tick.
+MAX_QUERIES = 200
 _QUERIED = frozenset({"timeseries", "table"})
 _UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -63,6 +68,9 @@ class Panel(_Strict):
             raise ValueError(f"a {self.kind} needs `query` or `queries`")
         if self.kind not in {"stat", *_QUERIED} and (self.query or self.queries):
             raise ValueError(f"a panel of the kind {self.kind} takes no query")
+        problem = options_problem(self.kind, self.options)
+        if problem:
+            raise ValueError(problem)
         return self
 
     @property
@@ -70,6 +78,11 @@ class Panel(_Strict):
         if self.query:
             return (PanelQuery(expr=self.query),)
         return self.queries
+
+    @property
+    def cost(self) -> int:
+        """Its queries; one where it has none."""
+        return max(1, len(self.all_queries))
 
 
 class Row(_Strict):
@@ -87,6 +100,23 @@ class Board(_Strict):
     range: str = Field(default="15m", pattern=_RANGE)
     rows: tuple[Row, ...] = Field(max_length=40)
 
+    @field_validator("range")
+    @classmethod
+    def _within_bounds(cls, text: str) -> str:
+        if not _SHORTEST_MS <= _range_ms(text) <= _LONGEST_MS:
+            raise ValueError("a range is at least 10s and at most 400d")
+        return text
+
+    @model_validator(mode="after")
+    def _is_affordable(self) -> Board:
+        queries = sum(panel.cost for panel in self.panels)
+        if queries > MAX_QUERIES:
+            raise ValueError(
+                f"{queries} queries, and panels without one, in all: at most {MAX_QUERIES} are"
+                " computed at each tick; make two boards of it"
+            )
+        return self
+
     @model_validator(mode="after")
     def _ids_are_unique(self) -> Board:
         ids = [panel.id for panel in self.panels]
@@ -101,7 +131,11 @@ class Board(_Strict):
 
     @property
     def range_ms(self) -> int:
-        return int(self.range[:-1]) * _UNIT_MS[self.range[-1]]
+        return _range_ms(self.range)
+
+
+def _range_ms(text: str) -> int:
+    return int(text[:-1]) * _UNIT_MS[text[-1]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,11 @@ and gets what it missed, or a new snapshot where that is no longer kept.
 from __future__ import annotations
 
 import asyncio
+import time
 import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +19,9 @@ import orjson
 
 from api.boards import Board
 from api.errors import NotFound
-from api.panels.compute import SHOWN, compute_panels, snapshot_json, view_at, view_once
+from api.panels.compute import SHOWN, Computed, compute_panels, snapshot_json, view_at, view_once
 from api.panels.registry import PATCH
-from api.panels.view import Json, PanelSources
+from api.panels.view import Json, PanelSources, View
 from store.errors import Overloaded
 
 # RFC 1952: a gzip member's header, with no time and no name. Raw deflate blocks may follow it.
@@ -28,6 +30,10 @@ _PING_S = 5.0
 _KEPT_DELTAS = 60
 _QUEUE = 16
 _IDLE_TICKS = 12
+# Of a tick's interval: what one board may take. A query that runs by then is still waited for.
+_BUDGET_SHARE = 0.6
+_ASIDE_BUDGET_S = 15.0
+_ASIDE_WAIT_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +63,16 @@ Allowed = Callable[[], Awaitable[bool]]
 """Whether a watcher may still see the board."""
 
 
+Gone = Callable[[], Awaitable[bool]]
+"""Whether nobody waits for the answer any more."""
+
+
 async def _always() -> bool:
     return True
+
+
+async def _not_gone() -> bool:
+    return False
 
 
 @dataclass(slots=True)
@@ -69,6 +83,7 @@ class _Channel:
     tick: int = 0
     now_ms: int = 0
     panels: dict[str, Json] = field(default_factory=dict)
+    late: frozenset[str] = frozenset()
     snapshot: Message | None = None
     deltas: deque[Message] = field(default_factory=lambda: deque(maxlen=_KEPT_DELTAS))
     watchers: set[asyncio.Queue[Message | None]] = field(default_factory=set)
@@ -87,6 +102,7 @@ class LiveBoards:
         interval_ms: int,
         time_zone: str = "UTC",
         max_watchers: int = 5_000,
+        budget_s: float | None = None,
     ) -> None:
         self._boards = boards
         self._sources = sources
@@ -98,6 +114,10 @@ class LiveBoards:
         self._tick = 0
         self._now_ms = 0
         self._closed = False
+        self._budget_s = interval_ms / 1000 * _BUDGET_SHARE if budget_s is None else budget_s
+        # Threads of their own: a slow board must not hold those that the tick runs on.
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="boards")
+        self._aside_thread = ThreadPoolExecutor(1, thread_name_prefix="aside")
         # Looks back and previews must not take the processors from the tick.
         self._aside = asyncio.Semaphore(1)
 
@@ -111,10 +131,18 @@ class LiveBoards:
         return sum(len(channel.watchers) for channel in self._channels.values())
 
     async def publish(self, now_ms: int) -> None:
-        """Compute every watched board at this tick and send what changed."""
+        """Compute every watched board at this tick and send what changed.
+
+        A board that is still being computed for an earlier tick is left out, and none waits for
+        another.
+        """
         self._tick = max(self._tick + 1, now_ms // self._interval_ms)
         self._now_ms = now_ms
+        await asyncio.gather(*(self._publish(channel) for channel in self._due()))
+
+    def _due(self) -> list[_Channel]:
         boards = self._boards()
+        due = []
         for name in list(self._channels):
             channel = self._channels[name]
             if channel.board != boards.get(name):
@@ -124,17 +152,27 @@ class LiveBoards:
             channel.idle_ticks = 0 if channel.watchers else channel.idle_ticks + 1
             if channel.idle_ticks > _IDLE_TICKS:
                 del self._channels[name]
-                continue
-            async with channel.lock:
+            elif not channel.lock.locked():
+                due.append(channel)
+        return due
+
+    async def _publish(self, channel: _Channel) -> None:
+        async with channel.lock:
+            if channel.tick < self._tick and not self._closed:
                 await self._advance(channel)
 
     async def _advance(self, channel: _Channel) -> None:
         before, board = channel.panels, channel.board
         now_ms, tick = self._now_ms, self._tick
-        panels = await asyncio.to_thread(self._compute, board, now_ms, before)
+        work = asyncio.get_running_loop().run_in_executor(
+            self._threads, self._compute, board, now_ms, before, channel.late
+        )
+        computed = await work
+        panels = computed.panels
         delta = {"tick": tick, "now_ms": now_ms, "panels": _changes(board, before, panels)}
         message = Message.of("delta", tick, delta)
         channel.panels, channel.tick, channel.now_ms = panels, tick, now_ms
+        channel.late = computed.late
         channel.snapshot = None
         channel.deltas.append(message)
         for queue in list(channel.watchers):
@@ -146,9 +184,12 @@ class LiveBoards:
             else:
                 queue.put_nowait(message)
 
-    def _compute(self, board: Board, now_ms: int, before: Mapping[str, Json]) -> dict[str, Json]:
+    def _compute(
+        self, board: Board, now_ms: int, before: Mapping[str, Json], late: frozenset[str]
+    ) -> Computed:
         view = view_at(self._sources, now_ms, board.range_ms, self._interval_ms)
-        return compute_panels(board, view, before)
+        out_of_time = self._deadline(self._budget_s)
+        return compute_panels(board, view, before, first=late, out_of_time=out_of_time)
 
     def _drop(self, name: str) -> None:
         """End what was watched under a name: ticks until now are of another board."""
@@ -167,7 +208,7 @@ class LiveBoards:
                 self._drop(name)
             channel = self._channels[name] = _Channel(board)
         async with channel.lock:
-            if not channel.panels and self._now_ms:
+            if not channel.panels and self._now_ms and not self._closed:
                 await self._advance(channel)
         return channel
 
@@ -202,19 +243,42 @@ class LiveBoards:
         *,
         sources: PanelSources | None = None,
         range_ms: int | None = None,
+        gone: Gone = _not_gone,
     ) -> Json:
-        """A board's whole data at an instant, for one reader: a preview, or a look back."""
+        """A board's whole data at an instant, for one reader: a preview, or a look back.
+
+        Raises:
+            Overloaded: Others came first, and took too long.
+        """
         view = view_once(
             sources or self._sources, at_ms, range_ms or board.range_ms, self._interval_ms
         )
-        async with self._aside:
-            panels = await asyncio.to_thread(compute_panels, board, view, {})
+        panels = await self._aside_panels(board, view, gone)
         frame: dict[str, Any] = {
             "interval_ms": self._interval_ms,
             "time_zone": self._time_zone,
             "range_ms": view.range_ms,
         }
         return snapshot_json(board, panels, 0, view.now_ms, **frame)
+
+    async def _aside_panels(self, board: Board, view: View, gone: Gone) -> dict[str, Json]:
+        try:
+            await asyncio.wait_for(self._aside.acquire(), _ASIDE_WAIT_S)
+        except TimeoutError as exc:
+            raise Overloaded("other looks at boards take long", retry_after_s=5) from exc
+        try:
+            # Whoever left while waiting must not make the next one wait.
+            if self._closed or await gone():
+                raise Overloaded("nobody waits for this board any more", retry_after_s=5)
+
+            def compute() -> Computed:
+                out_of_time = self._deadline(_ASIDE_BUDGET_S)
+                return compute_panels(board, view, {}, out_of_time=out_of_time)
+
+            work = asyncio.get_running_loop().run_in_executor(self._aside_thread, compute)
+            return (await work).panels
+        finally:
+            self._aside.release()
 
     async def watch(
         self, name: str, last_tick: int | None, *, gzip: bool, allowed: Allowed = _always
@@ -261,6 +325,13 @@ class LiveBoards:
         self._closed = True
         for channel in self._channels.values():
             _end(channel)
+        self._threads.shutdown(wait=False)
+        self._aside_thread.shutdown(wait=False)
+
+    def _deadline(self, budget_s: float) -> Callable[[], bool]:
+        """Whether so much time has gone by since now, or all is to end."""
+        end_s = time.monotonic() + budget_s
+        return lambda: self._closed or time.monotonic() >= end_s
 
 
 def _end(channel: _Channel) -> None:

@@ -28,8 +28,8 @@ _MONTHS = {"M": 1, "Q": 3, "y": 12}
 def parse_time(text: str | None, now_ms: int, default_ms: int) -> int:
     """Milliseconds of RFC 3339, unix seconds, or Grafana's `now-1h` and `now-1d/d`.
 
-    `/d` goes back to where the day began, likewise `/s`, `/m`, `/h`, `/w` (Monday), `/M`, `/Q`, `/y`.
-    Days and longer are those of UTC, months and years those of the calendar.
+    `/d` goes back to where the day began, likewise `/s`, `/m`, `/h`, `/w` (Monday), `/M`, `/Q` and
+    `/y`. Days and longer are those of UTC, months and years those of the calendar.
 
     >>> parse_time("now-1h", 3_600_000, 0), parse_time("1.5", 0, 0), parse_time(None, 0, 7)
     (0, 1500, 7)

@@ -57,7 +57,7 @@ _URL = re.compile(
 _QUERY = re.compile(
     rf"(?<=[\w/.%~)\]\-])[?#](?=[\w%&~/\-\[]){_TAIL}|[?#&](?=[^\s=?#\"'<>]{{1,100}}=){_TAIL}"
 )
-_WHOLE_URL = re.compile(r"(?i)([a-z][a-z0-9+.\-]{1,20}://)(?:[^/?#@]*@)?([^/?#\s]*)(\S*)")
+_WHOLE_URL = re.compile(r"(?i)([a-z][a-z0-9+.\-]{1,20}://)(?:[^/?#@]*@)?([^/?#\s]*)([^\s?#]*)\S*")
 _PATH = re.compile(r"/\S*")
 
 
@@ -97,12 +97,13 @@ def plain_text(text: str, longest: int = MAX_TEXT) -> str:
     text = text[: longest + _BEYOND_CUT]
     whole = _WHOLE_URL.fullmatch(text)
     if whole:
-        rest = page_template(whole[3]) if whole[3].strip("/?#") else ""
+        rest = page_template(whole[3]) if whole[3].strip("/") else ""
         text = f"{whole[1]}{whole[2]}{rest}"
     elif _PATH.fullmatch(text):
         text = page_template(text)
     else:
-        text = _QUERY.sub("", _URL.sub(r"\1\2", text) if "://" in text else text)
+        text = _URL.sub(r"\1\2", text) if "://" in text else text
+        text = _QUERY.sub("", MAIL.sub("[mail]", text))
     return MAIL.sub("[mail]", text)[:longest]
 
 

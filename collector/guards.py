@@ -18,7 +18,11 @@ from store.errors import Overloaded
 # A sender that was down catches up with what it kept; so much of it may come at once.
 BURST_S = 30.0
 LOOK_EVERY_S = 0.25
+# Giving back walks every object of the process: a second and more of a large one.
+RELEASE_EVERY_S = 10.0
 _RESUME_BELOW = 0.95
+# So far above the limit nothing is waited for.
+_AT_ONCE_ABOVE = 1.1
 _MEMORY_RETRY_S = 5
 _LONGEST_WAIT_S = 60
 
@@ -96,23 +100,32 @@ def _too_fast(source: str, signal: str, rate: float, tokens: float) -> Overloade
     )
 
 
+def _in_a_thread(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, name="memory-release", daemon=True).start()
+
+
 @dataclass(slots=True)
 class MemoryGuard:
     """Refuses while the process holds more than `limit_bytes`.
 
-    Before it refuses, what allocators keep for later is given back: it is no need of ours.
+    Before it refuses, what allocators keep for later is given back: it is no need of ours. That
+    takes long, so it happens aside and seldom, and meanwhile a guard that did not refuse goes on.
     It takes again a little below the limit, so that it does not flutter.
 
     Attributes:
         resident_bytes: What the process holds now.
         release: Gives back what allocators keep.
+        aside: Runs it without making the caller wait.
     """
 
     limit_bytes: int
     resident_bytes: Callable[[], int]
     release: Callable[[], None]
     clock_s: Callable[[], float] = time.monotonic
+    aside: Callable[[Callable[[], None]], None] = _in_a_thread
     _looked_s: float = -math.inf
+    _released_s: float = -math.inf
+    _releasing: bool = False
     _held: int = 0
     _refusing: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -121,20 +134,31 @@ class MemoryGuard:
         """Every batch alike: what it weighs is not known yet."""
         del signal, share
         with self._lock:
-            now_s = self.clock_s()
-            if now_s - self._looked_s >= LOOK_EVERY_S:
-                self._looked_s = now_s
+            if self.clock_s() - self._looked_s >= LOOK_EVERY_S:
                 self._look()
+                self._looked_s = self.clock_s()
             if self._refusing:
                 raise self._refusal()
 
     def _look(self) -> None:
         below = self.limit_bytes * (_RESUME_BELOW if self._refusing else 1.0)
         self._held = self.resident_bytes()
-        if self._held > below:
-            self.release()
+        if self._held > below and self._may_release():
+            self._releasing = True
+            self.aside(self._release)
             self._held = self.resident_bytes()
-        self._refusing = self._held > below
+        waits = self._releasing and not self._refusing
+        self._refusing = self._held > below * (_AT_ONCE_ABOVE if waits else 1.0)
+
+    def _may_release(self) -> bool:
+        return not self._releasing and self.clock_s() - self._released_s >= RELEASE_EVERY_S
+
+    def _release(self) -> None:
+        try:
+            self.release()
+        finally:
+            self._released_s = self.clock_s()
+            self._releasing = False
 
     def _refusal(self) -> Overloaded:
         held, limit = (round(n / 1e6) for n in (self._held, self.limit_bytes))

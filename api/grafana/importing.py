@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from api.boards import Board
+from api.boards import MAX_QUERIES, Board
 from api.grafana.panels import Context, NotTaken, panel_of
 from api.grafana.reading import listed, mapping, text_of, whole
 from api.grafana.variables import built_in, saved_values
@@ -24,6 +24,7 @@ _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _MAX_PANELS = 400
 _ROW_PANELS = 40
 _MAX_ROWS = 40
+_SHORTEST_S, _LONGEST_S = 10, 400 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +81,15 @@ def _range(start: str) -> tuple[str, int]:
     if not found or not int(found[1]):
         return "1h", 3600
     number = int(found[1])
+    if not _SHORTEST_S <= number * _UNIT_S[found[2]] <= _LONGEST_S:
+        return "1h", 3600
     return f"{number}{found[2]}", number * _UNIT_S[found[2]]
 
 
 def _rows(dashboard: Mapping[str, Any], context: Context) -> list[tuple[str, list[dict[str, Any]]]]:
     rows: list[tuple[str, list[dict[str, Any]]]] = [("", [])]
     ids: set[str] = set()
+    queries = 0
     for count, (kind, source) in enumerate(_flat(dashboard)):
         if count >= _MAX_PANELS:
             context.leave("the dashboard", f"everything behind its first {_MAX_PANELS} panels")
@@ -102,6 +106,10 @@ def _rows(dashboard: Mapping[str, Any], context: Context) -> list[tuple[str, lis
             break
         panel = panel_of(source, _free_id(source, ids), context)
         if panel is not None:
+            queries += max(1, len(panel.get("queries", ())))
+            if queries > MAX_QUERIES:
+                context.leave("the dashboard", f"everything behind its first {MAX_QUERIES} queries")
+                break
             ids.add(panel["id"])
             rows[-1][1].append(panel)
     return rows[:_MAX_ROWS]

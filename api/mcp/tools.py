@@ -73,7 +73,8 @@ class Tool:
         """Path and query string of a call.
 
         Raises:
-            ValueError: An argument is missing, unknown or misshapen; the sentence is for the assistant.
+            ValueError: An argument is missing, unknown or misshapen; the sentence is for the
+                assistant.
         """
         unknown = sorted(set(given) - set(self.arguments))
         if unknown:

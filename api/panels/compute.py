@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -17,6 +18,18 @@ log = structlog.get_logger()
 _MAX_POINTS = 360
 # States in which a panel has points that the next tick may extend.
 SHOWN = frozenset({"ok", "stale"})
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A board's panels, and the ids of those whose turn did not come in time."""
+
+    panels: dict[str, Json]
+    late: frozenset[str]
+
+
+def _never() -> bool:
+    return False
 
 
 def view_at(sources: PanelSources, now_ms: int, range_ms: int, interval_ms: int) -> View:
@@ -38,9 +51,45 @@ def _step_ms(range_ms: int, interval_ms: int) -> int:
     return max(1, -(-range_ms // (_MAX_POINTS * interval_ms))) * interval_ms
 
 
-def compute_panels(board: Board, view: View, before: Mapping[str, Json]) -> dict[str, Json]:
-    """Every panel's data; points of `before` are used again where they still hold."""
-    return {panel.id: _compute_panel(panel, view, before.get(panel.id)) for panel in board.panels}
+def compute_panels(
+    board: Board,
+    view: View,
+    before: Mapping[str, Json],
+    *,
+    first: Collection[str] = (),
+    out_of_time: Callable[[], bool] = _never,
+) -> Computed:
+    """Every panel's data; points of `before` are used again where they still hold.
+
+    Args:
+        board: The panels.
+        view: What they look at.
+        before: What they showed last.
+        first: Ids whose turn did not come last time: now it comes before the others'.
+        out_of_time: Asked before each panel but the first; from then on panels stay as they were.
+    """
+    done: dict[str, Json] = {}
+    late: dict[str, Json] = {}
+    for panel in sorted(board.panels, key=lambda one: one.id not in first):
+        previous = before.get(panel.id)
+        if done and (late or out_of_time()):
+            late[panel.id] = _late(view, previous)
+        else:
+            done[panel.id] = _compute_panel(panel, view, previous)
+    found = {**done, **late}
+    return Computed({panel.id: found[panel.id] for panel in board.panels}, frozenset(late))
+
+
+def _late(view: View, previous: Json | None) -> Json:
+    """What it showed before, marked as old; an error where it never showed anything."""
+    if previous and previous["state"] in SHOWN:
+        return {**previous, "state": "stale"}
+    return {
+        "state": "error",
+        "as_of_ms": view.now_ms,
+        "error": "the board took too long: this panel's turn did not come",
+        "remedy": "fewer panels, a shorter range, or recording rules for slow queries",
+    }
 
 
 def _compute_panel(panel: Panel, view: View, before: Json | None) -> Json:

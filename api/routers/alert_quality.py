@@ -23,6 +23,9 @@ from store.timestamps import rfc3339
 WEEK_MS = 7 * 86_400_000
 SHIFT_MS = 12 * 3_600_000
 MAX_SPAN_MS = 400 * 86_400_000
+MAX_INCIDENTS = 5_000
+MAX_LINES = 100_000
+MAX_PAGES = 50_000
 Time = Annotated[str, Query(max_length=64)]
 
 
@@ -36,10 +39,17 @@ class Archive:
     time_zone: str
 
     def history(self, from_ms: int, until_ms: int) -> History:
-        """Incidents, their timelines and pages of a span."""
-        found = self.incidents.between(from_ms, until_ms)
-        lines = self.incidents.lines([incident.id for incident in found])
-        return History(found, lines, self.ledger.pages_between(from_ms, until_ms))
+        """Incidents, their timelines and pages of a span; `cut` where there are too many."""
+        found = self.incidents.between(from_ms, until_ms, limit=MAX_INCIDENTS + 1)
+        told = found[:MAX_INCIDENTS]
+        lines = self.incidents.lines([incident.id for incident in told], limit=MAX_LINES)
+        pages = self.ledger.pages_between(from_ms, until_ms, limit=MAX_PAGES + 1)
+        cut = (
+            len(found) > MAX_INCIDENTS
+            or sum(map(len, lines.values())) >= MAX_LINES
+            or len(pages) > MAX_PAGES
+        )
+        return History(told, lines, pages[:MAX_PAGES], cut)
 
 
 def router(archive: Archive, now: Callable[[], int]) -> APIRouter:

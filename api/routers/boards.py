@@ -64,7 +64,7 @@ def _add_trials(routes: APIRouter, live: LiveBoards, now: Callable[[], int]) -> 
             board = parse_board(text, "")
         except ConfigError as exc:
             return {"mistake": {"line": exc.line, "message": exc.problem, "hint": exc.hint}}
-        shown = await live.compute_once(board, now())
+        shown = await live.compute_once(board, now(), gone=request.is_disconnected)
         return Response(orjson.dumps(shown), media_type="application/json")
 
     @routes.post("/boards/import")

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 
+from alerts import ack_timeout
 from alerts.engine import AlertEngine
 from alerts.inbound import signatures
 from alerts.inbound.answer import Answer, decide
@@ -39,7 +40,9 @@ class Desk:
         if not incident_id:
             incident_id, told = self.ledger.about(wish.dedup_key)
         incident = self.incidents.incident(incident_id) if incident_id else None
-        answer = decide(wish, incident, told)
+        lines = self.incidents.events(incident_id) if incident else []
+        given_back = (line.at_ms for line in lines if line.kind in {"reopened", ack_timeout.EVENT})
+        answer = decide(wish, incident, told, max(given_back, default=0))
         match answer:
             case Answer.ACKNOWLEDGED:
                 self.engine.acknowledge(incident_id, wish.who, now_ms)

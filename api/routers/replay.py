@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from api.boards import Board
 from api.errors import NotFound
@@ -30,6 +30,7 @@ def router(
 
     @routes.get("/replay")
     async def replay(
+        request: Request,
         board: Annotated[str, Query(max_length=64)] = "war-room",
         at: Annotated[str, Query(max_length=64)] = "now",
         start: Annotated[str, Query(max_length=64, alias="from")] = "",
@@ -47,7 +48,9 @@ def router(
                 hint="such as from=now-6h&at=now-3h",
             )
         sources = None if at_ms == now_ms else sources_at(at_ms)
-        answer = await live.compute_once(found, at_ms, sources=sources, range_ms=range_ms)
+        answer = await live.compute_once(
+            found, at_ms, sources=sources, range_ms=range_ms, gone=request.is_disconnected
+        )
         body = orjson.dumps({**answer, "as_of_then": sources is not None})
         return Response(body, media_type="application/json")
 

@@ -78,7 +78,7 @@ def router(spans: SpanReader, now: Callable[[], int]) -> APIRouter:
         end: Annotated[str, Query(max_length=64, alias="to")] = "",
         limit: Annotated[int, Query(ge=1, le=2_000)] = 500,
     ) -> Json:
-        """Of the newest `limit` traces of the time; `cut` says that there were more."""
+        """Of the newest `limit` traces of the time; `cut`: there were more, or more spans."""
         now_ms = now()
         end_ms = parse_time(end, now_ms, now_ms)
         start_ms = parse_time(start, now_ms, end_ms - _HOUR_MS)
@@ -86,8 +86,11 @@ def router(spans: SpanReader, now: Callable[[], int]) -> APIRouter:
         def read() -> dict[str, Any]:
             query = TraceQuery(start_ms * 1_000_000, end_ms * 1_000_000, limit=limit)
             found = spans.find_traces(query)
-            drawn = service_map(spans.traces(found)) if found else {"nodes": [], "edges": []}
-            return {**drawn, "traces": len(found), "cut": len(found) >= limit}
+            if not found:
+                return {"nodes": [], "edges": [], "traces": 0, "cut": False}
+            drawn = service_map(spans.traces(found))
+            cut = drawn["cut"] or len(found) >= limit
+            return {**drawn, "traces": len(found), "cut": cut}
 
         return await run_in_threadpool(read)
 

@@ -131,14 +131,16 @@ def _ids_in_base64(value: Any, depth: int, *, needed: bool) -> Any:
 
 
 def _base64_of_hex(text: Any, *, needed: bool) -> str:
-    """The id in base64; none where it is no hex and is not needed.
+    """The id in base64; none where the text is no hex and is not needed.
 
     Raises:
-        ValueError: It is needed.
+        TypeError, ValueError: It is no text, or needed and no hex.
     """
+    if not isinstance(text, str):
+        raise TypeError("an id must be text in hex")
     try:
         return base64.b64encode(binascii.unhexlify(text)).decode("ascii")
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         if needed:
-            raise ValueError("an id must be text in hex") from error
+            raise ValueError("an id must be hex") from error
         return ""

@@ -7,6 +7,7 @@ stream (it is the same on the wire): so a call can be refused before its message
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,8 +19,10 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
+from collector.body import MAX_READ_S, ClientGone, SlowBody
 from collector.otlp.ingest import SOURCE, OtlpAnswer, OtlpIngest, Signal
 from collector.otlp.status import (
+    DEADLINE_EXCEEDED,
     INTERNAL,
     INVALID_ARGUMENT,
     RESOURCE_EXHAUSTED,
@@ -32,6 +35,8 @@ from store.errors import LimitExceeded, Overloaded, WarroomError
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024  # the OTLP specification's own recommendation
 # Together with the message bound this bounds the memory that requests in flight can hold.
 MAX_CONCURRENT_CALLS = 64
+# A call whose time ends within this was given up by its sender, whose clock is a little ahead.
+_GIVEN_UP_S = 0.25
 _CODES = {
     429: (grpc.StatusCode.RESOURCE_EXHAUSTED, RESOURCE_EXHAUSTED),
     500: (grpc.StatusCode.INTERNAL, INTERNAL),
@@ -56,11 +61,13 @@ class OtlpGrpcServer:
         *,
         credentials: grpc.ServerCredentials | None = None,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        max_read_s: float = MAX_READ_S,
     ) -> None:
         self._ingest = ingest
         self._address = address
         self._credentials = credentials
         self._max_message_bytes = max_message_bytes
+        self._max_read_s = max_read_s
         self._open_calls = 0
         self._server: Any = None
 
@@ -101,6 +108,9 @@ class OtlpGrpcServer:
             except WarroomError as error:
                 await _abort(context, error)
                 raise
+            except ClientGone:
+                await context.abort(grpc.StatusCode.CANCELLED, "the sender is gone")
+                raise
             except Exception:
                 log.exception("otlp call failed", signal=signal.value)
                 await context.abort(grpc.StatusCode.INTERNAL, "an internal error occurred")
@@ -117,13 +127,40 @@ class OtlpGrpcServer:
             lane.check()
             if self._open_calls > MAX_CONCURRENT_CALLS:
                 raise Overloaded(f"more than {MAX_CONCURRENT_CALLS} calls are open")
-            message = await context.read()
-            if message is grpc.aio.EOF:
-                # It is larger than the bound, which gRPC answers itself, or its sender is gone.
-                raise LimitExceeded("no whole message was received", reason="message_not_whole")
+            message = await self._read(context)
             lane.check()
         with lane.answering():
             return await self._ingest.accept(signal, message)
+
+    async def _read(self, context: Any) -> Any:
+        """The call's message.
+
+        gRPC itself answers one past the bound, and tells neither that nor a sender that is gone:
+        both are the end of the call. Only a call whose own time is over is known to be given up.
+
+        Raises:
+            SlowBody: It did not arrive in time.
+            ClientGone: Its sender no longer waits.
+            LimitExceeded: It did not arrive as a whole.
+        """
+        try:
+            async with asyncio.timeout(self._max_read_s):
+                message = await context.read()
+        except TimeoutError as error:
+            raise SlowBody(
+                f"the message did not arrive within {self._max_read_s:g} s", hint="send it again"
+            ) from error
+        if message is not grpc.aio.EOF:
+            return message
+        left_s = context.time_remaining()
+        if left_s is not None and left_s < _GIVEN_UP_S:
+            raise ClientGone
+        raise LimitExceeded(
+            "a call ended before its message was whole",
+            reason="message_not_whole",
+            hint=f"Let its sender send batches below {self._max_message_bytes >> 20} MiB. "
+            "If it was stopped just then, nothing is wrong.",
+        )
 
 
 def _service(name: str, method: Callable[[Any, Any], Awaitable[bytes]]) -> Any:
@@ -157,6 +194,8 @@ async def _abort(context: Any, error: WarroomError) -> None:
 
 
 def _code(error: WarroomError) -> tuple[grpc.StatusCode, int, int | None]:
+    if isinstance(error, SlowBody):
+        return grpc.StatusCode.DEADLINE_EXCEEDED, DEADLINE_EXCEEDED, None
     refusal = refusal_of(error)
     code, number = _CODES.get(refusal.status, (grpc.StatusCode.INVALID_ARGUMENT, INVALID_ARGUMENT))
     return code, number, refusal.retry_after_s

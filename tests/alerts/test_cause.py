@@ -326,7 +326,7 @@ def test_an_alert_that_begins_anew_is_looked_at_anew() -> None:
 
 def test_an_alert_that_goes_on_keeps_the_cause_that_is_too_old_to_be_gathered() -> None:
     causes = RuleCauses()
-    causes.begin([change("deploy", 60, "v42")], SHOP)
+    causes.begin([replace(change("deploy", 60, "v42"), ref="a1")], SHOP)
     told = causes.told(BURN, AT_MS)
     causes.begin([], SHOP)
     assert causes.told(BURN, AT_MS) == told

@@ -1,6 +1,8 @@
 import asyncio
+import threading
 import zlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -8,10 +10,12 @@ import pytest
 
 from api.boards import Board, parse_board
 from api.errors import NotFound
+from api.panels.compute import compute_panels, view_at
 from api.panels.view import PanelSources
 from api.stream import LiveBoards
-from store.errors import ConfigError
-from store.model import Labels
+from store.errors import ConfigError, Overloaded
+from store.model import InstantVector, Labels, RangeMatrix
+from store.ports import Querier
 from store.promql.engine import Engine
 from store.promql.testing import MemoryReader
 
@@ -121,6 +125,85 @@ def test_a_broken_panel_fails_alone_and_says_why(shop: Shop, live: LiveBoards) -
     asyncio.run(watch())
 
 
+class SlowQuerier:
+    """Answers once its gate is open; `entered` is set when a query waits there."""
+
+    def __init__(self, inner: Querier, slow: str) -> None:
+        self._inner, self._slow = inner, slow
+        self.gate, self.entered = threading.Event(), threading.Event()
+
+    def _wait(self, expr: str) -> None:
+        if self._slow in expr:
+            self.entered.set()
+            assert self.gate.wait(60)
+
+    def instant(self, expr: str, at_ms: int) -> InstantVector:
+        self._wait(expr)
+        return self._inner.instant(expr, at_ms)
+
+    def range(self, expr: str, start_ms: int, end_ms: int, step_ms: int) -> RangeMatrix:
+        self._wait(expr)
+        return self._inner.range(expr, start_ms, end_ms, step_ms)
+
+
+def test_a_slow_board_holds_up_no_other_and_is_computed_once_at_a_time(shop: Shop) -> None:
+    slow = SlowQuerier(Engine(shop.reader), "slow")
+    panel = "{id: p, kind: timeseries, query: %s}"
+    boards = {
+        name: parse_board(
+            f"name: {name}\ntitle: T\nrows: [{{panels: [{panel % name}]}}]", f"{name}.yaml"
+        )
+        for name in ("slow", "quick")
+    }
+    live = LiveBoards(lambda: boards, replace(shop.sources(), querier=slow), interval_ms=TICK_MS)
+
+    async def watch() -> None:
+        slow.gate.set()
+        await next_tick(shop, live, slow=1.0, quick=1.0)
+        held = await live.watch("slow", None, gzip=False)
+        stream = await live.watch("quick", None, gzip=False)
+        assert (await message(stream))["event"] == "snapshot"
+        slow.gate.clear()
+        waiting = asyncio.create_task(next_tick(shop, live, slow=2.0, quick=2.0))
+        assert (await asyncio.wait_for(message(stream), 60))["panels"]["p"]["state"] == "ok"
+        # The next tick leaves the slow one out.
+        await asyncio.wait_for(next_tick(shop, live, slow=3.0, quick=3.0), 60)
+        assert (await asyncio.wait_for(message(stream), 60))["panels"]["p"]["state"] == "ok"
+        slow.gate.set()
+        await waiting
+        assert (await message(held))["event"] == "snapshot"
+        assert (await message(held))["event"] == "delta"
+
+    asyncio.run(watch())
+
+
+def test_what_was_not_reached_in_the_budget_is_stale_and_comes_first_next_time(shop: Shop) -> None:
+    panels = ", ".join(f"{{id: p{n}, kind: stat, query: v}}" for n in range(3))
+    wide = parse_board(f"name: b\ntitle: T\nrows: [{{panels: [{panels}]}}]", "b.yaml")
+    shop.sample("v", 1.0)
+    view = view_at(shop.sources(), shop.now_ms, wide.range_ms, TICK_MS)
+    whole = compute_panels(wide, view, {})
+    assert not whole.late
+    assert {panel["state"] for panel in whole.panels.values()} == {"ok"}
+    cut = compute_panels(wide, view, whole.panels, out_of_time=lambda: True)
+    assert [cut.panels[f"p{n}"]["state"] for n in range(3)] == ["ok", "stale", "stale"]
+    assert cut.panels["p1"]["value"] == 1.0
+    assert list(cut.panels) == ["p0", "p1", "p2"]
+    again = compute_panels(wide, view, cut.panels, first=cut.late, out_of_time=lambda: True)
+    assert [again.panels[f"p{n}"]["state"] for n in range(3)] == ["stale", "ok", "stale"]
+    unseen = compute_panels(wide, view, {}, out_of_time=lambda: True)
+    assert unseen.panels["p2"]["state"] == "error"
+    assert "turn did not come" in unseen.panels["p2"]["error"]
+
+
+def test_a_look_for_somebody_who_left_is_not_computed(shop: Shop, live: LiveBoards) -> None:
+    async def left() -> bool:
+        return True
+
+    with pytest.raises(Overloaded, match="nobody waits"):
+        asyncio.run(live.compute_once(board(), shop.now_ms, gone=left))
+
+
 def test_missing_data_is_not_zero(shop: Shop, live: LiveBoards) -> None:
     async def watch() -> None:
         await next_tick(shop, live)
@@ -212,6 +295,9 @@ def test_an_unknown_board_is_named(live: LiveBoards) -> None:
         asyncio.run(live.watch("nothing", None, gzip=False))
 
 
+OPTIONS = "name: b\ntitle: B\nrows:\n  - panels:\n      - {id: a, kind: %s}\n"
+
+
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
@@ -226,9 +312,48 @@ def test_an_unknown_board_is_named(live: LiveBoards) -> None:
             5,
             "kpi",
         ),
+        ("name: b\ntitle: B\nrange: 99999999999999d\nrows: []\n", 3, "range"),
+        ("name: b\ntitle: B\nrange: 99999999d\nrows: []\n", 3, "at most 400d"),
+        ("name: b\ntitle: B\nrange: 0s\nrows: []\n", 3, "at least 10s"),
+        (OPTIONS % "alerts, options: {limit: a}", 5, r"options\.limit"),
+        (OPTIONS % "alerts, options: {limit: 0}", 5, r"options\.limit"),
+        (OPTIONS % "alerts, options: {limt: 4}", 5, "did you mean 'limit'"),
+        (OPTIONS % "alerts, options: {place: left}", 5, r"options\.place"),
+        (OPTIONS % "stat, kpi: k, options: {warn_above: high}", 5, "warn_above"),
+        (OPTIONS % "table, query: up, options: {columns: job}", 5, "columns"),
+        (OPTIONS % "timeseries, query: up, options: {band: {low: l}}", 5, "band.high"),
+        (OPTIONS % 'slo, options: {href: "javascript:alert(1)"}', 5, "a link is a path"),
+        (OPTIONS % "slo, options: {href: //evil.example}", 5, "a link is a path"),
+        (OPTIONS % 'slo, options: {href: "/\\\\evil.example"}', 5, "a link is a path"),
     ],
 )
 def test_a_mistake_in_a_board_is_reported_with_its_line(text: str, line: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         parse_board(text, "b.yaml")
     assert caught.value.line == line
+
+
+@pytest.mark.parametrize(
+    "panel",
+    [
+        "slo, options: {href: '/slos?a=b c', place: rail, limit: 3}",
+        "stat, kpi: k, options: {href: 'HTTPS://shop.example/x', warn_above: 1, crit_below: 0.5}",
+        "table, query: up, options: {columns: [job], limit: 200}",
+        "timeseries, query: up, options: {band: {low: l, high: h}}",
+    ],
+)
+def test_options_of_a_kind_are_taken(panel: str) -> None:
+    assert parse_board(OPTIONS % panel, "b.yaml").panels[0].options
+
+
+def test_a_board_that_no_tick_can_afford_is_refused() -> None:
+    def rows(panels: int) -> str:
+        queries = ", ".join("{expr: up}" for _ in range(20))
+        one = "{id: p%d, kind: timeseries, queries: [" + queries + "]}"
+        return (
+            f"name: b\ntitle: B\nrows: [{{panels: [{', '.join(one % n for n in range(panels))}]}}]"
+        )
+
+    assert len(parse_board(rows(10), "b.yaml").panels) == 10
+    with pytest.raises(ConfigError, match="at most 200"):
+        parse_board(rows(11), "b.yaml")

@@ -48,7 +48,7 @@ def test_a_token_becomes_a_cookie_that_no_script_and_no_other_site_can_use() -> 
 def test_cookies_of_other_services_on_the_host_sign_nobody_out(other: str, order: str) -> None:
     cookie = order.format(other, "warroom_token=s3cret").encode("latin-1")
     with client() as browser:
-        assert browser.get(SESSION, headers={"Cookie": cookie}).json()["role"] == "display"
+        assert browser.get(SESSION, headers={b"Cookie": cookie}).json()["role"] == "display"
 
 
 def test_signing_out_forgets_it() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from api import trace_summary
 from api.trace_summary import service_map, summaries
 from tests.warroom.traces import TRACE_ID, product_list, request, span
 from tests.warroom.world import World
@@ -67,6 +68,20 @@ def test_a_line_has_its_root_and_says_when_that_is_missing() -> None:
     assert (first["duration_seconds"], first["errors"], first["complete"]) == (0.1, 1, True)
     assert first["services"] == [{"name": "shop", "spans": 3}, {"name": "stock", "spans": 2}]
     assert (second["service"], second["complete"]) == ("stock", False)
+
+
+def test_of_very_many_spans_each_trace_gives_its_first_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert service_map(TABLE)["cut"] is False
+    monkeypatch.setattr(trace_summary, "MAX_SPANS", 4)
+    second, first = summaries(TABLE, [b"t2", b"t1"])
+    assert (first["spans"], first["cut"], first["operation"]) == (5, True, "shop a")
+    assert first["services"] == [{"name": "shop", "spans": 2}]
+    assert (second["spans"], second["cut"]) == (2, False)
+    drawn = service_map(TABLE)
+    assert drawn["cut"] is True
+    assert [(edge["from"], edge["to"]) for edge in drawn["edges"]] == [("stock", "pay")]
 
 
 def search(world: World, **asked: str) -> list[str]:

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
+from api.routers.logs import router
+from store.model import LOG_READ_SCHEMA
+from store.ports import LogQuery
 from tests.warroom.world import NOW_MS, World
 
 OWN = "/api/warroom/v1"
@@ -142,3 +148,60 @@ def test_a_page_ends_before_it_becomes_too_large(world: World) -> None:
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(still_world: World, query: str) -> None:
     assert still_world.refusal("GET", f"{OWN}/logs?{query}", 400)["code"] == "bad_input"
+
+
+def test_negative_numbers_and_secrets_are_stored_as_json_and_found(world: World) -> None:
+    attributes = [
+        {"key": "cache.hash", "value": {"intValue": "-4111111111111111"}},
+        {"key": "offset", "value": {"intValue": "-42"}},
+        {"key": "password", "value": {"arrayValue": {"values": [{"stringValue": "hunter"}]}}},
+    ]
+    event = {"eventName": "login?password=hunter", "attributes": attributes}
+    send(world, "shop", record(1, body={"stringValue": "{'password': 'hunter'}"}, **event))
+    (found,) = asked(world)["logs"]
+    masked = "[redacted]"
+    assert found["attributes"] == {"cache.hash": masked, "offset": -42, "password": masked}
+    assert (found["body"], found["event"]) == (
+        f"{{'password': '{masked}'}}",
+        f"login?password={masked}",
+    )
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "shop"}}]}
+    span = {
+        "traceId": TRACE,
+        "spanId": "b7ad6b7169203331",
+        "name": "GET /",
+        "kind": 2,
+        "startTimeUnixNano": str((NOW_MS - 9000) * 10**6),
+        "endTimeUnixNano": str(NOW_MS * 10**6),
+        "status": {"code": 2},
+        "attributes": attributes,
+    }
+    spans = {"resource": resource, "scopeSpans": [{"spans": [span]}]}
+    assert world.ask("POST", "/v1/traces", json={"resourceSpans": [spans]}).json() == {}
+    for path in (
+        f"/jaeger/api/traces/{TRACE}",
+        "/jaeger/api/traces?service=shop",
+        '/jaeger/api/traces?service=shop&tags={"cache.hash":"[redacted]"}',
+        f"{OWN}/business/abandonment?by=cause",
+    ):
+        assert world.ask("GET", path).status_code == 200, path
+
+
+def test_a_row_that_is_no_json_does_not_hide_the_others() -> None:
+    rows = [log_row(1, attributes='{"a":-"x"}', resource="7"), log_row(2)]
+
+    class Logs:
+        def logs(self, query: LogQuery) -> pa.Table:
+            return pa.Table.from_pylist(rows, schema=LOG_READ_SCHEMA)
+
+    app = FastAPI()
+    app.include_router(router(Logs(), lambda: NOW_MS))
+    first, second = TestClient(app).get(f"{OWN}/logs").json()["logs"]
+    assert first["attributes"] == {"unreadable": '{"a":-"x"}'}
+    assert first["resource"] == {"unreadable": "7"}
+    assert second["attributes"] == {}
+
+
+def log_row(number: int, **other: Any) -> dict[str, Any]:
+    told = {"seq": number, "ts_ns": NOW_MS * 10**6, "severity": 9, "service": "shop"}
+    return {**told, "received_ms": NOW_MS, **other}

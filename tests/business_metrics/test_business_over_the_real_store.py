@@ -166,7 +166,7 @@ def test_hours_before_a_shop_began_are_not_orders_that_are_lost(house: House) ->
         for point in answer.points[-2:]
     )
     assert answer.revenue_at_risk is not None
-    assert answer.revenue_at_risk.amount < sum(p.revenue for p in answer.points) / 10
+    assert answer.revenue_at_risk.amount < sum(p.revenue for p in answer.points) / 4
     young = house.evaluator.orders(NOW_MS - 2 * 60 * MINUTE_MS, NOW_MS, 60 * MINUTE_MS)
     assert young.revenue_at_risk is not None
     assert answer.revenue_at_risk.amount == pytest.approx(young.revenue_at_risk.amount, abs=300)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from typing import Any
 
 import pytest
 import uvicorn
@@ -166,15 +167,15 @@ def serve(server: tuple[Switchboard, str]) -> Serve:
 
 
 @pytest.fixture
-def grpc_server() -> Iterator[Callable[[OtlpIngest], str]]:
+def grpc_server() -> Iterator[Callable[..., str]]:
     """Serves OTLP/gRPC for this test and answers with the address."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     servers: list[OtlpGrpcServer] = []
 
-    def start(ingest: OtlpIngest) -> str:
-        server = OtlpGrpcServer(ingest, "127.0.0.1:0")
+    def start(ingest: OtlpIngest, **bounds: Any) -> str:
+        server = OtlpGrpcServer(ingest, "127.0.0.1:0", **bounds)
         servers.append(server)
         port = asyncio.run_coroutine_threadsafe(server.start(), loop).result(30)
         return f"127.0.0.1:{port}"

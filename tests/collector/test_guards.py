@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -101,16 +103,59 @@ class Memory:
         self.kept = 0
 
 
+def _at_once(work: Callable[[], None]) -> None:
+    work()
+
+
+def test_nobody_waits_while_memory_is_given_back_and_nothing_is_refused_meanwhile() -> None:
+    memory, clock = Memory(held=800, kept=250), Clock()
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slowly() -> None:
+        begun.set()
+        assert may_end.wait(60)
+        memory.release()
+
+    guard = MemoryGuard(1_000, memory.resident, slowly, clock)
+    try:
+        for _ in range(8):
+            guard.check("samples", {"a": 1})
+            clock.now_s += 1.0
+        assert begun.wait(60)
+        assert memory.releases == 0  # it goes on, and did not hold up a single batch
+        memory.held = 1_000
+        clock.now_s += 1.0
+        with pytest.raises(Overloaded):  # so far above the limit it is not waited for
+            guard.check("samples", {"a": 1})
+    finally:
+        may_end.set()
+
+
+def test_memory_is_given_back_seldom_however_long_it_is_short() -> None:
+    memory, clock = Memory(held=1_200), Clock()
+
+    def slowly() -> None:
+        clock.now_s += 0.5
+        memory.release()
+
+    guard = MemoryGuard(1_000, memory.resident, slowly, clock, _at_once)
+    while clock.now_s < 60.0:
+        with pytest.raises(Overloaded):
+            guard.check("samples", {"a": 1})
+        clock.now_s += 0.01
+    assert 5 <= memory.releases <= 6
+
+
 def test_memory_that_is_only_kept_for_later_is_given_back_before_anything_is_refused() -> None:
     memory, clock = Memory(held=800, kept=400), Clock()
-    guard = MemoryGuard(1_000, memory.resident, memory.release, clock)
+    guard = MemoryGuard(1_000, memory.resident, memory.release, clock, _at_once)
     guard.check("samples", {"a": 1})
     assert (memory.releases, memory.kept) == (1, 0)
 
 
 def test_while_memory_is_short_everybody_waits_and_then_it_goes_on() -> None:
     memory, clock = Memory(held=1_200), Clock()
-    guard = MemoryGuard(1_000, memory.resident, memory.release, clock)
+    guard = MemoryGuard(1_000, memory.resident, memory.release, clock, _at_once)
     for _ in range(3):
         with pytest.raises(Overloaded) as refusal:
             guard.check("samples", {"a": 1})

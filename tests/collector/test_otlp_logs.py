@@ -208,6 +208,24 @@ def url(pipeline: Any, serve: Any, taken: list[Vital]) -> str:
     return str(serve(routes(OtlpIngest(pipeline, on_vitals=taken.extend))))
 
 
+@pytest.mark.parametrize("trace_id", ["r3mHZkfNQ92ESOslEYAxnA==", "xyz", "ab", "", "0" * 32])
+def test_a_record_is_taken_without_an_id_that_is_none(
+    url: str, appender: Any, trace_id: str
+) -> None:
+    record = {"timeUnixNano": str(NOW_NS), "traceId": trace_id, "body": {"stringValue": "told"}}
+    document = {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}
+    assert httpx.post(f"{url}/v1/logs", json=document).json() == {}
+    (row,) = appender.logs()
+    assert (row["body"], row["trace_id"]) == ("told", None)
+
+
+def test_a_span_without_a_valid_id_is_refused(url: str) -> None:
+    span = {"traceId": "r3mHZkfNQ92ESOslEYAxnA==", "spanId": "b7ad6b7169203331", "name": "GET"}
+    document = {"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}
+    answer = httpx.post(f"{url}/v1/traces", json=document).json()
+    assert answer["partialSuccess"]["rejectedSpans"] == "1"
+
+
 def test_logs_come_in_by_protobuf_and_by_json(url: str, appender: Any) -> None:
     request, records = logs_request()
     records.add(time_unix_nano=NOW_NS).body.string_value = "by protobuf"

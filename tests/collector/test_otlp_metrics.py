@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 
 from collector.otlp.delta import DeltaState
+from collector.otlp.exemplars import MAX_EXEMPLARS, MAX_KEPT, MAX_READ
 from collector.otlp.exponential import MAX_BUCKETS, native_histogram
 from collector.otlp.metrics import MetricDecoder
 from collector.otlp.names import label_name, labels_of, metric_name
@@ -431,3 +433,67 @@ def test_masses_of_empty_messages_are_refused_before_they_are_parsed(
 def test_a_point_of_masses_of_attributes_is_refused_alone() -> None:
     result = MetricDecoder().decode(request_of(field(1, b"\x3a\x00" * 200_000)), NOW_MS)
     assert result.rejections.sentence() == "rejected: 1 x point_too_large"
+
+
+def histogram_points(points: int, values: list[float], bounds: list[float]) -> bytes:
+    """A request of histogram points, each with an exemplar a value, each later than the last."""
+
+    def fill(metric: Metric) -> None:
+        metric.name = "latency"
+        metric.histogram.aggregation_temporality = CUMULATIVE
+        for number in range(points):
+            point = metric.histogram.data_points.add(
+                time_unix_nano=NOW_MS * 1_000_000, count=1, explicit_bounds=bounds
+            )
+            point.bucket_counts[:] = [0] * (len(bounds) + 1)
+            point.attributes.add(key="n").value.int_value = number
+            for place, value in enumerate(values):
+                point.exemplars.add(
+                    time_unix_nano=NOW_MS * 1_000_000 + place * 1_000_000, as_double=value
+                )
+
+    return body(fill)
+
+
+def test_a_bucket_keeps_its_newest_exemplar() -> None:
+    values = [0.5, 1.0, 1.5, 9.0, 2.0, math.nan]
+    batch = MetricDecoder().decode(histogram_points(1, values, [1, 2]), NOW_MS).batch
+    found = {one.series.get("le"): (one.value, one.ts_ms - NOW_MS) for one in batch.exemplars}
+    assert found["1"] == (1.0, 1)
+    assert found["2"] == (2.0, 4)
+    assert found["+Inf"][1] == 5
+
+
+@given(st.lists(st.floats(-10, 10), min_size=1, max_size=20), st.sets(st.integers(-9, 9)))
+def test_an_exemplar_lies_in_the_bucket_of_its_value(values: list[float], cuts: set[int]) -> None:
+    bounds = [float(cut) for cut in sorted(cuts)]
+    batch = MetricDecoder().decode(histogram_points(1, values, bounds), NOW_MS).batch
+    for exemplar in batch.exemplars:
+        above = [bound for bound in bounds if exemplar.value <= bound]
+        assert float(exemplar.series.get("le") or "nan") == (above[0] if above else math.inf)
+
+
+def test_exemplars_are_read_up_to_a_bound_of_a_request_and_points_are_kept() -> None:
+    points = MAX_EXEMPLARS // MAX_READ + 3
+    values = [float(number) for number in range(MAX_READ + 500)]
+    bounds = [float(number) for number in range(500)]
+    batch = MetricDecoder().decode(histogram_points(points, values, bounds), NOW_MS).batch
+    counts = [series for series in batch.series if series.metric == "latency_count"]
+    assert len(counts) == points
+    with_exemplar = {one.series.get("n") for one in batch.exemplars}
+    assert len(with_exemplar) == MAX_EXEMPLARS // MAX_READ + 1
+    # The last ones of a point are read: all of them are beyond the bounds.
+    assert {one.value for one in batch.exemplars} == {values[-1]}
+
+
+def test_a_counter_keeps_its_newest_exemplars() -> None:
+    def fill(metric: Metric) -> None:
+        counter(1, temporality=CUMULATIVE)(metric)
+        (point,) = metric.sum.data_points
+        for number in range(MAX_KEPT + 5):
+            point.exemplars.add(time_unix_nano=(NOW_MS + number) * 1_000_000, as_int=number)
+        point.exemplars.add(time_unix_nano=1, as_int=99)
+        point.exemplars.add(time_unix_nano=NOW_MS * 1_000_000)
+
+    batch = MetricDecoder().decode(body(fill), NOW_MS).batch
+    assert [one.value for one in batch.exemplars] == list(range(5, MAX_KEPT + 5))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -245,6 +246,49 @@ def _code(call: Any, body: bytes) -> grpc.StatusCode:
         call(body, timeout=30)
     code: grpc.StatusCode = refusal.value.code()
     return code
+
+
+def _idle(over: threading.Event) -> Iterator[bytes]:
+    """The messages of a call that never sends one."""
+    over.wait(60)
+    yield from ()
+
+
+def test_idle_calls_end_and_let_others_in(
+    opened: Open, grpc_server: Callable[..., str], pipeline: Pipeline
+) -> None:
+    address, over = grpc_server(OtlpIngest(pipeline), max_read_s=1.0), threading.Event()
+    with grpc.insecure_channel(address) as channel:
+        open_call = channel.stream_unary(TRACES)
+        calls = [open_call.future(_idle(over), timeout=60) for _ in range(3)]
+        try:
+            assert {call.code() for call in calls} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+        finally:
+            over.set()
+    assert opened.counts() == {("otlp", "body_late"): 3}
+
+
+def test_a_call_that_its_sender_gave_up_is_no_mistake_of_anybody(
+    opened: Open, grpc_server: Callable[..., str], pipeline: Pipeline
+) -> None:
+    over = threading.Event()
+    with grpc.insecure_channel(grpc_server(OtlpIngest(pipeline))) as channel:
+        try:
+            call = channel.stream_unary(TRACES).future(_idle(over), timeout=0.3)
+            assert call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        finally:
+            over.set()
+    _until(lambda: opened.counts() == {("otlp", "client_gone"): 1})
+    assert not any(source.error for source in pipeline.sources.list(pipeline.now_ms()))
+
+
+def test_who_sends_too_much_at_once_is_told_what_to_do(
+    opened: Open, called: tuple[Lane, Any], pipeline: Pipeline
+) -> None:
+    assert _code(called[1], bytes(5 << 20)) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    _until(lambda: opened.counts() == {("otlp", "message_not_whole"): 1})
+    (source,) = pipeline.sources.list(pipeline.now_ms())
+    assert "below 4 MiB" in source.remedy
 
 
 def test_calls_are_counted_as_requests_are(opened: Open, called: tuple[Lane, Any]) -> None:

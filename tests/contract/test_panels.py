@@ -33,6 +33,7 @@ KINDS = get_args(PanelKind)
 WITHOUT_DATA = {
     "stat": "no_data",
     "timeseries": "no_data",
+    "table": "no_data",
     "golden_signals": "no_data",
     "slo": "no_data",
     "freshness": "no_data",
@@ -43,6 +44,7 @@ WITHOUT_DATA = {
 FIELDS = {
     "stat": {"value", "unit", "spark", "band", "delta_last_week", "status", "provisional"},
     "timeseries": {"t", "series", "band", "annotations"},
+    "table": {"columns", "values", "rows", "total"},
     "slo": {"slos"},
     "golden_signals": {"services"},
     "alerts": {"alerts"},
@@ -55,7 +57,7 @@ QUERY = "last_over_time(traffic[10s])"
 
 
 def panel(kind: str, **options: Any) -> Panel:
-    query = QUERY if kind in {"stat", "timeseries"} else ""
+    query = QUERY if kind in {"stat", "timeseries", "table"} else ""
     return Panel.model_validate(
         {"id": kind.replace("_", "-"), "kind": kind, "title": kind, "query": query, **options}
     )

@@ -447,6 +447,7 @@ def test_a_request_is_troubled_by_what_its_visitor_met(store: DuckDBStore) -> No
         {"trace_id": trace_id(5), **quick, "start_ns": second + 1, "kind": 2, "status": 2},
         {"trace_id": trace_id(6), **quick, "kind": 3, "status": 2},
         {"trace_id": trace_id(7), "start_ns": 9 * second, "end_ns": 12 * second, "kind": 2},
+        {"trace_id": trace_id(8), **quick, "kind": 2, "status": 2, "attributes": '{"a":-"no"}'},
     ]
     store.append(
         spans(*({"span_id": trace_id(9)[:7] + bytes([n])} | r for n, r in enumerate(rows)))
@@ -456,7 +457,11 @@ def test_a_request_is_troubled_by_what_its_visitor_met(store: DuckDBStore) -> No
         (trace_id(1), "s1", 1_000, True),
         (trace_id(2), "s1", 1_000, True),
         (trace_id(3), None, 1_000, False),
+        (trace_id(8), None, 1_000, True),
     ]
+    # One row that is no JSON fails no search by an attribute either.
+    query = TraceQuery(start_ns=0, end_ns=9 * second, attributes=(("session.id", "s1"),))
+    assert set(store.find_traces(query)) == {trace_id(number) for number in (1, 2, 4, 5)}
 
 
 def test_requests_are_told_all_or_not_at_all(

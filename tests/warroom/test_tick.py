@@ -88,9 +88,60 @@ def test_a_tick_runs_every_step_in_order_then_delivers_then_shows() -> None:
         told.append(now_ms)
         house.ran.append("deliver")
 
-    asyncio.run(ticker(house).run(NOW_MS, deliver))
+    async def run() -> None:
+        tick = ticker(house)
+        await tick.run(NOW_MS, deliver)
+        await tick.shown()
+
+    asyncio.run(run())
     assert house.ran == [*STEPS, "deliver", f"publish {NOW_MS}"]
     assert told == [NOW_MS]
+
+
+def test_a_tick_waits_for_no_board() -> None:
+    house = House()
+
+    class Slow:
+        def __init__(self) -> None:
+            self.ready = asyncio.Event()
+
+        async def publish(self, now_ms: int) -> None:
+            await self.ready.wait()
+            await house.publish(now_ms)
+
+    async def run() -> None:
+        board = Slow()
+        tick = Ticker(house.steps, board, SelfMetrics("test"))
+        for later_ms in (0, 5_000):
+            await asyncio.wait_for(tick.run(NOW_MS + later_ms, lambda _now: None), 30)
+        assert house.ran == [*STEPS, *STEPS]
+        board.ready.set()
+        await tick.shown()
+        assert house.ran[-2:] == [f"publish {NOW_MS}", f"publish {NOW_MS + 5_000}"]
+        board.ready.clear()
+        await tick.run(NOW_MS + 10_000, lambda _now: None)
+        await asyncio.wait_for(tick.close(), 30)
+
+    asyncio.run(run())
+
+
+def test_boards_that_fail_are_told_and_stop_no_tick() -> None:
+    house, metrics = House(), SelfMetrics("test")
+
+    class Broken:
+        async def publish(self, now_ms: int) -> None:
+            raise StoreUnavailable("no boards")
+
+    async def run() -> None:
+        tick = Ticker(house.steps, Broken(), metrics)
+        with capture_logs() as logs:
+            await tick.run(NOW_MS, lambda _now: None)
+            await tick.shown()
+        assert [log["event"] for log in logs] == ["boards could not be shown"]
+
+    asyncio.run(run())
+    labels = {"unit": "tick/boards"}
+    assert metrics.registry.get_sample_value("warroom_unit_healthy", labels) == 0.0
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 from api.boards import Panel
+from api.panel_options import MAX_ROWS
 from api.panels.view import Json, View
 
-_MAX_ROWS = 200
 _HIDDEN = frozenset({"__name__"})
 Key = tuple[tuple[str, str], ...]
 
@@ -29,7 +29,7 @@ def compute(panel: Panel, view: View, _previous: Json | None) -> Json:
             _put(rows, _key(labels.to_dict(), wanted), place, value, len(panel.all_queries))
     ordered = sorted(rows.items(), key=lambda item: (-_order(item[1][0]), item[0]))
     columns = list(wanted) or sorted({name for key in rows for name, _ in key})
-    limit = min(_MAX_ROWS, int(panel.options.get("limit", 50)))
+    limit = min(MAX_ROWS, int(panel.options.get("limit", 50)))
     return {
         "state": "ok" if rows else "no_data",
         "as_of_ms": view.now_ms,

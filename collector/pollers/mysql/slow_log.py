@@ -13,15 +13,16 @@ MAX_ROWS = 500  # as the statement says
 MAX_STATEMENTS = 100
 MAX_TEXT = 120
 OTHER = "other"
-_NOW = "SELECT CAST(NOW(6) AS CHAR) AS now"
-# By the end: a statement is written when it ends, with the time at which it began.
+_COUNT = "SELECT COUNT(*) AS written FROM mysql.slow_log"
+# By their place: the table is only ever added to, or emptied. Its times cannot be compared: each
+# was written as text on the clock of the session that ran the statement.
 _ROWS = (
-    "SELECT CAST(ADDTIME(start_time, query_time) AS CHAR) AS ended, db AS `schema`, "
-    "LEFT(sql_text, 4096) AS statement, "
-    "TIMESTAMPDIFF(MICROSECOND, start_time, ADDTIME(start_time, query_time)) AS ran, "
-    "TIMESTAMPDIFF(MICROSECOND, start_time, ADDTIME(start_time, lock_time)) AS locked, "
-    "rows_examined AS examined, rows_sent AS sent FROM mysql.slow_log "
-    "WHERE ADDTIME(start_time, query_time) > %s ORDER BY 1 LIMIT 500"
+    "SELECT db AS `schema`, LEFT(sql_text, 4096) AS statement, "
+    "TIMESTAMPDIFF(MICROSECOND, TIMESTAMP'2000-01-01 00:00:00', "
+    "ADDTIME(TIMESTAMP'2000-01-01 00:00:00', query_time)) AS ran, "
+    "TIMESTAMPDIFF(MICROSECOND, TIMESTAMP'2000-01-01 00:00:00', "
+    "ADDTIME(TIMESTAMP'2000-01-01 00:00:00', lock_time)) AS locked, "
+    "rows_examined AS examined, rows_sent AS sent FROM mysql.slow_log LIMIT 500 OFFSET {read}"
 )
 # Column -> the metric's rest, and what one is in its unit.
 _COUNTERS = {
@@ -57,11 +58,13 @@ def alike(statement: str) -> str:
 class SlowLog:
     """Counts what was written since the first poll, by database and statement.
 
+    A table that became shorter was emptied: then it is read from its begin.
+
     The table has no index, so that reading it costs the server a scan: keep it short.
     """
 
     def __init__(self) -> None:
-        self._read_to = ""
+        self._read: int | None = None
         self._totals: dict[tuple[str, str], Counter[str]] = {}
 
     def read(self, connection: Connection, reading: Reading) -> None:
@@ -71,16 +74,17 @@ class SlowLog:
             Denied: The account may not read the table.
             Absent: There is none.
         """
-        if not self._read_to:
-            (now,) = connection.query(_NOW)
-            # Asked even so: a right that lacks is told at the first poll.
-            connection.query(_ROWS, (now["now"] or "",))
-            self._read_to = now["now"] or ""
+        (answer,) = connection.query(_COUNT)
+        written = int(number_of(answer["written"]) or 0)
+        if self._read is None:
+            self._read = written
             return
-        rows = connection.query(_ROWS, (self._read_to,))
+        if written < self._read:
+            self._read = 0
+        rows = connection.query(_ROWS.format(read=self._read))
+        self._read += len(rows)
         for row in rows:
             self._count(row)
-            self._read_to = row["ended"] or self._read_to
         if len(rows) >= MAX_ROWS:
             more = f"more than {MAX_ROWS} statements since the last poll"
             reading.lacks("slow log", more, "Raise long_query_time, or poll more often.")

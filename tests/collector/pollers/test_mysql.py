@@ -252,6 +252,12 @@ def test_the_slow_log_counts_statements_without_their_values(ask: Ask, pair: Pai
         assert answer.values("mysql_slow_log_lock_seconds_total", **labels)
         # What was counted once is not counted again.
         assert asking.poll().value("mysql_slow_log_queries_total", **labels) == 3
+        # A statement's time is text on the clock of its session: as if clocks went back, or ahead.
+        for zone in ("-11:00", "+13:00", "SYSTEM"):
+            server.sql("USE shop", f"SET time_zone = '{zone}'", waits.format(4))
+        assert asking.poll().value("mysql_slow_log_queries_total", **labels) == 6
+        server.sql("TRUNCATE TABLE mysql.slow_log", "USE shop", waits.format(5))
+        assert asking.poll().value("mysql_slow_log_queries_total", **labels) == 7
         assert "s3cret'" not in f"{asking.appender.samples()}"
         assert asking.status.error == ""
     finally:
