@@ -17,7 +17,7 @@ from alerts.notification import (
     NotificationEntry,
     lane_of,
 )
-from alerts.route_tree import Integration, Route, Routing
+from alerts.route_tree import ESCALATION, Integration, Route, Routing
 from alerts.silences import Silence
 from alerts.stages import dedup, inhibit, mute, silence
 from alerts.stages.dedup import DedupReason
@@ -233,7 +233,9 @@ class _Flush:
             dedup_key=group.dedup_key,
         )
         told = passed if integration.send_resolved else [a for a in passed if a.firing]
-        if told and (integration.send_updates or reason not in _UPDATES):
+        # Whether an update begins something is for the escalation to say.
+        updates = integration.send_updates or integration.kind == ESCALATION
+        if told and (updates or reason not in _UPDATES):
             result.notices.append(self._notice(lane, index, told, reason))
 
     def _notice(

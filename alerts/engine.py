@@ -11,6 +11,7 @@ from alerts import incidents as incident_rules
 from alerts.dispatch import Dispatch, Snapshot, dispatch, with_incidents
 from alerts.drill import Drill, plan
 from alerts.escalation import steps as escalation
+from alerts.escalation.group_now import groups_now
 from alerts.escalation.steps import Escalation
 from alerts.incident_messages import IncidentMessage, incident_messages
 from alerts.incidents import Incident, IncidentEvent
@@ -31,6 +32,7 @@ from alerts.working_memory import WorkingMemory, after
 from store.errors import BadInput, LimitExceeded
 
 MAX_ALERTS = 50_000
+_Change = Callable[[Incident, Mapping[str, AlertRecord]], Incident]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +130,10 @@ class AlertEngine:
             )
             look = replace(before, records=records)
             outcome.notices += self._unsolicited(transaction, look, late, now_ms)
-            open_ids = incident_rules.open_ids(changes.unresolved)
-            told = escalation.follow(
-                transaction.escalations(), outcome.notices, open_ids, routing, now_ms
+            look = replace(look, entries={**before.entries, **outcome.entries})
+            outcome.notices = _escalated(
+                transaction, look, outcome.notices, changes.unresolved, routing, now_ms
             )
-            outcome.notices = told.notices
-            transaction.save_escalations(told)
             transaction.save_incidents(
                 list(changes.incidents.values()),
                 [*changes.events, *tick_rows.page_events(outcome.notices, now_ms)],
@@ -199,7 +199,7 @@ class AlertEngine:
         self._change(
             IncidentEvent(incident_id, now_ms, "ack", f"acknowledged by {who}", who),
             self._message(EventAction.ACKNOWLEDGE, incident_id, who, now_ms),
-            lambda incident: incident_rules.acknowledged(incident, who, now_ms),
+            lambda incident, _: incident_rules.acknowledged(incident, who, now_ms),
         )
 
     def resolve(self, incident_id: str, who: str, now_ms: int) -> None:
@@ -214,49 +214,46 @@ class AlertEngine:
         self._change(
             IncidentEvent(incident_id, now_ms, "closed", f"resolved by {who}", who),
             self._message(EventAction.RESOLVE, incident_id, who, now_ms),
-            lambda incident: incident_rules.resolved(incident, now_ms),
+            lambda incident, _: incident_rules.resolved(incident, now_ms),
         )
 
     def reopen(self, incident_id: str, who: str, now_ms: int) -> None:
         """Someone gives an incident back, or takes back its end while alerts still fire.
 
+        Receivers that were told of it are told again, and escalations begin anew.
+
         Raises:
             BadInput: There is no such incident.
         """
         who = who.strip()[:256] or "someone"
-        with self.repository.begin() as transaction:
-            transaction.lock()
-            incident = transaction.incident(incident_id)
-            if incident is None:
-                raise BadInput(f"there is no incident {incident_id!r}")
-            changed = incident_rules.reopened(incident, transaction.snapshot().records)
-            if changed is not incident:
-                line = IncidentEvent(incident_id, now_ms, "reopened", f"reopened by {who}", who)
-                transaction.save_incidents([changed], [line])
-                transaction.ticked(0)
+        self._change(
+            IncidentEvent(incident_id, now_ms, "reopened", f"reopened by {who}", who),
+            self._message(EventAction.TRIGGER, incident_id, who, now_ms),
+            incident_rules.reopened,
+        )
 
     def _message(
         self, action: EventAction, incident_id: str, who: str, now_ms: int
     ) -> IncidentMessage:
         return IncidentMessage(action, incident_id, who, now_ms, self.external_url)
 
-    def _change(
-        self, event: IncidentEvent, about: IncidentMessage, change: Callable[[Incident], Incident]
-    ) -> None:
+    def _change(self, event: IncidentEvent, about: IncidentMessage, change: _Change) -> None:
         """Keep a change by hand and its event, and tell who was told; no change, no event."""
         with self.repository.begin() as transaction:
             transaction.lock()
             incident = transaction.incident(event.incident_id)
             if incident is None:
                 raise BadInput(f"there is no incident {event.incident_id!r}")
-            changed = change(incident)
+            snapshot = transaction.snapshot()
+            changed = change(incident, snapshot.records)
             if changed is incident:
                 return
             transaction.save_incidents([changed], [event])
             transaction.ticked(0)
             members = frozenset(part.fingerprint for part in incident.alerts)
-            snapshot = transaction.snapshot()
             notices = incident_messages(about, snapshot, self.routing, members)
+            if about.action is EventAction.TRIGGER:
+                notices = [replace(one, reason="reopened") for one in notices]
             told = escalation.by_hand(transaction.escalations(), notices, self.routing)
             transaction.save_escalations(told)
             transaction.enqueue(told.notices)
@@ -368,6 +365,23 @@ def _advanced(
         if record is not None:
             records[identity] = record
     return records
+
+
+def _escalated(
+    transaction: AlertTransaction,
+    look: Snapshot,
+    notices: Sequence[Notice],
+    unresolved: Collection[Incident],
+    routing: Routing,
+    now_ms: int,
+) -> list[Notice]:
+    """The notices, with what escalations make of those that are meant for them."""
+    running = transaction.escalations()
+    lanes = (*running, *(one.lane for one in notices if escalation.is_escalation(one, routing)))
+    groups = groups_now(lanes, look.entries, look.records, unresolved)
+    told = escalation.follow(running, notices, groups, routing, now_ms)
+    transaction.save_escalations(told)
+    return told.notices
 
 
 def _result(now_ms: int, records: tuple[AlertRecord, ...], outcome: Dispatch) -> TickResult:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from alerts.dispatch import Snapshot
 from alerts.escalation.steps import ACKNOWLEDGING
 from alerts.notification import EventAction, Notice, NoticeAlert, NotificationEntry
-from alerts.route_tree import ESCALATION, Integration, Routing
+from alerts.route_tree import Integration, Routing
 from alerts.storm import COLLAPSED
 
 _WORDS = {
@@ -59,7 +59,7 @@ def _wants(action: EventAction, integration: Integration, *, alone: bool) -> boo
     if action is EventAction.ACKNOWLEDGE:
         return integration.kind in ACKNOWLEDGING
     if action is EventAction.TRIGGER:
-        return integration.kind != ESCALATION
+        return True
     return integration.send_resolved and alone
 
 

@@ -10,7 +10,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from alerts.incidents import Incident, IncidentEvent
@@ -27,11 +26,15 @@ _BY_HAND = frozenset({"ack", "note"})
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What happened in the span: incidents with their timelines, and pages that were delivered."""
+    """What happened in the span: incidents with their timelines, and pages that were delivered.
+
+    `cut` says that more happened than is told here.
+    """
 
     incidents: Sequence[Incident]
     events: Mapping[str, Sequence[IncidentEvent]]
     pages: Sequence[Delivery]
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +53,13 @@ class Quality:
         pages_by_shift: By schedule and person on call, at the time of the page.
         actionable, noise: Shares of the incidents that have ended.
         mtta_s, mttr_s: Mean seconds from detection to acknowledgement, and to the end.
+        cut: More happened in the span than was counted.
         noisiest: Alerts by how often they began, with their incidents' noise among them.
     """
 
     from_ms: int
     until_ms: int
+    cut: bool
     pages: int
     incidents: int
     pages_by_day: dict[str, int]
@@ -73,11 +78,11 @@ def assess(
 ) -> Quality:
     """The report of a span; days are those of `time_zone`."""
     ended = [one for one in history.incidents if one.resolved_ms is not None]
-    handled = [one for one in ended if acted_on(one, history.events.get(one.id, ()))]
+    handled = {one.id for one in ended if acted_on(one, history.events.get(one.id, ()))}
     noise = [
         one
         for one in ended
-        if one not in handled and (one.resolved_ms or 0) - one.detected_ms < NOISE_MS
+        if one.id not in handled and (one.resolved_ms or 0) - one.detected_ms < NOISE_MS
     ]
     begun = begins(history)
     zone = ZoneInfo(time_zone)
@@ -87,6 +92,7 @@ def assess(
     return Quality(
         from_ms=from_ms,
         until_ms=until_ms,
+        cut=history.cut,
         pages=len(history.pages),
         incidents=len(history.incidents),
         pages_by_day=dict(sorted(days.items())),
@@ -127,15 +133,21 @@ def begins(history: History) -> dict[str, list[int]]:
 def _flapping(begun: Mapping[str, Sequence[int]]) -> tuple[Flapping, ...]:
     found = []
     for name, times in begun.items():
-        most = max((_within_an_hour(times, start) for start in times), default=0)
-        if most >= FLAPS and any(later > earlier for earlier, later in pairwise(times)):
+        most = _most_within_an_hour(times)
+        if most >= FLAPS:
             found.append(Flapping(name, most))
     return tuple(sorted(found, key=lambda one: (-one.times, one.alert))[:_MAX_LISTED])
 
 
-def _within_an_hour(times: Sequence[int], start_ms: int) -> int:
+def _most_within_an_hour(times: Sequence[int]) -> int:
     # Instances of one alert that begin at the same instant are no flapping.
-    return len({at_ms for at_ms in times if start_ms <= at_ms < start_ms + FLAP_MS})
+    instants = sorted(set(times))
+    most = first = 0
+    for last, at_ms in enumerate(instants):
+        while at_ms - instants[first] >= FLAP_MS:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
 
 
 def _by_shift(pages: Sequence[Delivery], on_call: OnCall) -> dict[str, dict[str, int]]:

@@ -55,7 +55,7 @@ def summaries(spans: pa.Table, order: Sequence[bytes]) -> list[Json]:
         rows[row.trace_id].append(row)
     counts = {trace_id: len(found) for trace_id, found in rows.items()}
     if bounded.num_rows < spans.num_rows:
-        counted = pc.value_counts(spans.column("trace_id")).to_pylist()
+        counted = cast(Any, pc.value_counts(spans.column("trace_id"))).to_pylist()
         counts = {entry["values"]: entry["counts"] for entry in counted}
     return [
         _summary(trace_id, rows[trace_id], counts[trace_id])
@@ -70,8 +70,8 @@ def _bounded(spans: pa.Table) -> pa.Table:
     if table.num_rows <= MAX_SPANS:
         return table
     table = table.sort_by([("trace_id", "ascending"), ("start_ns", "ascending")])
-    runs = pc.run_end_encode(table.column("trace_id").combine_chunks())
-    ends = np.asarray(runs.run_ends, dtype=np.int64)
+    ids = cast(Any, table.column("trace_id").combine_chunks().dictionary_encode()).indices
+    ends = np.append(np.flatnonzero(np.diff(ids.to_numpy())) + 1, table.num_rows)
     begins = np.concatenate(([0], ends[:-1]))
     rank = np.arange(table.num_rows) - np.repeat(begins, ends - begins)
     return table.filter(pa.array(rank < max(1, MAX_SPANS // len(ends))))
@@ -83,7 +83,7 @@ def _rows(spans: pa.Table) -> Iterator[_Span]:
         yield from map(_Span._make, zip(*columns, strict=True))
 
 
-def _cells(name: str, column: pa.Array) -> Sequence[Any]:
+def _cells(name: str, column: Any) -> Sequence[Any]:
     if name not in _SHARED:
         return cast(list[Any], column.to_pylist())
     if not pa.types.is_dictionary(column.type):
@@ -151,7 +151,7 @@ def _called(row: _Span, by_id: Mapping[tuple[bytes, bytes], _Span]) -> tuple[str
         return row.service, "service"
     if row.kind == _CLIENT and row.db_system:
         place = row.server_address
-        return f"{row['db_system']} {place}".strip() if place else row.db_system, "store"
+        return f"{row.db_system} {place}".strip() if place else row.db_system, "store"
     return None, ""
 
 

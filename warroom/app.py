@@ -175,6 +175,7 @@ class Service:
     async def stop(self) -> None:
         """Drain and close, last opened first; one failure stops no other."""
         self.web.live.close()
+        await self.ticker.close()
         for task in list(self._deliveries):
             with contextlib.suppress(Exception, asyncio.CancelledError):
                 await asyncio.wait_for(task, 3)

@@ -7,7 +7,10 @@ from datetime import datetime, time
 from functools import partial
 
 from alerts.drill import MARK
+from alerts.escalation.steps import people
 from alerts.incident_log.repository import IncidentRepository
+from alerts.route_tree import ESCALATION
+from alerts.routing import Routing
 from api.panels.earlier_sale import earlier_sale
 from api.panels.view import EarlierSale
 from api.readiness.checklist import Facts
@@ -69,11 +72,10 @@ class ReadinessFacts:
         ahead = [sale for sale in self._business.calendar if sale.last >= today]
         last = max(over, key=lambda sale: sale.first, default=None)
         began = datetime.combine(last.first, time(), self._business.zone) if last else None
-        receivers = self._paging.engine.routing.receivers.values()
         return Facts(
             now_ms=now_ms,
             slos=self._slos(),
-            receivers=[one.name for one in receivers if one.integrations],
+            receivers=ways_to_try(self._paging.engine.routing, now_ms),
             drilled=self._paging.ledger.last_sent(f"{MARK}/"),
             sources=self._sources(now_ms),
             deadman=self._configuration.deadman is not None,
@@ -87,3 +89,17 @@ class ReadinessFacts:
             load_tests=load_tests,
             target_multiple=target_multiple,
         )
+
+
+def ways_to_try(routing: Routing, now_ms: int) -> list[str]:
+    """Receivers that a drill reaches now: of a policy those of the people of its first step."""
+    found: dict[str, None] = {}
+    for receiver in routing.receivers.values():
+        policy = routing.on_call.policies.get(receiver.escalation_policy)
+        if policy is not None:
+            # Nobody on call: the policy itself stays untried.
+            told = people(policy.steps[0], routing.on_call, now_ms) or (receiver.name,)
+            found.update(dict.fromkeys(told))
+        if any(one.kind != ESCALATION for one in receiver.integrations):
+            found[receiver.name] = None
+    return list(found)

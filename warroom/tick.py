@@ -1,4 +1,7 @@
-"""One tick, one instant: rules, siblings, alerts, delivery, boards; each fails alone."""
+"""One tick, one instant: rules, siblings, alerts, delivery, boards; each fails alone.
+
+Boards are shown beside the tick: one that takes long must not hold up the next evaluation.
+"""
 
 from __future__ import annotations
 
@@ -61,14 +64,44 @@ class Ticker:
         self._steps = steps
         self._board = board
         self._metrics = metrics
+        self._shown: set[asyncio.Task[None]] = set()
         self.readings = Readings()
 
     async def run(self, now_ms: int, deliver: Callable[[int], None]) -> None:
-        """One tick. `deliver` is told when new messages may be waiting; it must not block."""
+        """One tick. `deliver` is told when new messages may be waiting; it must not block.
+
+        The boards' task goes on after the tick.
+        """
         await asyncio.to_thread(self.evaluate, now_ms)
         deliver(now_ms)
-        await self._board.publish(now_ms)
+        task = asyncio.create_task(self._show(now_ms))
+        self._shown.add(task)
+        task.add_done_callback(self._shown.discard)
         self._metrics.last_tick.set(now_ms / 1000)
+
+    async def shown(self) -> None:
+        """Wait until the boards show every tick so far."""
+        await asyncio.gather(*self._shown)
+
+    async def close(self) -> None:
+        """Give up what boards are still being shown."""
+        for task in list(self._shown):
+            task.cancel()
+        await asyncio.gather(*self._shown, return_exceptions=True)
+
+    async def _show(self, now_ms: int) -> None:
+        started = time.perf_counter()
+        error = ""
+        try:
+            await self._board.publish(now_ms)
+        except Exception as exc:
+            log.exception("boards could not be shown")
+            error = f"{type(exc).__name__}: {exc}"
+        duration_s = time.perf_counter() - started
+        unit = UnitHealth(
+            "tick/boards", ok=not error, at_ms=now_ms, duration_s=duration_s, error=error
+        )
+        self._metrics.observe_units((unit,))
 
     def evaluate(self, now_ms: int) -> None:
         """Everything but delivery and boards, on the calling thread."""

@@ -24,6 +24,7 @@ ESCALATIONS = sa.Table(
     sa.Column("next_ms", sa.BigInteger, nullable=False),
     sa.Column("state", sa.String(32), nullable=False),
     sa.Column("told", sa.JSON, nullable=False),
+    sa.Column("incidents", sa.JSON, nullable=False),
 )
 
 
@@ -50,6 +51,7 @@ def save(session: Session, kept: Iterable[Escalation], ended: Collection[str]) -
                 next_ms=one.next_ms,
                 state=str(one.state),
                 told=list(one.told),
+                incidents=list(one.incidents),
             )
         )
 
@@ -64,4 +66,5 @@ def _escalation(row: Any) -> Escalation:
         next_ms=row.next_ms,
         state=EscalationState(row.state),
         told=tuple(row.told),
+        incidents=tuple(row.incidents),
     )

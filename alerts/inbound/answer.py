@@ -22,7 +22,12 @@ class Answer(StrEnum):
     OLD = "older_than_the_incident"
 
 
-def decide(wish: Inbound, incident: Incident | None, told: Collection[str] | None) -> Answer:
+def decide(
+    wish: Inbound,
+    incident: Incident | None,
+    told: Collection[str] | None,
+    reopened_ms: int = 0,
+) -> Answer:
     """Judge a wish.
 
     Args:
@@ -30,20 +35,30 @@ def decide(wish: Inbound, incident: Incident | None, told: Collection[str] | Non
         incident: The incident that it is about, if there is one.
         told: Alerts that the service was told of under the dedup key; None when it named the
             incident itself.
+        reopened_ms: When the incident was given back last. A service sends again what was not
+            taken, so that an acknowledgement may come after it; in doubt people are paged.
     """
     if incident is None:
         return Answer.UNKNOWN
     if wish.at_ms is not None and wish.at_ms < incident.detected_ms - 60_000:
         return Answer.OLD
+    ends = wish.wish is not Wish.REOPEN
+    if ends and wish.at_ms is not None and wish.at_ms < reopened_ms:
+        return Answer.OLD
     match wish.wish:
         case Wish.ACKNOWLEDGE:
-            is_open = incident.state is IncidentState.OPEN
-            return Answer.ACKNOWLEDGED if is_open else Answer.NOTHING_NEW
+            return _acknowledge(wish, incident)
         case Wish.RESOLVE:
             return _resolve(wish, incident, told)
         case Wish.REOPEN:
             is_open = incident.state is IncidentState.OPEN
             return Answer.NOTHING_NEW if is_open else Answer.REOPENED
+
+
+def _acknowledge(wish: Inbound, incident: Incident) -> Answer:
+    if incident.state is not IncidentState.OPEN:
+        return Answer.NOTHING_NEW
+    return Answer.ACKNOWLEDGED if wish.by_person else Answer.ECHO
 
 
 def _resolve(wish: Inbound, incident: Incident, told: Collection[str] | None) -> Answer:

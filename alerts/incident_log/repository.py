@@ -187,13 +187,18 @@ class IncidentRepository:
         with self._sessions() as session:
             return _events(session, INCIDENT_EVENTS.c.incident_id == incident_id)
 
-    def lines(self, incident_ids: Sequence[str]) -> dict[str, list[IncidentEvent]]:
-        """The timelines of several incidents, oldest line first; at most 100,000 lines."""
+    def lines(
+        self, incident_ids: Sequence[str], *, limit: int = 100_000
+    ) -> dict[str, list[IncidentEvent]]:
+        """The timelines of several incidents, oldest line first; at most `limit` lines in all."""
+        left = limit
         found: dict[str, list[IncidentEvent]] = {}
         with self._sessions() as session:
             for start in range(0, len(incident_ids), _BATCH):
                 some = INCIDENT_EVENTS.c.incident_id.in_(incident_ids[start : start + _BATCH])
-                for event in _events(session, some, limit=100_000):
+                events = _events(session, some, limit=left)
+                left -= len(events)
+                for event in events:
                     found.setdefault(event.incident_id, []).append(event)
         return found
 

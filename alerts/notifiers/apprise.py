@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib.util
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
@@ -31,7 +32,10 @@ def installed() -> bool:
 async def deliver(
     notice: Notice, integration: Integration, client: httpx.AsyncClient, now_ms: int
 ) -> Receipt:
-    """Tell once. The library has a connection of its own, on another thread."""
+    """Tell once. The library has a connection of its own, on another thread.
+
+    A call that took too long cannot be ended: it may still tell, and the next attempt once more.
+    """
     del client, now_ms
     if not installed():
         raise DeliveryError(f"apprise is not installed: {INSTALL}", permanent=True)
@@ -39,11 +43,15 @@ async def deliver(
     title = page.summary or f"Acknowledged by {notice.who}"
     kind = "success" if notice.action is EventAction.RESOLVE else "warning"
     tell = functools.partial(_tell, integration.secrets["url"].value, title, page.text(), kind)
+    # A thread of its own: one that hangs must not hold those that the tick runs on.
+    executor = ThreadPoolExecutor(1, thread_name_prefix="apprise")
     try:
         async with asyncio.timeout(TIMEOUT_S):
-            taken = await asyncio.to_thread(tell)
+            taken = await asyncio.get_running_loop().run_in_executor(executor, tell)
     except TimeoutError as exc:
         raise DeliveryError(f"no answer within {TIMEOUT_S:g} s", permanent=False) from exc
+    finally:
+        executor.shutdown(wait=False)
     if taken is None:
         raise DeliveryError("apprise does not understand the address", permanent=True)
     if not taken:

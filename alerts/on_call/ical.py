@@ -9,9 +9,21 @@ from datetime import UTC, datetime
 from alerts.on_call.model import Schedule
 from alerts.on_call.who import DAY_MS, Shift, shifts
 
-BACK_MS = 35 * DAY_MS
+# Longer than the longest turn: the shift that runs now began in the span.
+BACK_MS = 65 * DAY_MS
 AHEAD_MS = 180 * DAY_MS
 _OCTETS = 75
+# A calendar must have a component (RFC 5545, 3.6), also when it has no event.
+_NO_EVENTS = (
+    "BEGIN:VTIMEZONE",
+    "TZID:Etc/UTC",
+    "BEGIN:STANDARD",
+    "DTSTART:19700101T000000",
+    "TZOFFSETFROM:+0000",
+    "TZOFFSETTO:+0000",
+    "END:STANDARD",
+    "END:VTIMEZONE",
+)
 _ESCAPES = str.maketrans({"\\": "\\\\", ";": "\\;", ",": "\\,", "\n": "\\n", "\r": None})
 
 
@@ -32,6 +44,7 @@ def calendar_of(schedule: Schedule, now_ms: int) -> str:
         "CALSCALE:GREGORIAN",
         f"X-WR-CALNAME:{_text(f'On call: {schedule.name}')}",
         *(line for shift in whole for line in _event(schedule, shift, now_ms)),
+        *(() if whole else _NO_EVENTS),
         "END:VCALENDAR",
     ]
     return "".join(f"{folded(line)}\r\n" for line in lines)

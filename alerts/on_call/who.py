@@ -15,6 +15,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from alerts.on_call.model import Rotation, Schedule
+from alerts.time_intervals import TimeInterval
 
 DAY_MS = 86_400_000
 # A span of shifts that is asked for may not be longer: it is worked out day by day.
@@ -131,9 +132,14 @@ def _edges(schedule: Schedule, from_ms: int, until_ms: int) -> Iterator[int]:
             yield from _within((at_ms,), from_ms, until_ms)
             turn += 1
         for restriction in rotation.restrictions:
-            minutes = {0, *(minute for times in restriction.times for minute in times)}
-            zone = restriction.location
-            yield from _within(_clock_times(zone, minutes, from_ms, until_ms), from_ms, until_ms)
+            yield from edges_of(restriction, from_ms, until_ms)
+
+
+def edges_of(interval: TimeInterval, from_ms: int, until_ms: int) -> Iterator[int]:
+    """Every instant in the span at which the interval may open or close, in no order."""
+    minutes = {0, *(minute for times in interval.times for minute in times)}
+    times = _clock_times(interval.location, minutes, from_ms, until_ms)
+    yield from _within(times, from_ms, until_ms)
 
 
 def _within(instants: tuple[int, ...] | set[int], from_ms: int, until_ms: int) -> Iterator[int]:

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from alerts.fields import Fields
+from alerts.on_call.who import edges_of
 from alerts.routing import parse_interval
 from alerts.silences import Silence, checked
 from alerts.time_intervals import TimeInterval
@@ -97,9 +98,9 @@ def closes_ms(silence: RecurringSilence, now_ms: int) -> int:
     """When the window that is open now closes: a whole minute, or the end of the silence."""
     # Of one window all instants must find the same end: pieces are cut at fixed times.
     cut_ms = (now_ms // MAX_WINDOW_MS + 1) * MAX_WINDOW_MS
-    at_ms = (now_ms // MINUTE_MS + 1) * MINUTE_MS
-    while at_ms < cut_ms and silence.open_at(at_ms):
-        at_ms += MINUTE_MS
+    edges = {edge for window in silence.windows for edge in edges_of(window, now_ms, cut_ms)}
+    closed = (edge for edge in sorted(edges) if not silence.open_at(edge))
+    at_ms = next(closed, cut_ms)
     return min(at_ms, silence.until_ms) if silence.until_ms else at_ms
 
 

@@ -21,6 +21,8 @@ _MIN_POINTS = 24
 _MIN_SPREAD = 0.3
 _RESAMPLES = 400
 _FAR = 2.0
+# Use must be known within so many of the last steps, else nothing is known of now.
+_RECENT_STEPS = 3
 
 
 class Verdict(StrEnum):
@@ -29,6 +31,7 @@ class Verdict(StrEnum):
     PREDICTED = "predicted"
     OVER_LIMIT = "over_limit"
     NO_DATA = "no_data"
+    STALE = "stale"
     TOO_FEW_POINTS = "too_few_points"
     LOAD_TOO_STEADY = "load_too_steady"
     NOT_DRIVEN_BY_LOAD = "not_driven_by_load"
@@ -39,6 +42,7 @@ class Headroom:
     """One resource. Use and limit are ratios; throughput is in requests per second.
 
     Attributes:
+        used: Now; None where the resource has not been heard of lately.
         capacity: The throughput at which the line meets the limit.
         low, high: Where capacity lies with 90 % confidence; `high` may be infinite.
         multiple: Capacity over the usual peak.
@@ -66,8 +70,8 @@ def headroom(throughput: FloatArray, used: FloatArray, limit: float, usual_peak:
         usual_peak: The throughput that multiples are of.
     """
     known = np.isfinite(used)
-    if not known.any():
-        return Headroom(Verdict.NO_DATA, limit)
+    if not known[-_RECENT_STEPS:].any():
+        return _unheard(used[known], limit)
     now, most = float(used[known][-1]), float(used[known].max())
 
     def told(verdict: Verdict) -> Headroom:
@@ -89,6 +93,13 @@ def headroom(throughput: FloatArray, used: FloatArray, limit: float, usual_peak:
     multiple = middle / usual_peak if usual_peak > 0 else None
     far = middle > _FAR * float(load.max())
     return Headroom(Verdict.PREDICTED, limit, now, most, middle, max(0.0, low), high, multiple, far)
+
+
+def _unheard(used: FloatArray, limit: float) -> Headroom:
+    """Of a resource whose use now is not known."""
+    if not len(used):
+        return Headroom(Verdict.NO_DATA, limit)
+    return Headroom(Verdict.STALE, limit, None, float(used.max()))
 
 
 def _bootstrap(load: FloatArray, use: FloatArray, limit: float) -> tuple[FloatArray, FloatArray]:

@@ -14,7 +14,7 @@ from api.boards import MAX_CHARS, BoardText, board_yaml, parse_board
 from api.bodies import read_body
 from api.errors import NotFound, error_response
 from api.grafana.importing import import_dashboard
-from api.saved_boards.book import BoardBook, Outcome
+from api.saved_boards.book import BoardBook, BrokenBoard, Outcome
 from api.saved_boards.repository import tag_of
 from api.shapes import Json
 from api.stream import LiveBoards
@@ -85,7 +85,9 @@ def _add_trials(routes: APIRouter, live: LiveBoards, now: Callable[[], int]) -> 
 def _add_reading(routes: APIRouter, book: BoardBook, live: LiveBoards) -> None:
     @routes.get("/boards")
     async def list_boards() -> Json:
-        return {"boards": [_entry(text) for text in book.texts().values()], "next": None}
+        broken = book.broken().values()
+        sound = [_entry(text) for name, text in book.texts().items() if name not in book.broken()]
+        return {"boards": [*sound, *map(_broken_entry, broken)], "next": None}
 
     @routes.get("/boards/{name}/snapshot")
     async def board_snapshot(name: str) -> Response:
@@ -95,6 +97,10 @@ def _add_reading(routes: APIRouter, book: BoardBook, live: LiveBoards) -> None:
     async def one_board(
         name: str, form: Annotated[str, Query(alias="format", pattern="^(json|yaml)$")] = "json"
     ) -> Response:
+        broken = book.broken().get(name)
+        if broken is not None and form == "yaml":
+            headers = {"ETag": f'"{tag_of(broken.text)}"', "Cache-Control": "no-cache"}
+            return Response(broken.text, headers=headers, media_type="application/yaml")
         held = book.texts().get(name)
         if held is None:
             raise NotFound(f"there is no board {name!r}", hint="GET /api/warroom/v1/boards")
@@ -134,6 +140,18 @@ def _entry(text: BoardText) -> Json:
         "panels": len(board.panels),
         "origin": text.origin,
         "etag": tag_of(text.text),
+    }
+
+
+def _broken_entry(broken: BrokenBoard) -> Json:
+    return {
+        "name": broken.name,
+        "title": broken.name,
+        "range": "",
+        "panels": 0,
+        "origin": "saved",
+        "etag": tag_of(broken.text),
+        "problem": broken.problem,
     }
 
 

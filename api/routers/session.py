@@ -34,7 +34,7 @@ def router(policy: GuardPolicy) -> APIRouter:
                 secret,
                 max_age=_YEAR_S,
                 path="/",
-                secure=request.url.scheme == "https",
+                secure=_over_tls(request),
                 httponly=True,
                 samesite="strict",
             )
@@ -44,8 +44,17 @@ def router(policy: GuardPolicy) -> APIRouter:
     async def sign_out(request: Request) -> Response:
         answer = Response(status_code=204)
         answer.delete_cookie(
-            NAME, path="/", secure=request.url.scheme == "https", httponly=True, samesite="strict"
+            NAME, path="/", secure=_over_tls(request), httponly=True, samesite="strict"
         )
         return answer
 
     return routes
+
+
+def _over_tls(request: Request) -> bool:
+    """The browser's connection is encrypted, as seen here or by a proxy on any host.
+
+    The header needs no trust: whoever makes it up only keeps a cookie of theirs from plain HTTP.
+    """
+    forwarded = request.headers.get("x-forwarded-proto", "").rpartition(",")[2].strip().lower()
+    return request.url.scheme == "https" or forwarded == "https"

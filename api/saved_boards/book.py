@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
@@ -40,6 +41,15 @@ class SavedBoards(Protocol):
     def remove(self, name: str, tag: str) -> bool: ...
 
 
+@dataclass(frozen=True, slots=True)
+class BrokenBoard:
+    """A saved text that is no board for this version, and why."""
+
+    name: str
+    text: str
+    problem: str
+
+
 class BoardBook:
     """The boards in force. Reading is from memory; a change is a row first."""
 
@@ -48,6 +58,7 @@ class BoardBook:
         self._repository = saved
         self._lock = threading.Lock()
         self._saved: dict[str, BoardText] = {}
+        self._broken: dict[str, BrokenBoard] = {}
         self._merged: Mapping[str, Board] = {}
         self._merged_of: tuple[object, object] | None = None
         self.refresh()
@@ -55,20 +66,27 @@ class BoardBook:
     def refresh(self) -> None:
         """Read the saved boards again: another replica may have changed them."""
         found = {}
+        broken = {}
         for row in self._repository.all():
             try:
                 board = parse_board(row.text, f"(saved) {row.name}")
-            except ConfigError as exc:  # written by another version: leave it, the file's shows
+            except ConfigError as exc:  # written by another version: the file's shows
                 log.warning("a saved board cannot be read", name=row.name, error=str(exc))
+                broken[row.name] = BrokenBoard(row.name, row.text, str(exc))
                 continue
             found[row.name] = BoardText(board, row.text, "saved")
         with self._lock:
             if found != self._saved:
                 self._saved = found
+            self._broken = broken
 
     def texts(self) -> dict[str, BoardText]:
         """Every board by name."""
         return {**self._files(), **self._saved}
+
+    def broken(self) -> Mapping[str, BrokenBoard]:
+        """Saved boards that this version cannot read, by name; they may be replaced or removed."""
+        return self._broken
 
     def boards(self) -> Mapping[str, Board]:
         """Every board by name; the same mapping until something changes."""
@@ -102,19 +120,21 @@ class BoardBook:
             outcome = self._save(SavedBoard(name, text, now_ms), tag)
             if outcome in {Outcome.CREATED, Outcome.CHANGED}:
                 self._saved = {**self._saved, name: BoardText(board, text, "saved")}
+                self._mended(name)
         return outcome
 
     def _save(self, board: SavedBoard, tag: str | None) -> Outcome:
         held = self.texts().get(board.name)
-        if held is None:
+        is_saved = board.name in self._broken or (held is not None and held.origin == "saved")
+        if held is None and not is_saved:
             if tag is not None:
                 return Outcome.CONFLICT
-            if len(self._saved) >= MAX_BOARDS:
+            if len(self._saved) + len(self._broken) >= MAX_BOARDS:
                 raise BadInput(f"there are {MAX_BOARDS} saved boards already", hint="remove some")
             return Outcome.CREATED if self._repository.add(board) else Outcome.CONFLICT
         if tag is None:
             return Outcome.TAG_MISSING
-        if held.origin != "saved":
+        if held is not None and not is_saved:
             # The first edit of a file's board makes a copy of it.
             same = tag == tag_of(held.text)
             return Outcome.CHANGED if same and self._repository.add(board) else Outcome.CONFLICT
@@ -124,13 +144,18 @@ class BoardBook:
         """Forget what was saved under a name."""
         with self._lock:
             held = self.texts().get(name)
-            if held is None:
+            is_broken = name in self._broken
+            if held is None and not is_broken:
                 return Outcome.UNKNOWN
-            if held.origin != "saved":
+            if held is not None and held.origin != "saved" and not is_broken:
                 return Outcome.NOT_SAVED
             if tag is None:
                 return Outcome.TAG_MISSING
             if not self._repository.remove(name, tag):
                 return Outcome.CONFLICT
             self._saved = {key: text for key, text in self._saved.items() if key != name}
+            self._mended(name)
         return Outcome.REMOVED
+
+    def _mended(self, name: str) -> None:
+        self._broken = {key: row for key, row in self._broken.items() if key != name}

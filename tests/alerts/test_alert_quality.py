@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from alerts.incidents import Incident, IncidentAlert, IncidentEvent, IncidentState
 from alerts.ledger.repository import Delivery
 from alerts.on_call.model import OnCall, Rotation, Schedule
@@ -96,3 +100,24 @@ def test_it_counts_pages_action_noise_flapping_and_times() -> None:
 def test_an_empty_span_has_no_shares() -> None:
     told = assess(History([], {}, []), OnCall(), 0, DAY_MS, time_zone="UTC")
     assert (told.pages, told.actionable, told.noise, told.mtta_s) == (0, None, None, None)
+
+
+def test_a_handled_incident_is_never_compared_with_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def compared(*_two: object) -> bool:
+        raise AssertionError("the report must not grow with the square of the incidents")
+
+    some = [incident(f"n{n}", NOW_MS, MINUTE_MS, taken_ms=n % 2 or None) for n in range(10)]
+    monkeypatch.setattr(Incident, "__eq__", compared)
+    told = assess(History(some, {}, [], cut=True), OnCall(), 0, DAY_MS, time_zone="UTC")
+    assert (told.actionable, told.noise, told.cut) == (0.5, 0.5, True)
+
+
+@given(st.lists(st.integers(0, 4 * 60), max_size=40))
+def test_flapping_is_the_most_beginnings_within_any_hour(minutes: list[int]) -> None:
+    events = {"inc-A": [line("A", "alert", NOW_MS + m * MINUTE_MS, "f-A") for m in minutes]}
+    history = History([incident("A", NOW_MS, None)], events, [])
+    told = assess(history, OnCall(), 0, DAY_MS, time_zone="UTC")
+    most = max((len({m for m in minutes if at <= m < at + 60}) for at in minutes), default=0)
+    assert [one.times for one in told.flapping] == ([most] if most >= 3 else [])

@@ -161,6 +161,7 @@ OPEN, TAKEN, OVER = IncidentState.OPEN, IncidentState.ACKNOWLEDGED, IncidentStat
         (Wish.ACKNOWLEDGE, OPEN, "ab", True, Answer.ACKNOWLEDGED),
         (Wish.ACKNOWLEDGE, TAKEN, "ab", True, Answer.NOTHING_NEW),
         (Wish.ACKNOWLEDGE, OVER, "ab", True, Answer.NOTHING_NEW),
+        (Wish.ACKNOWLEDGE, OPEN, "ab", False, Answer.ECHO),
         (Wish.RESOLVE, OPEN, "abc", True, Answer.RESOLVED),
         (Wish.RESOLVE, TAKEN, "ab", True, Answer.RESOLVED),
         (Wish.RESOLVE, OPEN, "a", True, Answer.NOTED),
@@ -182,3 +183,14 @@ def test_what_is_unknown_or_older_than_the_incident_is_left_alone() -> None:
     asked = Inbound(Wish.RESOLVE, "ada", dedup_key="k1", at_ms=NOW_MS - 3_600_000)
     assert decide(asked, None, set()) is Answer.UNKNOWN
     assert decide(asked, incident(OPEN), {"a", "b"}) is Answer.OLD
+
+
+def test_what_was_sent_before_the_incident_was_given_back_does_not_take_it_again() -> None:
+    def answer(wish: Wish, at_ms: int) -> Answer:
+        asked = Inbound(wish, "ada", dedup_key="k1", at_ms=at_ms)
+        return decide(asked, incident(OPEN), {"a", "b"}, NOW_MS + 60_000)
+
+    assert answer(Wish.ACKNOWLEDGE, NOW_MS + 59_000) is Answer.OLD
+    assert answer(Wish.RESOLVE, NOW_MS + 59_000) is Answer.OLD
+    assert answer(Wish.ACKNOWLEDGE, NOW_MS + 61_000) is Answer.ACKNOWLEDGED
+    assert answer(Wish.REOPEN, NOW_MS + 59_000) is Answer.NOTHING_NEW

@@ -15,7 +15,7 @@ from alerts.fields import Fields
 from alerts.on_call.ical import calendar_of, folded
 from alerts.on_call.model import OnCall, Override, Rotation, Schedule
 from alerts.on_call.who import DAY_MS, Duty, Source, current, instant_ms, shifts, who_is_on_call
-from alerts.on_call_file import parse_on_call
+from alerts.on_call_file import MAX_TURN_DAYS, parse_on_call
 from alerts.route_tree import Receiver
 from alerts.time_intervals import TimeInterval
 from store.documents import parse_document
@@ -164,6 +164,22 @@ def test_the_calendar_is_valid_and_shifts_keep_their_uids() -> None:
     both = [event for event in later if event["DTSTART"] in uids]
     assert len(both) > 15
     assert all(uids[event["DTSTART"]] == event["UID"] for event in both)
+
+
+def test_the_calendar_has_the_shift_that_runs_now_however_long_turns_are() -> None:
+    rotation = Rotation(("ada", "ben"), clock("2026-10-10 09:00"), MAX_TURN_DAYS)
+    now_ms = instant_ms(clock("2026-12-09 08:00"), "UTC")
+    events = _events(calendar_of(Schedule("shop", "UTC", (rotation,)), now_ms))
+    assert "ada" in events[0]["SUMMARY"]
+    assert events[0]["DTSTART"] == "20261010T090000Z"
+
+
+def test_a_calendar_without_events_still_has_a_component() -> None:
+    later = Rotation(("ada",), clock("2030-01-01"), 7)
+    now_ms = instant_ms(clock("2026-12-09 08:00"), "UTC")
+    text = calendar_of(Schedule("shop", "UTC", (later,)), now_ms)
+    assert _events(text) == []
+    assert "BEGIN:VTIMEZONE\r\n" in text
 
 
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=400))

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any, cast
 
 import httpx
 import orjson
 import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
 
+from api.routers.boards import router
+from api.saved_boards.book import BoardBook, Outcome
+from api.saved_boards.repository import BoardRepository, SavedBoard, tag_of
+from store.testing import open_state
 from tests.warroom.world import IN_MEMORY, World, open_world
 
 BOARDS = "/api/warroom/v1/boards"
@@ -174,3 +181,38 @@ def test_a_table_has_a_row_for_each_set_of_labels(tmp_path: Path) -> None:
         {"labels": ["pay"], "values": [9.0, 12.0]},
         {"labels": ["mail"], "values": [3.0, None]},
     ]
+
+
+def test_a_saved_board_of_another_version_is_listed_and_can_be_replaced_or_removed() -> None:
+    repository = BoardRepository(open_state())
+    old = "name: old\ntitle: O\nrows: [{panels: [{id: x, kind: gone, query: up}]}]"
+    for name in ("old", "older"):
+        repository.add(SavedBoard(name, old, 1))
+    book = BoardBook(dict, repository)
+    assert not book.texts()
+    assert set(book.broken()) == {"old", "older"}
+    assert "gone" in book.broken()["old"].problem or "kind" in book.broken()["old"].problem
+    new = "name: old\ntitle: O\nrows: []"
+    assert book.save("old", new, None, 2) is Outcome.TAG_MISSING
+    assert book.save("old", new, tag_of("other"), 2) is Outcome.CONFLICT
+    assert book.save("old", new, tag_of(old), 2) is Outcome.CHANGED
+    assert book.remove("older", tag_of(old)) is Outcome.REMOVED
+    assert not book.broken()
+    assert set(book.texts()) == {"old"}
+    assert [row.text for row in repository.all()] == [new]
+
+
+def test_the_list_names_a_board_that_cannot_be_read() -> None:
+    old = "name: old\ntitle: O\nrows: [{panels: [{id: x, kind: gone}]}]"
+    repository = BoardRepository(open_state())
+    repository.add(SavedBoard("old", old, 1))
+    app = FastAPI()
+    app.include_router(router(BoardBook(dict, repository), cast(Any, None), lambda: 2))
+    with TestClient(app) as browser:
+        (entry,) = browser.get(BOARDS).json()["boards"]
+        assert "kind" in entry["problem"]
+        answer = browser.get(f"{BOARDS}/old", params={"format": "yaml"})
+        assert answer.text == old
+        tag = {"if-match": answer.headers["etag"]}
+        assert browser.delete(f"{BOARDS}/old", headers=tag).status_code == 204
+        assert browser.get(BOARDS).json()["boards"] == []

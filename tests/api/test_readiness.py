@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alerts.on_call.model import OnCall, Policy, Step, User
+from alerts.route_tree import ESCALATION, Integration, Receiver
+from alerts.routing import default_routing
 from api.readiness.capacity import Headroom, Verdict, headroom
 from api.readiness.checklist import Facts, State, checklist
 from api.readiness.resources import capacity_json
@@ -22,6 +25,7 @@ from store.promql.engine import Engine
 from store.promql.testing import MemoryReader
 from store.timestamps import rfc3339
 from tests.warroom.world import SLO, World, open_world
+from warroom.looking_back import ways_to_try
 
 HOUR_MS = 3_600_000
 NOW_MS = 1_790_000_000_000
@@ -67,6 +71,7 @@ def test_more_noise_is_more_doubt_and_the_same_data_the_same_answer() -> None:
     ("load", "use", "verdict"),
     [
         (DAY, np.full(288, np.nan), Verdict.NO_DATA),
+        (DAY, np.where(np.arange(288) < 285, 0.95, np.nan), Verdict.STALE),
         (DAY[:10], 0.003 * DAY[:10], Verdict.TOO_FEW_POINTS),
         (np.full(288, np.nan), 0.003 * DAY, Verdict.TOO_FEW_POINTS),
         (np.full(288, 50.0), noisy(np.full(288, 0.4), 1, 0.02), Verdict.LOAD_TOO_STEADY),
@@ -134,6 +139,12 @@ def test_a_stage_is_judged_by_what_was_measured_in_it_alone() -> None:
     assert blind["held_up_to"] is None
 
 
+def _test_of(days_ago: int, held_up_to: float | None, **more: object) -> dict[str, object]:
+    ended = datetime.fromtimestamp(NOW_MS / 1000, UTC) - timedelta(days=days_ago)
+    return {"ended_at": ended.isoformat(), "held_up_to": held_up_to, "stages": [], **more}
+
+
+HELD = _test_of(1, 15.0)
 READY = Facts(
     now_ms=NOW_MS,
     slos=[{"name": "checkout", "state": "ok"}],
@@ -148,7 +159,7 @@ READY = Facts(
     last_sale=SaleDay("Black Friday", date(2025, 11, 28), date(2025, 11, 28)),
     last_sale_ms=NOW_MS - 300 * 24 * HOUR_MS,
     next_sale=SaleDay("Black Friday", date(2026, 11, 27), date(2026, 11, 27)),
-    load_tests=[{"held_up_to": 15.0, "stages": []}],
+    load_tests=[HELD],
     target_multiple=15.0,
 )
 
@@ -169,10 +180,12 @@ def test_when_all_is_well_every_line_is_done() -> None:
         ("routes", replace(READY, receivers=[])),
         ("deadman", replace(READY, deadman=False)),
         ("load_test", replace(READY, load_tests=[])),
-        ("load_test", replace(READY, load_tests=[{"held_up_to": 5.0, "stages": []}])),
+        ("load_test", replace(READY, load_tests=[_test_of(1, 5.0)])),
+        ("load_test", replace(READY, load_tests=[_test_of(1, 5.0), _test_of(20, 15.0)])),
+        ("load_test", replace(READY, load_tests=[_test_of(31, 15.0)])),
         (
             "load_test",
-            replace(READY, load_tests=[{"held_up_to": None, "stages": [{"held": False}]}]),
+            replace(READY, load_tests=[_test_of(1, None, stages=[{"held": False}])]),
         ),
         ("calendar", replace(READY, next_sale=None)),
         ("retention", replace(READY, rollup_ms=200 * 24 * HOUR_MS)),
@@ -225,3 +238,23 @@ def _load_test(world: World) -> None:
     summary = {"metrics": {}, "warroom": {"stages": [stage], "name": "k6"}}
     answer = world.ask("POST", "/api/warroom/v1/loadtests", json=summary)
     assert answer.status_code == 201, answer.text
+
+
+def test_the_ways_to_try_are_those_of_the_people_behind_a_policy() -> None:
+    plan = OnCall(
+        users={"ada": User("ada", ("ada-phone", "ada-mail"))},
+        policies={
+            "shop": Policy("shop", (Step(0, users=("ada",)),)),
+            "night": Policy("night", (Step(0),)),
+        },
+    )
+    hook = (Integration("webhook"),)
+    receivers = (
+        Receiver("on-call", (Integration(ESCALATION),), "shop"),
+        Receiver("nobody", (Integration(ESCALATION),), "night"),
+        Receiver("ada-phone", hook),
+        Receiver("hole"),
+    )
+    named = {receiver.name: receiver for receiver in receivers}
+    routing = replace(default_routing(), receivers=named, on_call=plan)
+    assert ways_to_try(routing, NOW_MS) == ["ada-phone", "ada-mail", "nobody"]

@@ -103,3 +103,13 @@ def test_where_no_token_is_asked_for_everything_is_allowed() -> None:
     open_policy = GuardPolicy(frozenset(), tokens_required=False, role_of=lambda _: None)
     with client(open_policy) as browser:
         assert browser.get(SESSION).json() == {"role": "admin", "tokens_required": False}
+
+
+def test_behind_a_proxy_that_ends_tls_the_cookie_is_for_tls_only() -> None:
+    app = FastAPI()
+    app.include_router(router(POLICY))
+    with TestClient(app, base_url="http://warroom.shop.example") as browser:
+        plain = browser.post(SESSION, headers=BEARER)
+        assert "; secure" not in plain.headers["set-cookie"].lower()
+        behind = browser.post(SESSION, headers={**BEARER, "X-Forwarded-Proto": "https"})
+        assert "; secure" in behind.headers["set-cookie"].lower()

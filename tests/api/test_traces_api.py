@@ -27,7 +27,7 @@ def spans(*rows: tuple[str, str, str, str, int, int, int, str]) -> pa.Table:
             "start_ns": start * MS,
             "end_ns": end * MS,
             "db_system": db,
-            "server_address": "",
+            "server_address": "db-1" if db else "",
         }
         for trace, span_id, parent, service, kind, start, end, db in rows
     ]
@@ -50,16 +50,16 @@ def test_an_edge_counts_calls_errors_and_the_callers_time() -> None:
     edges = {(e["from"], e["to"]): e for e in drawn["edges"]}
     assert set(edges) == {
         ("shop", "stock"),
-        ("shop", "mysql"),
-        ("stock", "mysql"),
+        ("shop", "mysql db-1"),
+        ("stock", "mysql db-1"),
         ("stock", "pay"),
     }
     assert edges["shop", "stock"]["p95_seconds"] == pytest.approx(0.05)  # the client span's
     assert edges["stock", "pay"]["p95_seconds"] == pytest.approx(0.03)  # without one: the callee's
-    assert (edges["stock", "mysql"]["calls"], edges["stock", "mysql"]["errors"]) == (1, 1)
+    assert (edges["stock", "mysql db-1"]["calls"], edges["stock", "mysql db-1"]["errors"]) == (1, 1)
     assert edges["shop", "stock"]["error_ratio"] == 0
     kinds = {node["name"]: node["kind"] for node in drawn["nodes"]}
-    assert kinds == {"shop": "service", "stock": "service", "pay": "service", "mysql": "store"}
+    assert kinds == {"shop": "service", "stock": "service", "pay": "service", "mysql db-1": "store"}
 
 
 def test_a_line_has_its_root_and_says_when_that_is_missing() -> None:

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -347,3 +348,22 @@ def test_alertmanagers_templates_fill_pagerdutys_fields_and_a_bad_one_is_left_ou
     made = event(notice(), Integration("pagerduty", options=options, secrets=known.secrets))
     assert made["payload"]["summary"] == "OrderRateDrop is firing"
     assert made["payload"]["severity"] == "critical"
+
+
+def test_apprise_runs_on_a_thread_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+
+    def tell(*_what: str) -> bool:
+        threads.append(threading.current_thread().name)
+        return True
+
+    monkeypatch.setattr(apprise, "installed", lambda: True)
+    monkeypatch.setattr(apprise, "_tell", tell)
+    to = Integration("apprise", secrets={"url": Secret("json://localhost")})
+
+    async def run() -> None:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            await apprise.deliver(notice(), to, client, NOW_MS)
+
+    asyncio.run(run())
+    assert [name.rpartition("_")[0] for name in threads] == ["apprise"]

@@ -37,6 +37,8 @@ export function normalised(raw: RawAlert): Alert & { labels: Record<string, stri
 /** Telemetry may carry any text: only a web address or a path of ours becomes a link. */
 export function safeLink(text: string | null | undefined): string | null {
   if (!text) return null;
-  if (text.startsWith("/") && !text.startsWith("//")) return text;
+  // A browser drops control characters and reads a backslash as a slash.
+  if (/\p{Cc}/u.test(text)) return null;
+  if (/^\/(?![/\\])/.test(text)) return text;
   return /^https?:\/\//i.test(text) ? text : null;
 }

@@ -69,7 +69,16 @@ describe("alerts from outside", () => {
   it("makes links of web addresses only", () => {
     expect(safeLink("/traces/1")).toBe("/traces/1");
     expect(safeLink("https://shop.example/x")).toBe("https://shop.example/x");
-    for (const bad of ["javascript:alert(1)", "//evil.example", "data:text/html,x", "", null])
+    for (const bad of [
+      "javascript:alert(1)",
+      "java\nscript:alert(1)",
+      "//evil.example",
+      "/\\evil.example",
+      "/\t/evil.example",
+      "data:text/html,x",
+      "",
+      null,
+    ])
       expect(safeLink(bad)).toBeNull();
   });
 });
