@@ -67,7 +67,7 @@ class Pace:
 def day_bounds(minute: int, zone: ZoneInfo) -> tuple[date, int, int]:
     """The store's day of a minute, and the minutes in which it begins and ends.
 
-    >>> summer_time_begins = 29_580_840  # 2026-03-29T12:00Z
+    >>> summer_time_begins = 29_579_760  # 2026-03-29T12:00Z
     >>> day, begin, end = day_bounds(summer_time_begins, ZoneInfo("Europe/Berlin"))
     >>> str(day), (end - begin) / 60
     ('2026-03-29', 23.0)

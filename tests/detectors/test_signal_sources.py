@@ -536,15 +536,6 @@ QUIET: dict[str, tuple[str, Series]] = {
             "mysql_gtid_sequence{instance=db-2;position=slave;domain_id=0}": line(3, -10_000),
         },
     ),
-    "a replica that is late on purpose, by heartbeat": (
-        "replica_lag",
-        {
-            **heartbeat("db-1", NOW_S - 0.5),
-            **heartbeat("db-2", NOW_S - 3_601),
-            SLAVE.format("sql_delay"): flat(3_600),
-            SLAVE.format("slave_io_running"): flat(1),
-        },
-    ),
     "a pt-heartbeat that has stopped": (
         "replica_lag",
         {

@@ -107,6 +107,7 @@ def test_retention_removes_what_is_old_and_series_without_samples(store: DuckDBS
         "histograms": 0,
         "spans": 2,
         "events": 2,
+        "logs": 0,
         "rollups": 0,
     }
     assert taken.series == 1

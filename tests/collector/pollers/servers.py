@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import getpass
 import shutil
 import socket
@@ -44,8 +45,16 @@ class Server:
     def launch(self, command: Sequence[str], *, user: int | None = None) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         with (self.directory / "log").open("ab") as log:
+            # What tests of the Django shop set is no business of a server's.
+            environment = {k: v for k, v in os.environ.items() if not k.startswith("DJANGO_")}
             self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, user=user, group=user
+                command,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                user=user,
+                group=user,
+                env=environment,
             )
 
     def wait_for(self, answers: Callable[[], bool]) -> None:
