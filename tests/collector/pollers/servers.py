@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import getpass
+import os
 import shutil
 import socket
 import subprocess
