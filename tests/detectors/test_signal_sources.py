@@ -271,7 +271,7 @@ FAULTS: dict[str, tuple[str, Series, str]] = {
         },
         "Replica db-2 is 360.0 s behind",
     ),
-    "a replica that is later than it should be": (
+    "a replica that is delayed, by its heartbeat": (
         "replica_lag",
         {
             **heartbeat("db-1", NOW_S - 0.5),
@@ -279,7 +279,7 @@ FAULTS: dict[str, tuple[str, Series, str]] = {
             SLAVE.format("sql_delay"): flat(3_600),
             SLAVE.format("slave_io_running"): flat(1),
         },
-        "Replica db-2 is 60.0 s behind",
+        "Replica db-2 is 3660.0 s behind",
     ),
     "pt-heartbeat has stopped, and the server is late": (
         "replica_lag",
