@@ -14,7 +14,7 @@ from store.ports import Querier
 # A target that is no route makes a series for each path: then only the busiest are judged.
 _MAX_ROUTES = 2_000
 _PROCESS = ("job", "instance")
-_FIRST_SERVER_ERROR = 500
+FIRST_SERVER_ERROR = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Route:
 
     def selector(self, suffix: str, *more: str) -> str:
         """PromQL of this route's series."""
-        pairs = [f'{name}="{_quoted(value)}"' for name, value in self.labels.items()]
+        pairs = [f'{name}="{quoted(value)}"' for name, value in self.labels.items()]
         return f"{self.family.name}{suffix}{{{','.join([*pairs, *more])}}}"
 
 
@@ -111,7 +111,7 @@ def read_counts(
         statuses = {
             labels.get(route.family.status): increase
             for labels, increase in rows.items()
-            if _failed(labels.get(route.family.status))
+            if server_failed(labels.get(route.family.status))
         }
         yield RouteCounts(
             route,
@@ -133,7 +133,7 @@ def read_durations(
     for route, steps_ms, rows in _read(querier, "_bucket", start_ms, end_ms, step_ms):
         bounds: dict[float, Float64Array] = {}
         for labels, increase in rows.items():
-            bound = _bound(labels.get("le"))
+            bound = upper_bound(labels.get("le"))
             if bound is not None:
                 bounds[bound] = bounds.get(bound, 0.0) + increase
         if np.inf in bounds and len(bounds) > 1:
@@ -172,11 +172,13 @@ def _sum(rows: _Rows) -> float:
     return float(sum(increase.sum() for increase in rows.values()))
 
 
-def _failed(status: str) -> bool:
-    return status.isdecimal() and int(status) >= _FIRST_SERVER_ERROR
+def server_failed(status: str) -> bool:
+    """Whether a status label says that the server failed the request."""
+    return status.isdecimal() and int(status) >= FIRST_SERVER_ERROR
 
 
-def _bound(text: str) -> float | None:
+def upper_bound(text: str) -> float | None:
+    """The bound of a bucket; None where the label is no number."""
     try:
         bound = float(text)
     except ValueError:
@@ -184,5 +186,6 @@ def _bound(text: str) -> float | None:
     return None if np.isnan(bound) else bound
 
 
-def _quoted(value: str) -> str:
+def quoted(value: str) -> str:
+    """A label's value as it stands between the quotes of a matcher."""
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

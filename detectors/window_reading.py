@@ -16,7 +16,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from detectors.http_requests import FAMILIES, HttpFamily
+from detectors.http_requests import (
+    FAMILIES,
+    FIRST_SERVER_ERROR,
+    HttpFamily,
+    quoted,
+    server_failed,
+    upper_bound,
+)
 from detectors.increases import read_increases, summed
 from detectors.merging import merge_findings
 from detectors.registry import DetectorSettings
@@ -37,7 +44,6 @@ _MAX_SPANS = 100_000
 _MAX_DEPTH = 128
 _PROCESS = ("job", "instance")
 _EMPTY: Float64Array = np.empty(0)
-_FIRST_SERVER_ERROR = 500
 _ERROR_STATUS = 2
 
 
@@ -187,7 +193,7 @@ class WindowReader:
             failed = sum(
                 float(increase.sum())
                 for labels, increase in found.values.items()
-                if _failed(labels.get(family.status))
+                if server_failed(labels.get(family.status))
             )
             durations = self._durations(family, subject, window, step_ms)
             return float(steps.sum()), failed, steps * 1_000 / step_ms, durations
@@ -200,7 +206,7 @@ class WindowReader:
         matrix = self._querier.range(expr, window.start_ms, window.end_ms, step_ms)
         totals: dict[float, float] = {}
         for labels, increase in summed(matrix, ("le",), _PROCESS).values.items():
-            bound = _bound(labels.get("le"))
+            bound = upper_bound(labels.get("le"))
             if bound is not None:
                 totals[bound] = totals.get(bound, 0.0) + float(increase.sum())
         if np.inf not in totals:
@@ -264,7 +270,7 @@ class WindowReader:
         broken = np.array(
             [value == _ERROR_STATUS for value in frame.values("status")], dtype=np.bool_
         )
-        failed = (status[rows] >= _FIRST_SERVER_ERROR) | broken[rows]
+        failed = (status[rows] >= FIRST_SERVER_ERROR) | broken[rows]
         return _Sampled(
             durations_s=frame.duration_ns[rows] / 1e9,
             failed=int(failed.sum()),
@@ -354,8 +360,8 @@ def _cumulative(durations_s: Float64Array) -> Durations:
 
 def _selector(family: HttpFamily, suffix: str, subject: Subject) -> str:
     """The series of a service, whatever namespace its job carries."""
-    service = _quoted(re.escape(subject.service))
-    route = f',{family.route}="{_quoted(subject.route)}"' if subject.route else ""
+    service = quoted(re.escape(subject.service))
+    route = f',{family.route}="{quoted(subject.route)}"' if subject.route else ""
     return f'{family.name}{suffix}{{job=~"(.+/)?{service}"{route}}}'
 
 
@@ -363,19 +369,3 @@ def _of_cache(labels: Labels, subject: Subject) -> bool:
     if subject.cache:
         return all(labels.get(name) == value for name, value in subject.cache.items())
     return bool(subject.service) and labels.get("job").rpartition("/")[2] == subject.service
-
-
-def _failed(status: str) -> bool:
-    return status.isdecimal() and int(status) >= _FIRST_SERVER_ERROR
-
-
-def _bound(text: str) -> float | None:
-    try:
-        bound = float(text)
-    except ValueError:
-        return None
-    return None if np.isnan(bound) else bound
-
-
-def _quoted(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -73,11 +73,12 @@ def set_operation(operator: str, matching: Matching, lhs: Vector, rhs: Vector) -
 def merge_same_rows(vector: Vector) -> Vector:
     """Rows of one label set that take turns become one row; those that overlap stay apart.
 
-    Names that are still to be dropped tell rows apart until the query ends.
+    Names that are still to be dropped tell rows apart until the query ends; rows without one are
+    equal whether it was to be dropped or never was there.
     """
     places: dict[tuple[Labels, bool], int] = {}
     for labels, drop in zip(vector.series, vector.drop_name.tolist(), strict=True):
-        places.setdefault((labels, drop), len(places))
+        places.setdefault((labels, drop and bool(labels.metric)), len(places))
     return vector if len(places) == len(vector) else merge_same(vector)
 
 
