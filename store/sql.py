@@ -15,8 +15,13 @@ from alembic.config import Config
 from pydantic import ConfigDict, TypeAdapter
 from pydantic_core import PydanticSerializationError
 from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.pool import StaticPool
+
+from store import postgresql
+from store.errors import StoreUnavailable
 
 _ANY: TypeAdapter[Any] = TypeAdapter(Any, config=ConfigDict(ser_json_inf_nan="constants"))
 
@@ -28,14 +33,23 @@ class Base(DeclarativeBase):
 
 
 def open_engine(url: str) -> Engine:
-    """An engine for `sqlite:///file`, `sqlite://` (in memory) or `postgresql+psycopg://…`."""
+    """An engine for `sqlite:///file`, `sqlite://` (in memory) or `postgresql+psycopg://…`.
+
+    Raises:
+        ConfigError: The address is none of these, or its driver is not installed.
+    """
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True, json_serializer=_json_text)
+        postgresql.check(url)
+        engine = create_engine(url, pool_pre_ping=True, json_serializer=_json_text)
+        postgresql.fit(engine)
+        event.listen(engine, "handle_error", _unavailable)
+        return engine
     in_memory = url in {"sqlite://", "sqlite:///:memory:"}
     options: dict[str, Any] = {"connect_args": {"check_same_thread": False, "timeout": 10}}
     if in_memory:
         options["poolclass"] = StaticPool
     engine = create_engine(url, json_serializer=_json_text, **options)
+    event.listen(engine, "handle_error", _unavailable)
     event.listen(engine, "connect", _durable_sqlite)
     if not in_memory:
         # pysqlite would begin late and as a reader; two writers would then deadlock on the upgrade.
@@ -51,6 +65,17 @@ def _json_text(value: Any) -> str:
         return _ANY.dump_json(value).decode()
     except PydanticSerializationError:  # half of a surrogate pair, which JSON can escape
         return json.dumps(value)
+
+
+def _unavailable(context: ExceptionContext) -> BaseException | None:
+    """A database that is away, full or locked is told as such; a mistake in SQL stays one."""
+    error = context.sqlalchemy_exception
+    if not context.is_disconnect and not isinstance(error, OperationalError):
+        return None
+    return StoreUnavailable(
+        f"the state database does not answer: {str(context.original_exception).strip()}",
+        hint="see that it runs, and that its disk has room; Warroom goes on when it is back",
+    )
 
 
 def _durable_sqlite(connection: Any, _record: Any) -> None:

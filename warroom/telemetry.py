@@ -17,6 +17,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
+from store.errors import StoreUnavailable
 from store.model import UnitHealth
 from store.promql.cache import CacheStats
 
@@ -159,9 +160,15 @@ class StoreCollector(Collector):
         messages = GaugeMetricFamily(
             "warroom_alerts_outbox_messages", "Messages by state.", labels=["state"]
         )
-        for state, count in self._outbox().items():
-            messages.add_metric([state], float(count))
+        up = 1.0
+        try:
+            for state, count in self._outbox().items():
+                messages.add_metric([state], float(count))
+        except StoreUnavailable:
+            # The page that tells of an outage must not be part of it.
+            up = 0.0
         yield messages
+        yield GaugeMetricFamily("warroom_state_up", "1 while the state database answers.", value=up)
 
 
 def _store_metric(name: str, value: float) -> Metric:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from store.errors import StoreUnavailable
 from store.model import UnitHealth
 from store.promql.cache import CacheStats
 from warroom.telemetry import SelfMetrics
@@ -61,3 +64,19 @@ def test_what_the_query_cache_saves_is_told() -> None:
     assert value(metrics, "warroom_query_cache_steps_total", origin="evaluation") == 7.0
     assert value(metrics, "warroom_query_cache_entries") == 4.0
     assert value(metrics, "warroom_query_cache_bytes") == 1000.0
+
+
+def test_a_state_that_is_away_leaves_the_other_figures_and_says_so() -> None:
+    def away() -> dict[str, int]:
+        raise StoreUnavailable("the state database does not answer")
+
+    @dataclass(frozen=True)
+    class Figures:
+        samples: int = 3
+
+    metrics = SelfMetrics("1.2.3")
+    metrics.watch_store(Figures, away)
+    page = generate_latest(metrics.registry).decode()
+    assert "warroom_store_samples 3.0" in page
+    assert "warroom_state_up 0.0" in page
+    assert "warroom_alerts_outbox_messages{" not in page

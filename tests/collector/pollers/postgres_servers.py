@@ -6,6 +6,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from typing_extensions import override
 
 from tests.collector.pollers.servers import Server
 from tests.e2e.service import free_port, needs
@@ -65,10 +67,22 @@ class PostgresServer(Server):
         settings = ["listen_addresses=127.0.0.1", f"unix_socket_directories={directory}"]
         settings += ["fsync=off", "wal_receiver_status_interval=1", "max_connections=30"]
         command = [_binary("postgres"), "-D", str(self.data), "-p", str(self.port)]
-        self.launch(
-            command + [part for setting in settings for part in ("-c", setting)], user=_user()
-        )
+        self._command = command + [part for setting in settings for part in ("-c", setting)]
+        self.start()
+
+    def start(self) -> None:
+        """Start, or start again after `stop`."""
+        # Another test run on this machine closes the directories above to other accounts.
+        owned(self.directory)
+        self.launch(self._command, user=_user())
         self.wait_for(self._answers)
+
+    @override
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            # By SIGTERM alone it would wait for its clients to go.
+            self.process.send_signal(signal.SIGINT)
+        super().stop()
 
     def _answers(self) -> bool:
         with contextlib.suppress(psycopg.Error):
