@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 
+from collector.never_asked import check_answering, check_written
 from store.errors import BadInput, LimitExceeded
 
 MAX_REDIRECTS = 10
@@ -36,11 +37,14 @@ async def answer_of(
 
     Raises:
         httpx.HTTPError: No answer, or more than ten redirects.
+        BadInput: It leads to an address that is never asked.
     """
     request = client.build_request("GET", url, headers=headers, extensions=dict(extensions))
     for _ in range(MAX_REDIRECTS + 1):
+        check_written(request.url.host)
         response = await client.send(request, stream=True, follow_redirects=False)
         try:
+            check_answering(response)
             if response.next_request is None or not follow_redirects:
                 yield response
                 return

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 
 from collector.config_node import Node, flag, text, text_map
+from collector.never_asked import is_never_asked
 from store.errors import ConfigError, WarroomError
 
 MAX_SECRET_BYTES = 64 * 1024
@@ -300,6 +301,11 @@ def checked_url(url: str) -> str:
         raise ConfigError(f"{url[:60]!r} is no URL") from error
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise ConfigError("a URL with http:// or https:// and a host is expected")
+    if is_never_asked(parsed.host):
+        raise ConfigError(
+            "link-local addresses and those of a cloud's metadata are never asked",
+            hint="name another host",
+        )
     if parsed.userinfo:
         raise ConfigError("the URL holds a password", hint="use basic_auth")
     return url

@@ -74,6 +74,7 @@ def _target(fields: Fields) -> PollTarget:
         timeout_s=common.timeout_s,
         secrets=tuple(fields.secrets),
         up_metric=kind.up_metric,
+        settings=settings,
         make=partial(kind.make, settings, common.timeout_s),
     )
 

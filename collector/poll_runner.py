@@ -51,6 +51,7 @@ class PollTarget:
         secrets: What may not be in any error.
         up_metric: The exporter's own name for `up`, such as `mysql_up`; or the empty string.
         make: Makes its poller; nothing is connected yet.
+        settings: What the poller was made from: targets of equal settings are equal.
     """
 
     type: str
@@ -60,7 +61,8 @@ class PollTarget:
     timeout_s: float
     secrets: tuple[Secret, ...]
     up_metric: str
-    make: Callable[[], Poller] = field(repr=False)
+    make: Callable[[], Poller] = field(repr=False, compare=False)
+    settings: object = field(repr=False, default=None)
 
     @property
     def key(self) -> str:
@@ -75,6 +77,14 @@ class PollTarget:
     def offset_s(self) -> float:
         """Where in its interval it is asked: pollers of one interval are spread over it."""
         return self.interval_s * (zlib.crc32(self.key.encode()) % 1000) / 1000
+
+
+@dataclass(frozen=True, slots=True)
+class PollChange:
+    """What other settings brought: targets to be asked from now on, or otherwise; and no more."""
+
+    added: tuple[PollTarget, ...] = ()
+    gone: tuple[PollTarget, ...] = ()
 
 
 @dataclass(slots=True)
@@ -118,9 +128,9 @@ class PollRunner:
 
     async def poll(self, target: PollTarget, now_ms: int) -> None:
         """Ask once. A failure is stored (`up` 0, the source's error), never raised."""
-        state = self._states[target.key]
-        if state.lock.locked():
-            # The last poll still runs: a second one would only add to the system's trouble.
+        state = self._states.get(target.key)
+        if state is None or state.lock.locked():
+            # Gone, or the last poll still runs: a second one would only add to its trouble.
             return
         async with state.lock:
             self._pipeline.sources.expect(target.source, now_ms, interval_s=target.interval_s)
@@ -135,10 +145,42 @@ class PollRunner:
             else:
                 await self._store(state, reading, now_ms, time.perf_counter() - started)
 
+    async def reconfigure(self, targets: Sequence[PollTarget], now_ms: int) -> PollChange:
+        """Take other targets: unchanged ones keep their connections, series of others end."""
+        wanted = {target.key: target for target in targets}
+        held = {key: state.target for key, state in self._states.items()}
+        gone = [target for key, target in held.items() if key not in wanted]
+        changed = [target for key, target in wanted.items() if held.get(key, target) != target]
+        added = [target for key, target in wanted.items() if key not in held]
+        for target in added:
+            self._states[target.key] = _State(target, target.make())
+        replaced = (self._replace(self._states[t.key], t) for t in changed)
+        ended = (self._end(self._states[t.key], now_ms) for t in gone)
+        await asyncio.gather(*replaced, *ended)
+        return PollChange((*changed, *added), tuple(gone))
+
     async def aclose(self) -> None:
         """Close every connection; one that fails stops no other."""
         closing = (state.poller.aclose() for state in self._states.values())
         await asyncio.gather(*closing, return_exceptions=True)
+
+    async def _replace(self, state: _State, target: PollTarget) -> None:
+        """Ask otherwise from now on. What it had and has no more goes stale at the next poll."""
+        async with state.lock:
+            await asyncio.gather(state.poller.aclose(), return_exceptions=True)
+            self._states[target.key] = _State(target, target.make(), seen=state.seen)
+
+    async def _end(self, state: _State, now_ms: int) -> None:
+        """Ask no more: connections are closed, and all that it had ends."""
+        async with state.lock:
+            await asyncio.gather(state.poller.aclose(), return_exceptions=True)
+            del self._states[state.target.key]
+            batch = _farewell(state, now_ms)
+            try:
+                await asyncio.wrap_future(self._appender.append(batch))
+            except WarroomError as error:
+                log.warning("end of poll not stored", poller=state.target.key, error=str(error))
+            self._pipeline.sources.forget(state.target.source)
 
     async def _read(self, state: _State, now_ms: int) -> Reading:
         target = state.target
@@ -191,7 +233,9 @@ class PollRunner:
         if state.failures == 1:
             log.warning("poller failed", poller=target.key, error=message)
         remedy = error.hint or "See the page of this poller under docs/sources."
-        self._pipeline.failed(target.source, message, _shown(target, remedy))
+        times = "once" if state.failures == 1 else f"{state.failures} times in a row"
+        told = f"{message} (failed {times}, asked again in {wait_s:.0f} s)"
+        self._pipeline.failed(target.source, told, _shown(target, remedy))
         await self._report_down(state, now_ms, duration_s)
 
     async def _report_down(self, state: _State, now_ms: int, duration_s: float) -> None:
@@ -222,10 +266,8 @@ def _batch(
     )
     gone = sorted(state.seen - current)
     report = [float(reading is not None), duration_s, float(len(samples))]
-    names = [meta.family for meta in _REPORT]
-    if state.target.up_metric:
-        names.append(state.target.up_metric)
-        report.append(report[0])
+    names = _report_names(state.target)
+    report += report[:1] * (len(names) - len(report))
     every = [*series, *gone, *(_labels_of(state, Sample(name, {}, 0.0)) for name in names)]
     place: dict[Labels, int] = {}
     index = [place.setdefault(labels, len(place)) for labels in every]
@@ -240,6 +282,18 @@ def _batch(
         values=np.asarray(values, dtype=np.float64),
         metadata=(*metadata, *(_REPORT if not state.families else ())),
     ), current
+
+
+def _report_names(target: PollTarget) -> list[str]:
+    return [meta.family for meta in _REPORT] + [target.up_metric] * bool(target.up_metric)
+
+
+def _farewell(state: _State, now_ms: int) -> SampleBatch:
+    """Staleness markers for everything that a target had, its report among it."""
+    asked = bool(state.families or state.failures)
+    names = _report_names(state.target) if asked else ()
+    report = (_labels_of(state, Sample(name, {}, 0.0)) for name in names)
+    return SampleBatch.of_rows([(labels, now_ms, STALE) for labels in (*state.seen, *report)])
 
 
 def _labels_of(state: _State, sample: Sample) -> Labels:

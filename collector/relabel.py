@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -34,15 +34,16 @@ _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 @dataclass(frozen=True, slots=True)
 class RelabelRule:
-    """One rule. `regex` is a compiled RE2 expression, anchored at both ends by its use."""
+    """One rule. `regex` is `pattern` as RE2 compiled it, anchored at both ends by its use."""
 
     action: Action = Action.REPLACE
     source_labels: tuple[str, ...] = ()
     separator: str = ";"
-    regex: Any = None
+    regex: Any = field(default=None, compare=False)
     target_label: str = ""
     replacement: str = "$1"
     modulus: int = 0
+    pattern: str = ""
 
 
 def compiled(pattern: str) -> Any:

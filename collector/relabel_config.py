@@ -29,11 +29,13 @@ def relabel_rules(node: Node, key: str) -> tuple[RelabelRule, ...]:
 
 
 def _rule(node: Node) -> RelabelRule:
+    regex = node.get("regex", lambda value: compiled(str(value)), compiled("(?s)(.*)"))
     rule = RelabelRule(
         action=node.get("action", _action, Action.REPLACE),
         source_labels=node.get("source_labels", texts, ()),
         separator=node.get("separator", text, ";"),
-        regex=node.get("regex", lambda value: compiled(str(value)), compiled("(?s)(.*)")),
+        regex=regex,
+        pattern=str(regex.pattern),
         target_label=node.get("target_label", text, ""),
         replacement=node.get("replacement", str, "$1"),
         modulus=node.get("modulus", count, 0),

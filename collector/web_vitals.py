@@ -16,6 +16,7 @@ from typing import Any
 
 import orjson
 
+from collector.browser_sender import Sender
 from collector.vital_kinds import KINDS, VitalKind
 from store.errors import BadInput, LimitExceeded
 from store.model import METRIC_NAME, Labels, MetricMetadata, MetricType, SampleBatch
@@ -27,10 +28,16 @@ MAX_SETTLED = 50_000
 SETTLE_MS = 5_000
 OTHER_PAGE = "(other)"
 DEVICES = frozenset({"mobile", "desktop", "tablet"})
+_NOBODY = Sender()
 
 _ID_PART = re.compile(
-    r"\d+|[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{16,}|[^/]*\d{4,}[^/]*|[^/]{41,}", re.IGNORECASE
+    r"\d+|[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{16,}|[^/]*\d{4,}[^/]*|[^/]{41,}"
+    # A ULID and its like; a signed token, whatever its length.
+    r"|(?=[a-z]*\d)[0-9a-z]{16,}|eyJ[\w-]*\.[^/]*",
+    re.IGNORECASE,
 )
+# Letters of both cases and digits mixed over some length are a token, not a word.
+_TOKEN = re.compile(r"(?=[^/]*\d)(?=[^/]*[a-z])(?=[^/]*[A-Z])[\w-]{16,}")
 # A mail address, also in a URL. Each place is looked at once: browsers send long texts.
 MAIL = re.compile(
     r"(?:(?<![\w.+\-%])|(?<=%40))(?:[\w.+\-]|%(?!(?:25)*40))++(?:@|%(?:25)*40)"
@@ -66,11 +73,14 @@ def page_template(url: str) -> str:
 
 
 def _part(part: str) -> str:
-    return "{id}" if _ID_PART.fullmatch(part) or MAIL.search(part) else part
+    is_id = _ID_PART.fullmatch(part) or _TOKEN.fullmatch(part) or MAIL.search(part)
+    return "{id}" if is_id else part
 
 
-def decode_beacon(body: bytes) -> tuple[list[Vital], int]:
+def decode_beacon(body: bytes, sender: Sender = _NOBODY) -> tuple[list[Vital], int]:
     """The vitals of a beacon (one object or an array), and how many were not believable.
+
+    Where it does not say its page or device, as the library itself does not, its sender does.
 
     Raises:
         BadInput: It is no JSON of that shape.
@@ -79,10 +89,10 @@ def decode_beacon(body: bytes) -> tuple[list[Vital], int]:
     document = _json(body)
     items = document if isinstance(document, list) else [document]
     _check_count(len(items))
-    return kept(vital_of(item) for item in items)
+    return kept(vital_of(item, sender) for item in items)
 
 
-def vital_of(item: Any) -> Vital | None:
+def vital_of(item: Any, sender: Sender = _NOBODY) -> Vital | None:
     """The measurement that these fields tell; None where it is not believable."""
     fields = _mapping(item)
     name = str(fields.get("name"))[:8].upper()
@@ -93,14 +103,14 @@ def vital_of(item: Any) -> Vital | None:
     scaled = value / kind.divisor
     if not math.isfinite(scaled) or not 0 <= scaled <= kind.largest:
         return None
-    page = fields.get("page") or fields.get("url") or fields.get("navigationURL") or ""
+    page = fields.get("page") or fields.get("url") or fields.get("navigationURL") or sender.page
     device = str(fields.get("device") or "").lower()
     return Vital(
         name,
         scaled,
         str(fields.get("id") or "")[:100],
         page_template(page) if isinstance(page, str) and page else "/",
-        device if device in DEVICES else "unknown",
+        device if device in DEVICES else sender.device,
     )
 
 

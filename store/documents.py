@@ -31,6 +31,8 @@ _PECULIAR = re.compile(
 _SECRET_NAME = re.compile(
     r"(key|secret|token|password|url|authorization|credentials)s?$", re.IGNORECASE
 )
+# Labels of a scrape's target that become the parameters of its request.
+_PARAMETER = "__param_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,11 @@ def _walk(node: yaml.Node, path: Path, lines: dict[Path, int], file: str) -> Non
 def without_secrets(data: Any) -> Any:
     """The same data, fit to be shown: values under names such as `password` or `url` are masked."""
     if isinstance(data, dict):
-        return {key: _shown(key, value) for key, value in data.items()}
+        shown = {key: _shown(key, value) for key, value in data.items()}
+        # A relabelling rule that sets a parameter of the request.
+        if str(data.get("target_label", "")).startswith(_PARAMETER) and "replacement" in shown:
+            shown["replacement"] = "<secret>"
+        return shown
     if isinstance(data, list):
         return [without_secrets(item) for item in data]
     return data
@@ -151,6 +157,10 @@ def _shown(key: Hashable, value: Any) -> Any:
     # Headers and parameters of one's own are how many services take a token.
     if key in ("headers", "params") and isinstance(value, dict):
         return {name: _masked(item) for name, item in value.items()}
+    if key in ("metrics_path", "__metrics_path__") and "?" in str(value):
+        return f"{str(value).partition('?')[0]}?<secret>"
+    if str(key).startswith(_PARAMETER):
+        return _masked(value)
     if _SECRET_NAME.search(str(key)) and not isinstance(value, dict):
         return _masked(value)
     return without_secrets(value)

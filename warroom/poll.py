@@ -6,23 +6,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from collector.pipeline import Pipeline
 from collector.poll_config import parse_pollers
 from collector.poll_runner import PollRunner, PollTarget
-from store.ports import Appender
 from warroom.config import Settings
 from warroom.schedule import Schedule
 
 SECTION = ("pollers",)
-
-
-def build_pollers(settings: Settings, pipeline: Pipeline, appender: Appender) -> PollRunner:
-    """The runner of every configured poller; nothing is asked yet.
-
-    Raises:
-        ConfigError: A mistake in `pollers`, or a secret that cannot be read.
-    """
-    return PollRunner(poll_targets(settings), pipeline, appender)
 
 
 def poll_targets(settings: Settings) -> tuple[PollTarget, ...]:
@@ -50,8 +39,15 @@ def check_pollers(settings: Settings) -> Sequence[PollTarget]:
     return parse_pollers(settings.document, SECTION, read_secret=lambda _source, _name: "unread")
 
 
-def schedule_pollers(pollers: PollRunner, schedule: Schedule) -> None:
+def schedule_pollers(
+    pollers: PollRunner, targets: Sequence[PollTarget], schedule: Schedule
+) -> None:
     """One job a system, spread over its interval so that systems are not asked all at once."""
-    for target in pollers.targets():
+    for target in targets:
         job = partial(pollers.poll, target)
-        schedule.every(f"poll/{target.key}", target.interval_s, job, offset_s=target.offset_s)
+        schedule.every(poll_job(target), target.interval_s, job, offset_s=target.offset_s)
+
+
+def poll_job(target: PollTarget) -> str:
+    """The name of a target's job in the schedule."""
+    return f"poll/{target.key}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -18,6 +18,7 @@ from warroom.alerting_section import read_deadman
 from warroom.boards import read_boards
 from warroom.clock import Clock
 from warroom.config import FileConfig, Settings, load
+from warroom.intake import Asked, read_asked
 from warroom.paging import Paging, read_routing
 from warroom.telemetry import SelfMetrics
 from warroom.watch import Sight, rule_texts
@@ -28,7 +29,7 @@ log = structlog.get_logger()
 RELOADED = frozenset(
     {
         *("rule_files", "shipped_rules", "slo_files", "alertmanager_file", "alerting", "on_call"),
-        "boards_dir",
+        *("boards_dir", "scrape_configs", "pollers"),
     }
 )
 
@@ -43,6 +44,20 @@ class _Parsed:
     routing: Routing
     boards: Mapping[str, BoardText]
     deadman: Deadman | None
+    asked: Asked
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """Whoever takes a part of a new configuration.
+
+    Attributes:
+        ask: Takes what is to be scraped and polled from now on.
+    """
+
+    sight: Sight
+    paging: Paging
+    ask: Callable[[Asked], Awaitable[None]]
 
 
 class Configuration:
@@ -55,7 +70,11 @@ class Configuration:
     """
 
     def __init__(
-        self, settings: Settings, sight: Sight, paging: Paging, metrics: SelfMetrics, now: Clock
+        self,
+        settings: Settings,
+        inputs: Reloaded,
+        metrics: SelfMetrics,
+        now: Clock,
     ) -> None:
         self.settings = settings
         self._started = settings.file
@@ -66,8 +85,7 @@ class Configuration:
         self._reloading = asyncio.Lock()
         self.reload_ok = True
         self.changed_ms = now()
-        self._sight = sight
-        self._paging = paging
+        self._sight, self._paging, self._ask = inputs.sight, inputs.paging, inputs.ask
         self._metrics = metrics
         self._now = now
         self._note()
@@ -75,8 +93,8 @@ class Configuration:
     async def reload(self) -> str:
         """Read every file again; answers with a line for the person who asked.
 
-        Rules, SLOs, routes, receivers and boards change; alerts, groups, silences and the clocks of
-        unchanged rules stay as they are.
+        Rules, SLOs, routes, receivers, boards, scrapes and pollers change; alerts, groups, silences
+        and the clocks of unchanged rules stay as they are.
 
         Raises:
             WarroomError: A mistake, with file and line. What was in force stays in force.
@@ -89,6 +107,8 @@ class Configuration:
             parsed = await asyncio.to_thread(self._read)
             async with self.lock:
                 self._apply(parsed)
+            # Outside the lock: a target that is slow to end holds no tick up.
+            await self._ask(parsed.asked)
         except WarroomError as exc:
             self.reload_ok = False
             self._metrics.config_ok.set(0)
@@ -97,7 +117,10 @@ class Configuration:
         self.reload_ok = True
         self._note()
         rules = sum(len(group.rules) for file in parsed.rules for group in file.groups)
-        told = f"{rules} rules, {len(parsed.slos.slos)} SLOs, {len(parsed.boards)} boards"
+        told = (
+            f"{rules} rules, {len(parsed.slos.slos)} SLOs, {len(parsed.boards)} boards,"
+            f" {len(parsed.asked.scrapes)} scrape jobs, {len(parsed.asked.polls)} pollers"
+        )
         needs = _needs_restart(self._started, parsed.settings.file)
         if needs:
             told += f"; a change of {', '.join(needs)} waits for a restart"
@@ -114,6 +137,7 @@ class Configuration:
             routing=read_routing(settings),
             boards=read_boards(settings),
             deadman=read_deadman(settings),
+            asked=read_asked(settings),
         )
 
     def _apply(self, parsed: _Parsed) -> None:

@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from store.errors import WarroomError
 from warroom.config import Address
+from warroom.http_protocol import BoundedHead
 
 # An open live stream would otherwise hold the shutdown for ever.
 _GRACE_S = 2
@@ -47,7 +48,7 @@ class Listener:
                 host=address.host,
                 port=address.port,
                 loop="none",
-                http="httptools",
+                http=BoundedHead,
                 lifespan="off",
                 log_config=None,
                 access_log=False,

@@ -48,6 +48,9 @@ _UNIT_NS = {
     "h": 3_600_000_000_000,
 }
 _MAX_NS = 2**63 - 1
+# What a column is shown as that is no JSON: rows may have been written by others.
+_UNREADABLE = "unreadable"
+_LONGEST_SHOWN = 4_096
 
 
 class Search(BaseModel):
@@ -169,7 +172,7 @@ def _traces(table: pa.Table) -> Iterator[Json]:
             key = (span["service"], span["resource"] or "{}")
             process = places.setdefault(key, f"p{len(places) + 1}")
             if process not in processes:
-                tags = _tag_list(orjson.loads(key[1]))
+                tags = _tag_list(_object(key[1]))
                 processes[process] = {"serviceName": key[0], "tags": tags}
             shaped.append(_span(span, process))
         yield {
@@ -188,10 +191,11 @@ def _span(row: Json, process: str) -> Json:
         )
     references.extend(
         _reference("FOLLOWS_FROM", link["trace_id"], link["span_id"])
-        for link in orjson.loads(row["links"] or "[]")
+        for link in _objects(row["links"])
+        if "trace_id" in link and "span_id" in link
     )
     promoted = {name: row[column] for column, name in _COLUMN_TAGS.items() if row[column]}
-    tags = _tag_list({**promoted, **orjson.loads(row["attributes"] or "{}")})
+    tags = _tag_list({**promoted, **_object(row["attributes"])})
     if row["kind"] in _KINDS:
         tags.append({"key": "span.kind", "type": "string", "value": _KINDS[row["kind"]]})
     if row["status"] == 2:  # OTLP: error
@@ -206,10 +210,29 @@ def _span(row: Json, process: str) -> Json:
         "startTime": row["start_ns"] // 1_000,
         "duration": max(0, row["end_ns"] - row["start_ns"]) // 1_000,
         "tags": tags,
-        "logs": [_log(event) for event in orjson.loads(row["events"] or "[]")],
+        "logs": [_log(event) for event in _objects(row["events"])],
         "processID": process,
         "warnings": None,
     }
+
+
+def _object(text: str | None) -> Json:
+    """A column that holds an object; one that is not readable is shown as it is."""
+    found = _read(text or "{}")
+    return found if isinstance(found, dict) else {_UNREADABLE: str(text)[:_LONGEST_SHOWN]}
+
+
+def _objects(text: str | None) -> list[Json]:
+    """The objects of a column that holds a list; what is none is left out."""
+    found = _read(text or "[]")
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+
+
+def _read(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _reference(kind: str, trace_id: str, span_id: str) -> Json:
@@ -217,8 +240,12 @@ def _reference(kind: str, trace_id: str, span_id: str) -> Json:
 
 
 def _log(event: Json) -> Json:
-    fields = _tag_list({"event": event.get("name", ""), **event.get("attributes", {})})
-    return {"timestamp": int(event.get("time_ns", 0)) // 1_000, "fields": fields}
+    told = event.get("attributes")
+    attributes = told if isinstance(told, dict) else {}
+    at = event.get("time_ns")
+    at_ns = int(at) if isinstance(at, (int, str)) and str(at).lstrip("-").isdecimal() else 0
+    fields = _tag_list({"event": event.get("name", ""), **attributes})
+    return {"timestamp": at_ns // 1_000, "fields": fields}
 
 
 def _tag_list(attributes: Json) -> list[Json]:

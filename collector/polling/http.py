@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +11,7 @@ import httpx
 import orjson
 
 from collector.http_answer import ACCEPTED_ENCODING, bounded_body
+from collector.never_asked import check_answering, is_never_asked
 from collector.polling.contract import PollFailed
 from collector.polling.fields import Fields
 from store.errors import BadInput, LimitExceeded
@@ -40,16 +40,13 @@ def base_url(fields: Fields, key: str, default: str | None = None) -> str:
         raise fields.error(key, "this is no address", hint="write it like https://host:9200")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise fields.error(key, "credentials, a query or a fragment may not be in it")
-    if _is_link_local(host):
-        raise fields.error(key, "link-local addresses are never asked", hint="name another host")
+    if is_never_asked(host):
+        raise fields.error(
+            key,
+            "link-local addresses and those of a cloud's metadata are never asked",
+            hint="name another host",
+        )
     return given
-
-
-def _is_link_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_link_local
-    except ValueError:
-        return False
 
 
 class JsonClient:
@@ -115,8 +112,11 @@ class JsonClient:
                 data=form,
                 headers=headers,
             ) as response:
+                check_answering(response)
                 received = await self._body(response)
                 _check(response, received, path, self._patience_s)
+        except BadInput as error:
+            raise PollFailed(error.message, hint=error.hint) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise PollFailed(
                 f"{path} did not answer: {type(error).__name__}: {error}",

@@ -8,6 +8,7 @@ stream (it is the same on the wire): so a call can be refused before its message
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from collector.body import MAX_READ_S, ClientGone, SlowBody
+from collector.body import ClientGone, SlowBody
 from collector.otlp.ingest import SOURCE, OtlpAnswer, OtlpIngest, Signal
 from collector.otlp.status import (
     DEADLINE_EXCEEDED,
@@ -35,6 +36,12 @@ from store.errors import LimitExceeded, Overloaded, WarroomError
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024  # the OTLP specification's own recommendation
 # Together with the message bound this bounds the memory that requests in flight can hold.
 MAX_CONCURRENT_CALLS = 64
+# An exporter has ten under way at most, by default; one connection must not take every place.
+MAX_CALLS_A_CONNECTION = 32
+# Exporters themselves give a call 10 s.
+MAX_CALL_READ_S = 15.0
+# A call whose message does not come keeps its place for so long when others want it.
+PATIENCE_S = 2.0
 # A call whose time ends within this was given up by its sender, whose clock is a little ahead.
 _GIVEN_UP_S = 0.25
 _CODES = {
@@ -61,7 +68,7 @@ class OtlpGrpcServer:
         *,
         credentials: grpc.ServerCredentials | None = None,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
-        max_read_s: float = MAX_READ_S,
+        max_read_s: float = MAX_CALL_READ_S,
     ) -> None:
         self._ingest = ingest
         self._address = address
@@ -69,6 +76,8 @@ class OtlpGrpcServer:
         self._max_message_bytes = max_message_bytes
         self._max_read_s = max_read_s
         self._open_calls = 0
+        # Calls whose message has not come, the oldest first, and since when they wait for it.
+        self._reading: dict[asyncio.Timeout, float] = {}
         self._server: Any = None
 
     async def start(self) -> int:
@@ -81,6 +90,7 @@ class OtlpGrpcServer:
             options=[
                 ("grpc.max_receive_message_length", self._max_message_bytes),
                 ("grpc.so_reuseport", 0),
+                ("grpc.max_concurrent_streams", MAX_CALLS_A_CONNECTION),
             ],
         )
         server.add_generic_rpc_handlers(
@@ -125,12 +135,28 @@ class OtlpGrpcServer:
         lane = self._ingest.lane
         with self._ingest.pipeline.receiving(SOURCE):
             lane.check()
-            if self._open_calls > MAX_CONCURRENT_CALLS:
-                raise Overloaded(f"more than {MAX_CONCURRENT_CALLS} calls are open")
+            self._make_room()
             message = await self._read(context)
             lane.check()
         with lane.answering():
             return await self._ingest.accept(signal, message)
+
+    def _make_room(self) -> None:
+        """Let a call in; where no place is free, instead of the one that is idle for longest.
+
+        Raises:
+            Overloaded: Every place is taken, and nobody idles.
+        """
+        if self._open_calls <= MAX_CONCURRENT_CALLS:
+            return
+        now_s = time.monotonic()
+        for oldest, since_s in self._reading.items():
+            if now_s - since_s < PATIENCE_S:
+                break
+            del self._reading[oldest]
+            oldest.reschedule(asyncio.get_running_loop().time())
+            return
+        raise Overloaded(f"more than {MAX_CONCURRENT_CALLS} calls are open")
 
     async def _read(self, context: Any) -> Any:
         """The call's message.
@@ -144,11 +170,17 @@ class OtlpGrpcServer:
             LimitExceeded: It did not arrive as a whole.
         """
         try:
-            async with asyncio.timeout(self._max_read_s):
-                message = await context.read()
+            async with asyncio.timeout(self._max_read_s) as limit:
+                self._reading[limit] = time.monotonic()
+                try:
+                    message = await context.read()
+                finally:
+                    self._reading.pop(limit, None)
         except TimeoutError as error:
             raise SlowBody(
-                f"the message did not arrive within {self._max_read_s:g} s", hint="send it again"
+                f"the message did not arrive within {self._max_read_s:g} s, or {PATIENCE_S:g} s"
+                " while others waited",
+                hint="send it again",
             ) from error
         if message is not grpc.aio.EOF:
             return message

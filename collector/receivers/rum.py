@@ -23,6 +23,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from collector.body import THREAD_ABOVE_BYTES, BodyReader, ClientGone, UnsupportedMedia, chunks
+from collector.browser_sender import sender_of
 from collector.faro import FaroPayload, decode_faro
 from collector.overload import Lane
 from collector.page_errors import PageErrors
@@ -189,7 +190,9 @@ class RumReceiver:
                         encoding = request.headers.get("content-encoding", "")
                         arriving = bodies.read(chunks(request.receive), encoding)
                         body = await held.enter_async_context(arriving)
-                    if not _objects(request):
+                    if sender_of(request.headers).is_machine:
+                        self._pipeline.dropped(SOURCE, "bot", 1)
+                    elif not _objects(request):
                         await take(request, body)
             except ClientGone:
                 return Response(status_code=400)
@@ -224,9 +227,9 @@ class RumReceiver:
                 hint="Raise rum.max_per_second if these are the shop's own pages.",
             )
 
-    async def _take_beacon(self, _request: Request, body: bytes) -> None:
+    async def _take_beacon(self, request: Request, body: bytes) -> None:
         with self._pipeline.receiving(SOURCE):
-            vitals, refused = decode_beacon(body)
+            vitals, refused = decode_beacon(body, sender_of(request.headers))
         self.report(vitals)
         self._pipeline.dropped(SOURCE, "not_a_web_vital", refused)
         await self.settle()

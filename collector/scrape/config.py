@@ -27,12 +27,16 @@ from collector.scrape.discovery_config import (
     http_discovery,
     static_group,
 )
+from collector.scrape.protobuf_format import HistogramChoice
+from collector.scrape.protocols import ALL_PROTOCOLS, TEXT_PROTOCOLS, Protocol
 from store.documents import Document, Path
 
 DEFAULT_INTERVAL_S = 15.0
 DEFAULT_TIMEOUT_S = 10.0
 DEFAULT_BODY_SIZE = 64 * 1024 * 1024
 MAX_TARGETS = 1_000
+# The width of the coarsest schema's buckets.
+MAX_BUCKET_FACTOR = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,10 @@ class ScrapeConfig:
     limits: ScrapeLimits = ScrapeLimits()
     relabel: tuple[RelabelRule, ...] = ()
     metric_relabel: tuple[RelabelRule, ...] = ()
+    protocols: tuple[Protocol, ...] = TEXT_PROTOCOLS
+    fallback_protocol: Protocol = Protocol.TEXT_0
+    utf8_names: bool = True
+    histograms: HistogramChoice = HistogramChoice()  # noqa: RUF009 -- frozen value
 
 
 def parse_scrape_configs(
@@ -94,6 +102,7 @@ def parse_scrape_configs(
 def _job(node: Node, environment: Mapping[str, str] | None) -> ScrapeConfig:
     interval_s = node.get("scrape_interval", duration, DEFAULT_INTERVAL_S)
     timeout_s = node.get("scrape_timeout", duration, min(DEFAULT_TIMEOUT_S, interval_s))
+    histograms = _histograms(node)
     config = ScrapeConfig(
         job_name=node.get("job_name", text, ""),
         interval_s=interval_s,
@@ -115,6 +124,12 @@ def _job(node: Node, environment: Mapping[str, str] | None) -> ScrapeConfig:
         limits=_limits(node),
         relabel=relabel_rules(node, "relabel_configs"),
         metric_relabel=relabel_rules(node, "metric_relabel_configs"),
+        protocols=node.get(
+            "scrape_protocols", _protocols, ALL_PROTOCOLS if histograms.native else TEXT_PROTOCOLS
+        ),
+        fallback_protocol=node.get("fallback_scrape_protocol", Protocol, Protocol.TEXT_0),
+        utf8_names=node.get("metric_name_validation_scheme", _scheme_of_names, default=True),
+        histograms=histograms,
     )
     _refuse_other_discovery(node)
     node.done()
@@ -140,6 +155,17 @@ def _limits(node: Node) -> ScrapeLimits:
     )
 
 
+def _histograms(node: Node) -> HistogramChoice:
+    # Prometheus 2's name, and 3's.
+    older = node.get("scrape_classic_histograms", flag, default=False)
+    return HistogramChoice(
+        native=node.get("scrape_native_histograms", flag, default=False),
+        classic=node.get("always_scrape_classic_histograms", flag, default=older),
+        most_buckets=node.get("native_histogram_bucket_limit", count, 0),
+        least_factor=node.get("native_histogram_min_bucket_factor", _factor, 0.0),
+    )
+
+
 def _refuse_other_discovery(node: Node) -> None:
     for key in node.data:
         if str(key).endswith("_sd_configs"):
@@ -156,6 +182,26 @@ def _params(value: Any) -> dict[str, tuple[str, ...]]:
     if not isinstance(value, dict):
         raise TypeError("a mapping of name to list is expected")
     return {text(key): texts(item) for key, item in value.items()}
+
+
+def _protocols(value: Any) -> tuple[Protocol, ...]:
+    found = tuple(Protocol(name) for name in texts(value))
+    if not found or len(set(found)) < len(found):
+        raise ValueError("each protocol once, and at least one, is expected")
+    return found
+
+
+def _factor(value: Any) -> float:
+    found = float(text(value))
+    if not 0 <= found < MAX_BUCKET_FACTOR:
+        raise ValueError(f"a number from 0 to {MAX_BUCKET_FACTOR} is expected")
+    return found
+
+
+def _scheme_of_names(value: Any) -> bool:
+    if value not in ("utf8", "legacy"):
+        raise ValueError("utf8 or legacy is expected")
+    return bool(value == "utf8")
 
 
 def _scheme(value: Any) -> str:

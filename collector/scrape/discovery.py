@@ -34,13 +34,13 @@ class FileWatch:
     """One `file_sd_configs` entry. A changed file is read at the next look, not at the refresh."""
 
     def __init__(self, config: FileDiscovery) -> None:
-        self._config = config
+        self.config = config
         self._read: dict[Path, tuple[tuple[int, int, int], tuple[TargetGroup, ...]]] = {}
         self.groups: tuple[TargetGroup, ...] = ()
 
     @property
     def what(self) -> str:
-        return ", ".join(str(pattern) for pattern in self._config.patterns)
+        return ", ".join(str(pattern) for pattern in self.config.patterns)
 
     def due(self, now_ms: int) -> bool:
         """Looking is cheap: always."""
@@ -61,7 +61,7 @@ class FileWatch:
 
     def _refresh(self) -> None:
         problems: list[str] = []
-        names = _matching(self._config.patterns)
+        names = _matching(self.config.patterns)
         for gone in set(self._read) - set(names):
             del self._read[gone]
         for name in names:
@@ -82,7 +82,7 @@ class HttpWatch:
     """One `http_sd_configs` entry."""
 
     def __init__(self, config: HttpDiscovery) -> None:
-        self._config = config
+        self.config = config
         self._client: httpx.AsyncClient | None = None
         self._asked_ms: int | None = None
         self.groups: tuple[TargetGroup, ...] = ()
@@ -90,11 +90,11 @@ class HttpWatch:
     @property
     def what(self) -> str:
         """The host only: a path or a query may hold a secret."""
-        return httpx.URL(self._config.url).host
+        return httpx.URL(self.config.url).host
 
     def due(self, now_ms: int) -> bool:
         """Whether the refresh interval is over."""
-        return self._asked_ms is None or now_ms - self._asked_ms >= self._config.refresh_s * 1000
+        return self._asked_ms is None or now_ms - self._asked_ms >= self.config.refresh_s * 1000
 
     async def refresh(self, now_ms: int) -> None:
         """Ask.
@@ -115,7 +115,7 @@ class HttpWatch:
         except (ValueError, RecursionError) as error:
             raise BadInput(f"the answer is no list of targets: {error}"[:300]) from error
         self.groups = tuple(
-            TargetGroup(group.addresses, {**group.labels, "__meta_url": self._config.url})
+            TargetGroup(group.addresses, {**group.labels, "__meta_url": self.config.url})
             for group in groups
         )
 
@@ -126,7 +126,7 @@ class HttpWatch:
             await client.aclose()
 
     async def _get(self) -> bytes:
-        config = self._config
+        config = self.config
         if self._client is None:
             self._client = config.http.client()
         headers = {

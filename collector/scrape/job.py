@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from collector.scrape.config import MAX_TARGETS, ScrapeConfig
 from collector.scrape.discovery import FileWatch, HttpWatch, Watch
-from collector.scrape.discovery_config import TargetGroup
+from collector.scrape.discovery_config import FileDiscovery, HttpDiscovery, TargetGroup
 from collector.scrape.target import Target, targets_of
 from store.errors import WarroomError
 
@@ -16,12 +16,11 @@ LOOK_S = 5.0
 class Job:
     """A scrape configuration and the targets that it has now."""
 
-    def __init__(self, config: ScrapeConfig) -> None:
+    def __init__(self, config: ScrapeConfig, before: Sequence[Watch] = ()) -> None:
+        """`before` are watches of the same job with another configuration: equal ones go on."""
         self.config = config
-        self.watches: tuple[Watch, ...] = (
-            *(FileWatch(entry) for entry in config.file_sd),
-            *(HttpWatch(entry) for entry in config.http_sd),
-        )
+        entries: tuple[FileDiscovery | HttpDiscovery, ...] = (*config.file_sd, *config.http_sd)
+        self.watches: tuple[Watch, ...] = tuple(_watch(entry, before) for entry in entries)
         self.dropped: list[Mapping[str, str]] = []
         self.errors: list[str] = []  # targets that cannot be, at the last `found`
         self.asked = False
@@ -64,3 +63,10 @@ class Job:
         """Close every connection of a discovery."""
         for watch in self.watches:
             await watch.aclose()
+
+
+def _watch(entry: FileDiscovery | HttpDiscovery, before: Sequence[Watch]) -> Watch:
+    for watch in before:
+        if watch.config == entry:
+            return watch
+    return FileWatch(entry) if isinstance(entry, FileDiscovery) else HttpWatch(entry)

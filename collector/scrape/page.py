@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from collector.relabel import relabelled
 from collector.scrape.config import ScrapeConfig, ScrapeLimits
+from collector.scrape.protobuf_format import ProtobufParser
+from collector.scrape.protocols import Protocol, protocol_of
 from collector.scrape.target import Target
 from collector.scrape.text_format import Page, PageParser
 from store.errors import BadInput, LimitExceeded
+from store.histograms import NativeHistogram
 from store.model import (
     METRIC_NAME,
     STALE_NAN_BITS,
     Exemplar,
+    HistogramSample,
     Labels,
     MetricMetadata,
     MetricType,
@@ -34,7 +39,7 @@ _REPORT = (
 
 @dataclass(frozen=True, slots=True)
 class Scraped:
-    """One line's series: its final labels, or None when relabelling drops it."""
+    """One line's or message's series: its final labels, or None when relabelling drops it."""
 
     labels: Labels | None
 
@@ -44,7 +49,8 @@ class TargetState:
     """What is remembered of a target between scrapes. `seen` goes stale when it is not there."""
 
     target: Target
-    parser: PageParser[Scraped]
+    text: PageParser[Scraped]
+    protobuf: ProtobufParser[Scraped]
     report: tuple[Labels, ...]
     seen: frozenset[Labels] = frozenset()
     last_ms: int = 0
@@ -52,6 +58,12 @@ class TargetState:
     health: str = "unknown"
     error: str = ""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class _Histogram(NamedTuple):
+    series: Labels
+    ts_ms: int
+    histogram: NativeHistogram
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +79,7 @@ class Outcome:
     metadata: tuple[MetricMetadata, ...] = ()
     exemplars: tuple[Exemplar, ...] = ()
     error: str = ""
+    histograms: tuple[_Histogram, ...] = ()
 
 
 def new_state(target: Target) -> TargetState:
@@ -84,24 +97,39 @@ def new_state(target: Target) -> TargetState:
         return Scraped(Labels(final.items()))
 
     report = tuple(Labels({**target.labels, METRIC_NAME: name}.items()) for name, _, _ in _REPORT)
-    return TargetState(target, PageParser(make), report)
+    protobuf = ProtobufParser(make, config.histograms)
+    return TargetState(target, PageParser(make), protobuf, report)
+
+
+def continued(before: TargetState, target: Target) -> TargetState:
+    """A target whose job changed: what it had and has no more goes stale at the next scrape."""
+    state = new_state(target)
+    state.seen, state.last_ms = before.seen, before.last_ms
+    state.duration_s, state.health, state.error = before.duration_s, before.health, before.error
+    return state
 
 
 def read_page(state: TargetState, body: bytes, content_type: str, now_ms: int) -> Outcome:
-    """The outcome of a page; a line that cannot be read or passes a limit is its error.
+    """The outcome of a page; what cannot be read or passes a limit is its error.
 
     What came before that line is counted all the same, as in Prometheus.
     """
     page: Page[Scraped] = Page()
-    openmetrics = content_type.startswith("application/openmetrics-text")
+    config = state.target.config
     try:
-        state.parser.parse(_decoded(body), openmetrics=openmetrics, page=page)
+        protocol = protocol_of(content_type, config.fallback_protocol)
+        if protocol is Protocol.PROTO:
+            state.protobuf.parse(body, page)
+        else:
+            openmetrics = protocol.is_openmetrics
+            state.text.parse(_decoded(body), openmetrics=openmetrics, page=page)
     except (BadInput, LimitExceeded) as error:
         # A line past a limit was read; one that is no sample was not.
-        exposed = len(page.series) + isinstance(error, LimitExceeded)
+        exposed = len(page) + isinstance(error, LimitExceeded)
         left = sum(scraped.labels is not None for scraped in page.series)
+        left += sum(row.series.labels is not None for row in page.histograms)
         return Outcome(exposed=exposed, left=left, error=str(error)[:300])
-    return _outcome(page, state.target.config, now_ms)
+    return _outcome(page, config, now_ms)
 
 
 def _decoded(body: bytes) -> str:
@@ -127,9 +155,11 @@ def batch_of(state: TargetState, outcome: Outcome, now_ms: int) -> SampleBatch:
             MetricMetadata(name, MetricType.GAUGE, text, unit) for name, text, unit in _REPORT
         )
     extra = len(gone) + len(report)
+    of_histograms = tuple(row.series for row in outcome.histograms)
     all_series = outcome.series + gone + state.report
     place: dict[Labels, int] = {}
     index = [place.setdefault(labels, len(place)) for labels in all_series]
+    owners = [place.setdefault(labels, len(place)) for labels in of_histograms]
     return SampleBatch(
         series=tuple(place),
         series_index=np.asarray(index, dtype=np.int32),
@@ -137,6 +167,10 @@ def batch_of(state: TargetState, outcome: Outcome, now_ms: int) -> SampleBatch:
         values=np.asarray(outcome.values + (STALE,) * len(gone) + report, dtype=np.float64),
         metadata=metadata,
         exemplars=outcome.exemplars,
+        histograms=tuple(
+            HistogramSample(owner, row.ts_ms, row.histogram)
+            for owner, row in zip(owners, outcome.histograms, strict=True)
+        ),
     )
 
 
@@ -198,24 +232,43 @@ def _outcome(page: Page[Scraped], config: ScrapeConfig, now_ms: int) -> Outcome:
         times.append(now_ms if own is None else own)
         if own is None or config.track_timestamps_staleness:
             seen.append(labels)
+    histograms = _histograms(page, config, now_ms, seen)
     limit = config.limits.samples
-    if limit and len(series) > limit:
-        error = f"{len(series)} samples are left after relabelling, sample_limit is {limit}"
-        return Outcome(exposed=len(page.series), left=len(series), error=error)
-    left = len(series)
+    left = len(series) + len(histograms)
+    if limit and left > limit:
+        error = f"{left} samples are left after relabelling, sample_limit is {limit}"
+        return Outcome(exposed=len(page), left=left, error=error)
     distinct = frozenset(seen)
     if len(distinct) < len(seen):
         series, values, times = _first_of_each(series, values, times)
+        first = {(row.series, row.ts_ms): row for row in reversed(histograms)}
+        histograms = [*first.values()]
     return Outcome(
         tuple(series),
         tuple(values),
         tuple(times),
         distinct,
-        exposed=len(page.series),
+        exposed=len(page),
         left=left,
         metadata=tuple(page.metadata),
         exemplars=_exemplars(page, now_ms),
+        histograms=tuple(histograms),
     )
+
+
+def _histograms(
+    page: Page[Scraped], config: ScrapeConfig, now_ms: int, seen: list[Labels]
+) -> list[_Histogram]:
+    found: list[_Histogram] = []
+    for row in page.histograms:
+        labels = row.series.labels
+        if labels is None:
+            continue
+        own = row.ts_ms if config.honor_timestamps else None
+        found.append(_Histogram(labels, now_ms if own is None else own, row.histogram))
+        if own is None or config.track_timestamps_staleness:
+            seen.append(labels)
+    return found
 
 
 def _first_of_each(

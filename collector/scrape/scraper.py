@@ -21,18 +21,16 @@ from collector.scrape.page import (
     Outcome,
     TargetState,
     batch_of,
+    continued,
     farewell,
     new_state,
     read_page,
 )
+from collector.scrape.protocols import accept_header
 from collector.scrape.target import Target, shown_labels
 from store.durations import format_duration
 from store.errors import BadInput, WarroomError
 
-ACCEPT = (
-    "application/openmetrics-text;version=1.0.0;q=0.6,"
-    "text/plain;version=0.0.4;q=0.5,text/plain;q=0.4,*/*;q=0.1"
-)
 THREAD_ABOVE_BYTES = 64 * 1024
 # Dropped targets are shown, not kept without end.
 MAX_DROPPED_SHOWN = 1_000
@@ -55,7 +53,8 @@ class Scraper:
         self._pipeline = pipeline
         self._states: dict[str, TargetState] = {}
         self._jobs = [Job(config) for config in configs]
-        self._clients: dict[str, httpx.AsyncClient] = {}
+        # By the identity of the configuration: a job that changed asks with its new credentials.
+        self._clients: dict[int, httpx.AsyncClient] = {}
         for job in self._jobs:
             for target in job.found():
                 self._states[target.key] = new_state(target)
@@ -82,6 +81,25 @@ class Scraper:
             errors = await job.refresh(now_ms)
             if job.groups != before:
                 await self._adopt(job, now_ms, added, gone)
+            self._tell_discovery(job, [*errors, *job.errors], now_ms)
+        return Change(tuple(added), tuple(gone))
+
+    async def reconfigure(self, configs: Sequence[ScrapeConfig], now_ms: int) -> Change:
+        """Take other jobs: unchanged ones go on, targets that are in none end in stale series.
+
+        `added` holds targets that are new or are to be asked otherwise, `gone` those that are not
+        to be asked any more. Discoveries that are new are asked before it returns.
+        """
+        before = {job.config.job_name: job for job in self._jobs}
+        jobs = [_job(config, before.get(config.job_name)) for config in configs]
+        begun = [job for job in jobs if job not in self._jobs]
+        failures = [await job.refresh(now_ms) for job in begun]
+        self._jobs, ended = jobs, [job for job in self._jobs if job not in jobs]
+        changes = [await self._take_over(job) for job in begun]
+        added = [target for change in changes for target in change.added]
+        gone = [target for change in changes for target in change.gone]
+        gone += [target for job in ended for target in await self._end(job, now_ms)]
+        for job, errors in zip(begun, failures, strict=True):
             self._tell_discovery(job, [*errors, *job.errors], now_ms)
         return Change(tuple(added), tuple(gone))
 
@@ -137,8 +155,48 @@ class Scraper:
                 self._states[key] = new_state(target)
                 added.append(target)
 
+    async def _take_over(self, job: Job) -> Change:
+        """Begin a job that is new or changed. What it asks as before goes on without a gap."""
+        held = {
+            _asked(state.target): state
+            for state in self._states.values()
+            if state.target.config.job_name == job.config.job_name
+        }
+        found = job.found()
+        replaced = await asyncio.gather(
+            *(self._begin(target, held.get(_asked(target))) for target in found)
+        )
+        return Change(tuple(found), tuple(target for target in replaced if target is not None))
+
+    async def _begin(self, target: Target, before: TargetState | None) -> Target | None:
+        """A target from now on; answers with the one that it is instead of, if any."""
+        if before is None:
+            self._states[target.key] = new_state(target)
+            return None
+        async with before.lock:
+            del self._states[before.target.key]
+            self._states[target.key] = continued(before, target)
+        return before.target
+
+    async def _end(self, job: Job, now_ms: int) -> list[Target]:
+        """End a job that is no more, or stands in another form: what of it nobody took over."""
+        held = [state for state in self._states.values() if state.target.config is job.config]
+        await asyncio.gather(*(self._retire(state, now_ms) for state in held))
+        going_on = {id(watch) for other in self._jobs for watch in other.watches}
+        for watch in job.watches:
+            if id(watch) not in going_on:
+                await watch.aclose()
+        if job.config.job_name not in [o.config.job_name for o in self._jobs if o.watches]:
+            self._pipeline.sources.forget(_discovery_source(job))
+        client = self._clients.pop(id(job.config), None)
+        if client is not None:
+            await client.aclose()
+        return [state.target for state in held]
+
     def _tell_discovery(self, job: Job, errors: Sequence[str], now_ms: int) -> None:
-        source = f"discovery:{job.config.job_name}"
+        if not job.watches:
+            return
+        source = _discovery_source(job)
         self._pipeline.sources.expect(source, now_ms, interval_s=job.look_s)
         if errors:
             remedy = "Check the files or the server of this job; the targets found before stay."
@@ -184,7 +242,7 @@ class Scraper:
         config = target.config
         headers = {
             **config.http.request_headers(),
-            "Accept": ACCEPT,
+            "Accept": accept_header(config.protocols, utf8_names=config.utf8_names),
             "User-Agent": "Warroom",
             "X-Prometheus-Scrape-Timeout-Seconds": f"{target.timeout_s:g}",
         }
@@ -205,9 +263,9 @@ class Scraper:
             return body, response.headers.get("content-type", "")
 
     def _client(self, config: ScrapeConfig) -> httpx.AsyncClient:
-        client = self._clients.get(config.job_name)
+        client = self._clients.get(id(config))
         if client is None:
-            client = self._clients[config.job_name] = config.http.client()
+            client = self._clients[id(config)] = config.http.client()
         return client
 
     def _remember(self, state: TargetState, outcome: Outcome, now_ms: int) -> None:
@@ -220,6 +278,22 @@ class Scraper:
                 f"Open {state.target.shown_url} and check that the target runs and serves metrics."
             )
             self._pipeline.failed(state.target.source, outcome.error, remedy)
+
+
+def _job(config: ScrapeConfig, before: Job | None) -> Job:
+    """The job as it runs, where its configuration is the same."""
+    if before is not None and before.config == config:
+        return before
+    return Job(config, () if before is None else before.watches)
+
+
+def _asked(target: Target) -> tuple[str, frozenset[tuple[str, str]]]:
+    """What makes a target the same, whatever else of its job changed."""
+    return target.url, frozenset(target.labels.items())
+
+
+def _discovery_source(job: Job) -> str:
+    return f"discovery:{job.config.job_name}"
 
 
 def _status(state: TargetState) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from store.errors import BadInput
+from store.errors import BadInput, LimitExceeded
+from store.histograms import NativeHistogram
 from store.model import METRIC_NAME, MetricMetadata, MetricType
 
 Series = TypeVar("Series")
@@ -20,6 +21,8 @@ Series = TypeVar("Series")
 MAX_CACHED = 200_000
 MAX_EXEMPLARS = 1_000
 MAX_LINE = 64 * 1024
+# Of one page: what 64 MiB of ordinary lines hold. Shorter lines would take far more memory.
+MAX_SAMPLES = 2_000_000
 _STRING = r'"(?:[^"\\\n]++|\\.)*+"'
 _LABEL_SET = re.compile(rf"\{{(?:[^\"{{}}\n]++|{_STRING})*+\}}")
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
@@ -31,6 +34,7 @@ _LINE = re.compile(
     rf"(?:[ \t]++([^\s#]++))?[ \t]*+"
     rf"(?:#[ \t]++({_LABEL_SET.pattern})[ \t]++(\S++)(?:[ \t]++(\S++))?[ \t]*+)?"
 )
+_ENDED = re.compile(r"(?:\A|\n)# EOF\n?\Z")
 _ESCAPE = re.compile(r'\\([\\"n])')
 _TYPES = {kind.value: kind for kind in MetricType} | {
     "untyped": MetricType.UNKNOWN,
@@ -50,6 +54,15 @@ class PageExemplar(Generic[Series]):
     ts_ms: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class PageHistogram(Generic[Series]):
+    """A native histogram of a page; `ts_ms` is None where the page gives none."""
+
+    series: Series
+    ts_ms: int | None
+    histogram: NativeHistogram
+
+
 @dataclass(slots=True)
 class Page(Generic[Series]):
     """A parsed page as columns. A `ts_ms` of None means the time of the scrape."""
@@ -59,6 +72,10 @@ class Page(Generic[Series]):
     ts_ms: list[int | None] = field(default_factory=list)
     exemplars: list[PageExemplar[Series]] = field(default_factory=list)
     metadata: list[MetricMetadata] = field(default_factory=list)  # only what changed
+    histograms: list[PageHistogram[Series]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.series) + len(self.histograms)
 
 
 class PageParser(Generic[Series]):
@@ -76,9 +93,12 @@ class PageParser(Generic[Series]):
         """A whole page. A `page` that was given holds, after an error, what came before it.
 
         Raises:
-            BadInput: A line cannot be read; it says which.
+            BadInput: A line cannot be read, it says which; OpenMetrics does not end with `# EOF`.
+            LimitExceeded: It has more lines than any page should.
         """
         page = Page() if page is None else page
+        if text.count("\n") > MAX_SAMPLES:
+            raise LimitExceeded(f"the page has more than {MAX_SAMPLES} lines", reason="page_size")
         cache = self._cache
         add_series, add_value, add_time = page.series.append, page.values.append, page.ts_ms.append
         changed: set[str] = set()
@@ -89,14 +109,16 @@ class PageParser(Generic[Series]):
             head, _, tail = line.rpartition(" ")
             series = cache.get(head)
             if series is not None:
-                add_series(series)
                 add_value(_number(tail, number))
+                add_series(series)
                 add_time(None)
             elif line[:1] == "#":
                 if line not in self._comments:
                     self._comment(line, changed)
             elif line and not line.isspace():
                 self._slow(line, number, page, openmetrics=openmetrics)
+        if openmetrics and not _ENDED.search(text):
+            raise BadInput("the page does not end with # EOF", hint="it may be cut short")
         page.metadata.extend(self._metadata[family] for family in changed)
         return page
 
@@ -111,9 +133,11 @@ class PageParser(Generic[Series]):
             # A leading blank would shift the match against the line; such lines stay uncached.
             if line[:1] not in " \t":
                 self._cache[key] = series
+        value = _number(match[3], number)
+        at_ms = _time_ms(match[4], number, openmetrics=openmetrics)
         page.series.append(series)
-        page.values.append(_number(match[3], number))
-        page.ts_ms.append(_time_ms(match[4], number, openmetrics=openmetrics))
+        page.values.append(value)
+        page.ts_ms.append(at_ms)
         if match[5] and len(page.exemplars) < MAX_EXEMPLARS:
             at = _time_ms(match[7], number, openmetrics=True)
             labels = _labels(None, match[5], number, named=False)

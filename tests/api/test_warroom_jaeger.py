@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from api.routers.jaeger import Search
 from store.errors import BadInput
+from store.model import SPAN_SCHEMA, SpanBatch
 from tests.warroom.traces import ROOT_ID, TRACE_ID, product_list, request, span
 from tests.warroom.world import NOW_MS, World, open_world
 
@@ -191,3 +193,34 @@ def test_no_duration_breaks_the_search(text: str) -> None:
     except BadInput:
         return
     assert query.min_duration_ns is None or 0 <= query.min_duration_ns < 2**63
+
+
+BROKEN = {"attributes": "{no json", "resource": "[1]", "events": "7", "links": '[1, {"a": 2}]'}
+ODD_EVENTS = '[{"name": "odd", "time_ns": "soon", "attributes": 5}]'
+
+
+@pytest.mark.parametrize("columns", [BROKEN, {**BROKEN, "events": ODD_EVENTS}, {"events": "[{"}])
+def test_a_row_that_another_hand_spoiled_is_shown_as_far_as_it_can_be_read(
+    world: World, columns: dict[str, str]
+) -> None:
+    trace_id = f"{len(str(columns)):032x}"
+    row = {
+        "trace_id": bytes.fromhex(trace_id),
+        "span_id": b"spanspan",
+        "start_ns": (NOW_MS - 5_000) * 1_000_000,
+        "end_ns": (NOW_MS - 4_000) * 1_000_000,
+        "service": "broken",
+        "name": "GET /",
+        "kind": 2,
+        "status": 0,
+        "received_ms": NOW_MS,
+        **columns,
+    }
+    table = pa.Table.from_pylist([row], schema=SPAN_SCHEMA)
+    world.service.store.append(SpanBatch(table)).result(30)
+    (trace,) = data(world, f"/traces/{trace_id}")
+    (shown,) = trace["spans"]
+    assert shown["operationName"] == "GET /"
+    unreadable = [tag["value"] for tag in shown["tags"] if tag["key"] == "unreadable"]
+    assert unreadable == ([BROKEN["attributes"]] if columns.get("attributes") else [])
+    assert shown["references"] == []

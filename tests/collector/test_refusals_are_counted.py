@@ -23,7 +23,7 @@ from collector.body import BodyReader
 from collector.otlp.ingest import OtlpIngest
 from collector.overload import MAX_UNANSWERED, Lane
 from collector.pipeline import Pipeline
-from collector.receivers import events, otlp_http, remote_write
+from collector.receivers import events, otlp_grpc, otlp_http, remote_write
 from collector.receivers.rum import RumReceiver
 from collector.source_health import SourceRegistry, SourceState
 from store.errors import Overloaded, StoreUnavailable
@@ -266,6 +266,30 @@ def test_idle_calls_end_and_let_others_in(
         finally:
             over.set()
     assert opened.counts() == {("otlp", "body_late"): 3}
+
+
+def test_an_idle_call_makes_room_where_another_wants_its_place(
+    opened: Open,
+    grpc_server: Callable[..., str],
+    pipeline: Pipeline,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(otlp_grpc, "MAX_CONCURRENT_CALLS", 2)
+    monkeypatch.setattr(otlp_grpc, "PATIENCE_S", 0.0)
+    address, over = grpc_server(OtlpIngest(pipeline)), threading.Event()
+    with grpc.insecure_channel(address) as channel:
+        open_call = channel.stream_unary(TRACES)
+        idle = [open_call.future(_idle(over), timeout=60) for _ in range(3)]
+        try:
+            _until(lambda: any(call.done() for call in idle))
+            body = trace_request().SerializeToString()
+            assert channel.unary_unary(TRACES)(body, timeout=30) == b""
+            _until(lambda: sum(call.done() for call in idle) == 2)
+            ended = {call.code() for call in idle if call.done()}
+            assert ended == {grpc.StatusCode.DEADLINE_EXCEEDED}
+        finally:
+            over.set()
+    assert opened.counts()["otlp", "body_late"] == 2
 
 
 def test_a_call_that_its_sender_gave_up_is_no_mistake_of_anybody(

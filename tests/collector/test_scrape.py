@@ -304,6 +304,41 @@ def test_openmetrics_exemplars_and_own_timestamps(
     assert late == [[(1_789_999_998_250, 7.0)]]
 
 
+@pytest.mark.parametrize("page", ["a 1\n", "a 1\n# EOF\nb 2\n", "a 1\n## EOF\n", ""])
+def test_an_openmetrics_page_without_its_end_was_cut_short(
+    page: str, shop: Shop, address: str, pipeline: Any, appender: Any
+) -> None:
+    shop.page, shop.content_type = page, "application/openmetrics-text; version=1.0.0"
+    scrape(Scraper(job(address), pipeline), NOW_MS)
+    assert values(appender, "up") == [0]
+    assert values(appender, "a") == []
+    shop.content_type = "text/plain"
+    scrape(Scraper(job(address), pipeline), NOW_MS + 1)
+    assert values(appender, "up")[-1] == 1
+
+
+def test_a_page_of_more_lines_than_any_page_has_is_refused(
+    shop: Shop, address: str, pipeline: Any, appender: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("collector.scrape.text_format.MAX_SAMPLES", 100)
+    shop.page = "".join(f"a{number} 1\n" for number in range(101))
+    scraper = Scraper(job(address), pipeline)
+    scrape(scraper, NOW_MS)
+    assert values(appender, "up") == [0]
+    assert "100 lines" in scraper.targets_status()["activeTargets"][0]["lastError"]
+
+
+def test_a_line_that_cannot_be_read_counts_as_none(
+    shop: Shop, address: str, pipeline: Any, appender: Any
+) -> None:
+    scraper = Scraper(job(address), pipeline)
+    scrape(scraper, NOW_MS)
+    for page in ("misses_total 2\nmisses_total 1_0\n", "other 1 99999999999999999999\n"):
+        shop.page = page
+        scrape(scraper, NOW_MS + 1)
+    assert values(appender, "scrape_samples_scraped") == [2, 1, 0]
+
+
 def test_a_page_of_the_real_client_library_is_read_whole(
     address: str, shop: Shop, pipeline: Any, appender: Any
 ) -> None:

@@ -213,3 +213,59 @@ def test_a_hangup_signal_reloads(tmp_path: Path) -> None:
         assert service.ready()
     finally:
         service.stop()
+
+
+ASKED = """
+scrape_configs:
+  - {job_name: %s, static_configs: [{targets: ['127.0.0.1:1']}]}
+pollers:
+  - {type: host, name: %s, proc: /no/such/proc}
+"""
+
+
+def asked(world: World) -> tuple[list[str], list[str]]:
+    intake = world.service.intake
+    jobs = [target.labels["job"] for target in intake.scraper.targets()]
+    return jobs, [target.name for target in intake.pollers.targets()]
+
+
+def test_scrapes_and_pollers_change_and_a_mistake_keeps_both(world: World, tmp_path: Path) -> None:
+    write(tmp_path, "warroom.yaml", CONFIG + ASKED % ("shop", "here"))
+    answer = world.ask("POST", "/-/reload")
+    assert "1 scrape jobs, 1 pollers" in answer.text
+    assert "restart" not in answer.text
+    assert asked(world) == (["shop"], ["here"])
+    write(tmp_path, "warroom.yaml", CONFIG + ASKED % ("other", "there, interval: 0s"))
+    answer = world.ask("POST", "/-/reload")
+    assert (answer.status_code, "warroom.yaml:11: " in answer.text) == (500, True)
+    assert asked(world) == (["shop"], ["here"])
+    write(tmp_path, "warroom.yaml", CONFIG + ASKED % ("other", "there"))
+    assert world.ask("POST", "/-/reload").status_code == 200
+    assert asked(world) == (["other"], ["there"])
+    jobs = {job.id for job in world.service.schedule._scheduler.get_jobs()}
+    assert {name for name in jobs if name.startswith("poll/")} == {"poll/host/there"}
+    assert len([name for name in jobs if name.startswith("scrape/other/127.0.0.1:1/")]) == 1
+
+
+def test_a_secret_of_a_target_is_in_no_metric_and_no_shown_configuration(
+    world: World, tmp_path: Path
+) -> None:
+    text = """
+scrape_configs:
+  - job_name: shop
+    metrics_path: /metrics?api_key=s3cret-path
+    params: {token: [s3cret-param]}
+    static_configs: [{targets: ['127.0.0.1:1'], labels: {__param_x: s3cret-label}}]
+"""
+    write(tmp_path, "warroom.yaml", CONFIG + text)
+    assert world.ask("POST", "/-/reload").status_code == 200
+    schedule = world.service.schedule
+    jobs = {job.id: job for job in schedule._scheduler.get_jobs()}
+    (name,) = (name for name in jobs if name.startswith("scrape/"))
+    assert "s3cret" not in name
+    world.run(jobs[name].func())
+    assert name in {unit.unit.removeprefix("job/") for unit in schedule.health}
+    for path in ("/metrics", "/api/v1/status/config", "/api/v1/targets"):
+        answer = world.ask("GET", path)
+        assert answer.status_code == 200
+        assert "s3cret" not in answer.text, path

@@ -93,3 +93,70 @@ def test_a_service_whose_second_port_is_taken_stops_cleanly(tmp_path: Path, opti
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         asyncio.run(run(holder.getsockname()[1]))
+
+
+def heard(*parts: bytes) -> bytes:
+    """What a listener answers to a connection that sends these parts, until it is closed.
+
+    One that is closed while it still sends may lose the answer: that is nothing heard.
+    """
+
+    async def run() -> bytes:
+        server = listener(0)
+        await server.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.address.port)
+        try:
+            for part in parts:
+                writer.write(part)
+                await writer.drain()
+            return await asyncio.wait_for(reader.read(), 60)
+        except ConnectionError:
+            return b""
+        finally:
+            writer.close()
+            await server.stop()
+
+    return asyncio.run(run())
+
+
+def test_a_head_without_end_is_refused_before_it_fills_the_memory() -> None:
+    line = b"x-a: " + b"y" * 65_536 + b"\r\n"
+    for parts in ((b"GET / HTTP/1.1\r\nhost: x\r\n", *[line] * 40), (b"GET /" + b"a" * 2_000_000,)):
+        answer = heard(*parts)
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 431 ")
+
+
+def test_a_connection_whose_head_does_not_come_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("warroom.http_protocol.HEAD_TIMEOUT_S", 0.2)
+    assert heard(b"GET / HTTP/1.1\r\nhost: x\r\nx-slow: ").startswith(b"HTTP/1.1 408 ")
+    assert heard() == b""
+
+
+def test_a_later_head_of_a_connection_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("warroom.http_protocol.HEAD_TIMEOUT_S", 0.2)
+    whole = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+    answer = heard(whole, whole, b"GET / HTTP/1.1\r\nhost")
+    assert answer.count(b"HTTP/1.1 200 OK") == 2
+    assert b"HTTP/1.1 408 " in answer
+
+
+def test_a_body_may_take_longer_than_a_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("warroom.http_protocol.HEAD_TIMEOUT_S", 0.2)
+
+    async def whole(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(str(len(await request.body())))
+
+    async def run() -> bytes:
+        app = Starlette(routes=[Route("/", whole, methods=["POST"])])
+        server = Listener(app, Address("127.0.0.1", 0), purpose="--listen")
+        await server.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.address.port)
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\na")
+        await asyncio.sleep(0.5)
+        writer.write(b"b")
+        answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n2"), 60)
+        writer.close()
+        await server.stop()
+        return answer
+
+    assert asyncio.run(run()).startswith(b"HTTP/1.1 200 OK")

@@ -18,7 +18,9 @@ _NEWEST_FIRST: list[tuple[str, Literal["ascending", "descending"]]] = [
     ("ts_ns", "descending"),
     ("seq", "descending"),
 ]
-_HOLDS_TEXT = "contains(lower(concat_ws(' ', event_name, body, attributes)), lower(?))"
+_SEARCHED = ("body", "attributes", "event_name")
+# The signs of a LIKE pattern; what has none of them is searched twice as fast by one.
+_PATTERN_SIGNS = frozenset("%_\\")
 
 
 def checked(table: pa.Table) -> pa.Table:
@@ -70,13 +72,23 @@ def _conditions(query: LogQuery) -> tuple[str, list[Any]]:
         ("service = ?", query.service),
         ("severity >= ?", query.min_severity or None),
         ("trace_id = ?", query.trace_id),
-        (_HOLDS_TEXT, query.text or None),
     ):
         if value is not None:
             where.append(condition)
             params.append(value)
+    if query.text:
+        holds, text = _holds(query.text)
+        where.append("(" + " OR ".join(holds.format(column) for column in _SEARCHED) + ")")
+        params += [text] * len(_SEARCHED)
     if query.before is not None:
         where.append("(ts_ns < ? OR (ts_ns = ? AND seq < ?))")
         ts_ns, seq = query.before
         params += [ts_ns, ts_ns, seq]
     return " AND ".join(where), params
+
+
+def _holds(text: str) -> tuple[str, str]:
+    """The condition that a column holds a text, in any case; and its parameter."""
+    if _PATTERN_SIGNS.isdisjoint(text):
+        return "{} ILIKE ?", f"%{text}%"
+    return "contains(lower({}), lower(?))", text

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from collector import poll_config
-from collector.poll_runner import back_off_s
+from collector.poll_runner import PollRunner, back_off_s
 from store.errors import ConfigError
 from tests.collector.pollers.asking import targets_of
 from warroom.check import check
 from warroom.config import Options, load
-from warroom.poll import build_pollers
+from warroom.poll import poll_targets
 
 GOOD = "type: redis, name: cache, address: '127.0.0.1:6379'"
 OTHER = "type: redis, name: other, address: '127.0.0.1:6380'"
@@ -99,7 +99,7 @@ def test_a_secret_comes_from_a_file_beside_the_configuration_or_from_the_environ
     (tmp_path / "redis.secret").write_text("from-the-file\n")
     both = f"[{{{GOOD}, password_file: redis.secret}}, {{{OTHER}, password_env: PASS}}]"
     settings = load(written(tmp_path, f"pollers: {both}"), {"PASS": "from-the-environment"})
-    runner = build_pollers(settings, None, None)  # type: ignore[arg-type]  # nothing is polled
+    runner = PollRunner(poll_targets(settings), None, None)  # type: ignore[arg-type]  # nothing is polled
     found = [secret.value for target in runner.targets() for secret in target.secrets]
     assert found == ["from-the-file", "from-the-environment"]
     assert "from-the-" not in repr(runner.targets())
