@@ -28,6 +28,7 @@ BENCHMARKS: Mapping[str, Callable[[Setup], list[Table]]] = {
     "footprint": footprint.run,
     "recovery": recovery.run,
     "level_drops": level_drops.run,
+    "level_drops_odd": level_drops.run_odd,
     "order_drops": order_drops.run,
     "rules": rules.run,
 }

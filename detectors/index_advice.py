@@ -18,6 +18,8 @@ from sqlglot.errors import SqlglotError
 
 _MAX_TEXT = 4_096
 _MAX_COLUMNS = 4
+# Lengths at which exporters, and our poller, cut a text without a mark.
+_USUAL_CUTS = frozenset({120, 1_024})
 _ELLIPSIS = re.compile(r"\(\s*\.\.\.\s*\)")
 _NAME = re.compile(r"[^0-9A-Za-z_]+")
 _EQUAL = (exp.EQ, exp.In, exp.NullSafeEQ)
@@ -34,45 +36,91 @@ class IndexAdvice:
     @property
     def statement(self) -> str:
         """The `CREATE INDEX` to try."""
+        return f"CREATE INDEX {self._rest}"
+
+    @property
+    def concurrent(self) -> str:
+        """Likewise on PostgreSQL, where writers need not wait."""
+        return f"CREATE INDEX CONCURRENTLY {self._rest}"
+
+    @property
+    def _rest(self) -> str:
         name = _NAME.sub("_", "_".join(("ix", self.table, *self.columns)))[:60]
-        return f"CREATE INDEX {name} ON {self.table} ({', '.join(self.columns)})"
+        return f"{name} ON {self.table} ({', '.join(self.columns)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a table is asked for: columns compared for equality, and a range or an order."""
+
+    equal: dict[str, list[str]]
+    ranged: dict[str, list[str]]
+    joined: dict[str, list[str]]
+
+
+def is_cut_off(text: str) -> bool:
+    """The statement's end is not in the text: nobody knows what else it asks for."""
+    return len(text) > _MAX_TEXT or text.rstrip().endswith("...") or len(text) in _USUAL_CUTS
 
 
 @lru_cache(maxsize=2_048)
-def advise(text: str, dialect: str = "mysql") -> IndexAdvice | None:
+def advise(text: str, dialect: str = "mysql", table: str = "") -> IndexAdvice | None:
     """The index that a statement's WHERE, JOIN and ORDER BY ask for; None when none would help.
 
     Statements are digests: literals are `?` and lists are `(...)`. A digest that the server cut
     off, or that does not parse, gives None.
 
+    Args:
+        text: The statement.
+        dialect: Whose SQL it is.
+        table: The table that the plan scans, by its alias; columns that join it count for it. Empty
+            where no plan is known: then only columns compared with values count.
+
     >>> advise("SELECT * FROM `orders` WHERE `email` = ? ORDER BY `created` DESC").statement
     'CREATE INDEX ix_orders_email_created ON orders (email, created)'
     """
-    if len(text) > _MAX_TEXT or text.rstrip().endswith("..."):
+    if is_cut_off(text):
         return None
     try:
         tree = sqlglot.parse_one(_ELLIPSIS.sub("(?)", text), dialect=dialect)
     except (SqlglotError, RecursionError):
         return None
     query = tree if isinstance(tree, exp.Select | exp.Update | exp.Delete) else None
-    return None if query is None else _of(query)
+    return None if query is None else _of(query, table)
 
 
-def _of(query: exp.Expr) -> IndexAdvice | None:
+def _of(query: exp.Expr, scanned: str) -> IndexAdvice | None:
     tables = _tables(query)
-    equal: dict[str, list[str]] = {}
-    ranged: dict[str, list[str]] = {}
-    for condition in _conditions(query):
-        into = equal if isinstance(condition, _EQUAL) else ranged
-        for table, column in _columns(condition, tables):
-            into.setdefault(table, []).append(column)
-    for table in tables.values():
-        columns = list(dict.fromkeys(equal.get(table, ())))
-        tail = ranged.get(table, []) or _order(query, table, tables)
+    wish = _wish(query, tables)
+    for alias, table in tables.items():
+        if scanned and scanned.lower() not in (alias.lower(), table.lower()):
+            continue
+        # A table that is scanned for each row of another wants the column that joins them.
+        joined = wish.joined.get(alias, []) if scanned else []
+        columns = list(dict.fromkeys(wish.equal.get(alias, []) or joined))
+        tail = wish.ranged.get(alias, []) or _order(query, alias, tables)
         columns += [name for name in tail if name not in columns][:1]
         if columns:
             return IndexAdvice(table, tuple(columns[:_MAX_COLUMNS]))
     return None
+
+
+def _wish(query: exp.Expr, tables: dict[str, str]) -> Wish:
+    """What the conditions ask of each alias."""
+    wish = Wish({}, {}, {})
+    for condition in _conditions(query):
+        left, right = condition.this, condition.args.get("expression")
+        if isinstance(left, exp.Column) and isinstance(right, exp.Column):
+            sides = [left, right] if isinstance(condition, exp.EQ) else []
+            into = wish.joined
+        else:
+            sides = [left] if isinstance(left, exp.Column) else []
+            into = wish.equal if isinstance(condition, _EQUAL) else wish.ranged
+        for column in sides:
+            alias = _alias_of(column, tables)
+            if alias:
+                into.setdefault(alias, []).append(column.name)
+    return wish
 
 
 def _tables(query: exp.Expr) -> dict[str, str]:
@@ -89,6 +137,10 @@ def _conditions(query: exp.Expr) -> Iterator[exp.Expr]:
     where = query.args.get("where")
     if where is not None:
         yield from _all_of(where.this)
+    for join in query.args.get("joins") or []:
+        on = join.args.get("on")
+        if on is not None:
+            yield from _all_of(on)
 
 
 def _all_of(condition: exp.Expr) -> Iterator[exp.Expr]:
@@ -100,27 +152,17 @@ def _all_of(condition: exp.Expr) -> Iterator[exp.Expr]:
         yield inner
 
 
-def _columns(condition: exp.Expr, tables: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """A bare column that is compared with values; a function of it cannot use a plain index."""
-    column, other = condition.this, condition.args.get("expression")
-    if not isinstance(column, exp.Column) or isinstance(other, exp.Column):
-        return
-    table = _table_of(column, tables)
-    if table:
-        yield table, column.name
-
-
-def _order(query: exp.Expr, table: str, tables: dict[str, str]) -> list[str]:
+def _order(query: exp.Expr, alias: str, tables: dict[str, str]) -> list[str]:
     order = query.args.get("order")
     if order is None or query.args.get("group") is not None:
         return []
     first = order.expressions[0].this
-    if isinstance(first, exp.Column) and _table_of(first, tables) == table:
+    if isinstance(first, exp.Column) and _alias_of(first, tables) == alias:
         return [first.name]
     return []
 
 
-def _table_of(column: exp.Column, tables: dict[str, str]) -> str:
+def _alias_of(column: exp.Column, tables: dict[str, str]) -> str:
     if column.table:
-        return tables.get(column.table, "")
-    return next(iter(tables.values())) if len(tables) == 1 else ""
+        return column.table if column.table in tables else ""
+    return next(iter(tables)) if len(tables) == 1 else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from store.model import METRIC_NAME, Float64Array, Labels
 from store.ports import Querier
 
 _STEP_MS = 5_000
+# A `page` that no value reaches: it is listed and wakes nobody.
+NEVER = math.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from detectors.cache_counters import PAIRS
 from detectors.http_requests import (
     FAMILIES,
     FIRST_SERVER_ERROR,
@@ -28,7 +29,6 @@ from detectors.increases import read_increases, summed
 from detectors.merging import merge_findings
 from detectors.registry import DetectorSettings
 from detectors.signal_values import Signal, signal_values
-from detectors.signals.hit_rate_drop import PAIRS
 from detectors.traces.frame import SpanFrame, build_frame
 from detectors.traces.normaliser import Normaliser
 from detectors.traces.shape import Category

@@ -115,20 +115,65 @@ _VIEWS = (
     _View(
         "indexes",
         "pg_stat_user_indexes_",
-        "SELECT current_database() AS datname, schemaname, relname, indexrelname, "
-        "idx_scan::float, idx_tup_read::float, idx_tup_fetch::float "
-        "FROM pg_stat_user_indexes ORDER BY idx_scan LIMIT 300",
+        "SELECT current_database() AS datname, schemaname, s.relname, indexrelname, "
+        "idx_scan::float, idx_tup_read::float, idx_tup_fetch::float, "
+        "i.indisunique::int::float AS is_unique "
+        "FROM pg_stat_user_indexes s JOIN pg_index i USING (indexrelid) "
+        "ORDER BY idx_scan LIMIT 300",
         ("datname", "schemaname", "relname", "indexrelname"),
         counters=True,
     ),
+    # Plain columns of whole tables alone: an expression or a condition serves its own statements.
+    _View(
+        "index columns",
+        "pg_index_",
+        "SELECT current_database() AS datname, s.schemaname, s.relname, s.indexrelname, "
+        "(SELECT string_agg(a.attname, ',' ORDER BY k.place) "
+        "FROM unnest(i.indkey[0:i.indnkeyatts - 1]) WITH ORDINALITY k(number, place) "
+        "JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number) AS columns_text, "
+        "1::float AS columns "
+        "FROM pg_stat_user_indexes s JOIN pg_index i USING (indexrelid) "
+        "WHERE i.indexprs IS NULL AND i.indpred IS NULL AND i.indisvalid LIMIT 1000",
+        ("datname", "schemaname", "relname", "indexrelname", "columns_text"),
+    ),
+    # One index whose columns, operators and method begin another's; of two alike the older stays.
+    _View(
+        "redundant indexes",
+        "pg_index_",
+        "SELECT current_database() AS datname, s.schemaname, s.relname, s.indexrelname, "
+        "min(t.indexrelname) AS dominant_index, 1::float AS redundant "
+        "FROM pg_index a JOIN pg_index b ON b.indrelid = a.indrelid "
+        "AND b.indexrelid <> a.indexrelid "
+        "JOIN pg_class ca ON ca.oid = a.indexrelid JOIN pg_class cb ON cb.oid = b.indexrelid "
+        "JOIN pg_stat_user_indexes s ON s.indexrelid = a.indexrelid "
+        "JOIN pg_stat_user_indexes t ON t.indexrelid = b.indexrelid "
+        "WHERE NOT a.indisunique AND b.indisvalid AND ca.relam = cb.relam "
+        "AND a.indexprs IS NULL AND b.indexprs IS NULL "
+        "AND a.indpred IS NULL AND b.indpred IS NULL AND a.indnatts = a.indnkeyatts "
+        "AND b.indkey::text || ' ' LIKE a.indkey::text || ' %' "
+        "AND b.indclass::text || ' ' LIKE a.indclass::text || ' %' "
+        "AND b.indoption::text || ' ' LIKE a.indoption::text || ' %' "
+        "AND (a.indkey::text <> b.indkey::text OR b.indisunique OR b.indexrelid < a.indexrelid) "
+        "GROUP BY 1, 2, 3, 4 LIMIT 200",
+        ("datname", "schemaname", "relname", "indexrelname", "dominant_index"),
+    ),
 )
-_GAUGES = frozenset({"numbackends", "n_live_tup", "n_dead_tup"})
+_GAUGES = frozenset({"numbackends", "n_live_tup", "n_dead_tup", "is_unique"})
+# Words for the labels that a column must not share its name with.
+_LABELS = {"columns_text": "columns"}
 _STATEMENTS = (
     "SELECT pg_get_userbyid(userid) AS user, coalesce(d.datname, '') AS datname, "
     "queryid::text AS queryid, sum(calls)::float AS calls_total, "
     "(sum(total_exec_time) / 1000)::float AS seconds_total, sum(rows)::float AS rows_total "
     "FROM pg_stat_statements s LEFT JOIN pg_database d ON d.oid = s.dbid "
     "WHERE queryid IS NOT NULL GROUP BY 1, 2, 3 ORDER BY 5 DESC LIMIT {limit}"
+)
+# A statement that is none of these is kept with its literals, a new password among them.
+_TEXTS = (
+    "SELECT queryid::text AS queryid, min(left(query, 1024)) AS query, 1::float AS query_id "
+    "FROM pg_stat_statements WHERE queryid IS NOT NULL "
+    "AND query ~* '^\\s*(select|insert|update|delete|with)\\M' "
+    "GROUP BY 1 ORDER BY sum(total_exec_time) DESC LIMIT {limit}"
 )
 
 
@@ -182,13 +227,16 @@ class PostgresqlPoller:
         view = _View("statements", "pg_stat_statements_", sql, _STATEMENT_LABELS, counters=True)
         for row in rows:
             _add(reading, view, row)
+        texts = _View("texts", "pg_stat_statements_", _TEXTS, ("queryid", "query"))
+        for row in await self._client.query(_TEXTS.format(limit=self._settings.statements)):
+            _add(reading, texts, row)
 
 
 _STATEMENT_LABELS = ("user", "datname", "queryid")
 
 
 def _add(reading: Reading, view: _View, row: Row) -> None:
-    labels: Mapping[str, str] = {name: str(row[name]) for name in view.labels}
+    labels: Mapping[str, str] = {_LABELS.get(name, name): str(row[name]) for name in view.labels}
     for column, value in row.items():
         if column in view.labels or value is None:
             continue

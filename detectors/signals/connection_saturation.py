@@ -40,13 +40,13 @@ class ConnectionSaturation(ThresholdDetector):
 
     Parameters: `ThresholdSettings`.
 
-    Example: 96 % of max_connections at two looks in a row pages; 85 % for 15 s is listed.
+    Example: 96 % of max_connections at two looks in a row pages; 85 % is listed.
 
     Reference: the MySQL manual, "Too many connections"; the PostgreSQL manual, max_connections.
     """
 
     settings: ThresholdSettings = field(
-        default_factory=lambda: ThresholdSettings(warn=0.8, page=0.95, hold_s=15.0, clear=0.75)
+        default_factory=lambda: ThresholdSettings(warn=0.8, page=0.95, hold_s=5.0, clear=0.75)
     )
 
     kinds: ClassVar[tuple[str, ...]] = ("connection_saturation",)

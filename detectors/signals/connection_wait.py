@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from typing_extensions import override
 
-from detectors.thresholds import ThresholdDetector, ThresholdSettings, Watched
+from detectors.thresholds import NEVER, ThresholdDetector, ThresholdSettings, Watched
 
 _FIX = (
     "Find the transactions that hold connections longest and make them shorter; then size the "
@@ -17,7 +17,7 @@ _POOLER = Watched(
     "sig:pgbouncer_wait:seconds", "Clients of {where} {database} wait {value} s", _FIX
 )
 _DELAYED = Watched(
-    "sig:proxysql_pool_wait:rate5m", "{where} delays {value} connections a second", _FIX
+    "sig:proxysql_pool_wait:rate1m", "{where} delays {value} connections a second", _FIX
 )
 _PENDING = Watched(
     "sig:db_client_pool:pending",
@@ -25,17 +25,27 @@ _PENDING = Watched(
     _FIX,
 )
 _REFUSED = Watched(
-    "sig:mysql_conn_refused:rate5m",
+    "sig:mysql_conn_refused:rate1m",
     "{where} refuses {value} connections a second",
     "max_connections is reached: see who holds them (SHOW PROCESSLIST) and lower their pools, or "
     "put a pooler in front.",
 )
-
-
 _CACHE_REFUSED = Watched(
-    "sig:cache_conn_refused:rate5m",
+    "sig:cache_conn_refused:rate1m",
     "Cache {where} refuses {value} connections a second",
     "maxclients is reached: see who holds them (CLIENT LIST) and give each process one pool.",
+)
+_LOGINS = Watched(
+    "sig:db_logins_refused:rate1m",
+    "{where} refuses {value} logins a second",
+    "Look at the server's log for the account and the host: a password that was changed in one "
+    "place, a grant that lacks, or a health check that connects and does not log in.",
+)
+_SHUT = Watched(
+    "sig:server_shut",
+    "{where} takes no connection: it is down, or all of them are used",
+    "Log in on the host itself. Where it runs, all connections are used: see who holds them; a "
+    "poller keeps one of its own, an exporter needs a free one each time.",
 )
 
 
@@ -48,6 +58,8 @@ class ConnectionWaitSettings:
         delayed: Connections a second that a proxy holds back.
         pending: Requests that wait for a connection of a client's own pool.
         refused: Connections a second that a server refuses.
+        logins: Logins a second that fail.
+        shut: 1 while a server takes no connection of its exporter or poller, which it did before.
     """
 
     pooler_wait: ThresholdSettings = field(
@@ -61,6 +73,14 @@ class ConnectionWaitSettings:
     )
     refused: ThresholdSettings = field(
         default_factory=lambda: ThresholdSettings(warn=0.02, page=0.5, hold_s=5.0, clear=0.005)
+    )
+    logins: ThresholdSettings = field(
+        default_factory=lambda: ThresholdSettings(warn=0.4, page=NEVER, hold_s=5.0, clear=0.1)
+    )
+    shut: ThresholdSettings = field(
+        default_factory=lambda: ThresholdSettings(
+            warn=1.0, page=1.0, hold_s=5.0, clear=0.5, forget_s=3_600.0, page_hold_s=30.0
+        )
     )
 
 
@@ -91,4 +111,6 @@ class ConnectionWait(ThresholdDetector):
             (_PENDING, chosen.pending),
             (_REFUSED, chosen.refused),
             (_CACHE_REFUSED, chosen.refused),
+            (_LOGINS, chosen.logins),
+            (_SHUT, chosen.shut),
         )

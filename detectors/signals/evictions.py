@@ -13,15 +13,16 @@ _FIX = (
     "The cache is full: raise maxmemory, shorten timeouts, or stop caching what is read once; "
     "check for a key that changed and now stores everything twice."
 )
-_WATCHED = Watched("sig:cache_evictions:rate1m", "Cache {where} evicts {value} keys a second", _FIX)
+_WATCHED = Watched("sig:cache_evictions:rate", "Cache {where} evicts {value} keys a second", _FIX)
 
 
 @dataclass(frozen=True)
 class Evictions(ThresholdDetector):
     """A cache that evicts keys all the time.
 
-    Maths: evicted keys a second, over a minute, are at or above `warn` at every step of `hold_s`,
-    and at or above `page` for `page_hold_s` to page; it ends below `clear`.
+    Maths: evicted keys a second, between the last two samples or over a minute, whichever is more,
+    are at or above `warn` at every step of `hold_s`, and at or above `page` for `page_hold_s` to
+    page; it ends below `clear`, so when a minute was quiet.
 
     Parameters: `ThresholdSettings`.
 
@@ -32,7 +33,7 @@ class Evictions(ThresholdDetector):
 
     settings: ThresholdSettings = field(
         default_factory=lambda: ThresholdSettings(
-            warn=10.0, page=200.0, hold_s=15.0, clear=1.0, page_hold_s=30.0
+            warn=10.0, page=200.0, hold_s=5.0, clear=1.0, page_hold_s=30.0
         )
     )
 

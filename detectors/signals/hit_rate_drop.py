@@ -8,97 +8,23 @@ from typing import ClassVar
 
 import numpy as np
 
+from detectors.cache_counters import KIND, PAIRS, Cache, CounterPair, read_caches
 from detectors.detector import SignalContext
 from detectors.episodes import outside
 from detectors.finding import Evidence, Finding, Impact, Priority
-from detectors.fingerprint import fingerprint
-from detectors.increases import read_increases
 from detectors.settings import require
 from detectors.wilson import wilson
-from store.model import BoolArray, Float64Array, Int64Array, Labels
+from store.model import BoolArray
 from store.ports import Querier
 
 _STEP_MS = 5_000
-# Labels that name a cache, and systems whose instance does.
-_NAMES = ("backend", "zone", "cache_name")
-_PLAIN = frozenset({"django", "redis", "memcached", "cdn"})
-
-
-@dataclass(frozen=True, slots=True)
-class CounterPair:
-    """Two counters of one cache, and the labels that tell one cache from another.
-
-    Attributes:
-        system: What it is, in words.
-        hits: PromQL of counters; likewise `misses`.
-        by: Labels of one cache.
-        scale: What the falls of the settings are multiplied with: where hardly anything may miss,
-            a small fall is a great one.
-        pages: It may page: a miss costs what the shop cannot bear for long.
-    """
-
-    system: str
-    hits: str
-    misses: str
-    by: tuple[str, ...]
-    scale: float = 1.0
-    pages: bool = True
-
-
-# Hits and misses by the names that exporters, collectors and instrumentations give them.
-_DJANGO_BY = ("job", "instance", "backend")
-_SERVER_BY = ("job", "instance")
-_SEARCH_BY = ("job", "cluster")
-_OTEL_SEARCH = '{__name__=~"elasticsearch_node_cache_count(_total)?",type="%s"}'
-PAIRS = (
-    CounterPair(
-        "django", "django_cache_get_hits_total", "django_cache_get_misses_total", _DJANGO_BY
-    ),
-    CounterPair("redis", "redis_keyspace_hits_total", "redis_keyspace_misses_total", _SERVER_BY),
-    CounterPair(
-        "memcached",
-        'memcached_commands_total{command="get",status="hit"}',
-        'memcached_commands_total{command="get",status="miss"}',
-        _SERVER_BY,
-    ),
-    CounterPair(
-        "memcached",
-        'memcached_operations_total{operation="get",type="hit"}',
-        'memcached_operations_total{operation="get",type="miss"}',
-        _SERVER_BY,
-    ),
-    CounterPair(
-        "search request cache",
-        "elasticsearch_indices_request_cache_count",
-        "elasticsearch_indices_request_miss_count",
-        _SEARCH_BY,
-        pages=False,
-    ),
-    CounterPair(
-        "search query cache",
-        "elasticsearch_indices_query_cache_count",
-        "elasticsearch_indices_query_miss_count",
-        _SEARCH_BY,
-        pages=False,
-    ),
-    CounterPair(
-        "search cache",
-        _OTEL_SEARCH % "hit",
-        _OTEL_SEARCH % "miss",
-        ("job", "instance", "cache_name"),
-        pages=False,
-    ),
-    CounterPair("cdn", "sig:cdn_hits:total", "sig:cdn_misses:total", ("zone",)),
-    CounterPair("cdn", "varnish_main_cache_hit", "varnish_main_cache_miss", _SERVER_BY),
-    CounterPair(
-        "buffer pool",
-        "sig:bufferpool_hits:total",
-        "sig:bufferpool_misses:total",
-        _SERVER_BY,
-        scale=0.2,
-        pages=False,
-    ),
-)
+# So long a fall must last that a short window alone did not make a page.
+_LASTS_MS = 25_000
+# What slides is read in minutes: five of now, a quarter of an hour left out, an hour before.
+_SLIDE_STEP_MS = 60_000
+_SLIDE_STEPS = 5
+_SLIDE_LEFT_OUT = 15
+_SLIDE_MS = 75 * _SLIDE_STEP_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,32 +69,12 @@ class HitRateDropSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cache:
-    """One cache's increases of hits and gets, a step each."""
+class Window:
+    """The last so many seconds; the least fall that they may prove, and that may page."""
 
-    pair: CounterPair
-    labels: Labels
-    steps_ms: Int64Array
-    hits: Float64Array
-    gets: Float64Array
-
-    @property
-    def name(self) -> str:
-        """In words, such as `default`, or `buffer pool of db-1`."""
-        own = next((self.labels.get(name) for name in _NAMES if self.labels.get(name)), "")
-        if own or self.pair.system in _PLAIN:
-            return own or self.labels.get("instance") or self.service
-        return f"{self.pair.system} of {self.labels.get('instance') or self.service}"
-
-    @property
-    def service(self) -> str:
-        return self.labels.get("job") or self.labels.get("cluster") or self.pair.system
-
-    @property
-    def key(self) -> str:
-        return fingerprint(
-            HitRateDrop.kinds[0], self.service, "", f"{self.pair.system}{self.labels!r}"
-        )
+    length_s: int
+    least: float
+    least_to_page: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +86,7 @@ class _Drop:
     gets: float
     base_hits: float
     base_gets: float
+    slid: bool = False
 
     @property
     def now(self) -> float:
@@ -189,6 +96,10 @@ class _Drop:
     def base(self) -> float:
         return self.base_hits / self.base_gets
 
+    @property
+    def fall(self) -> float:
+        return self.base - self.now
+
 
 @dataclass(frozen=True)
 class HitRateDrop:
@@ -196,9 +107,12 @@ class HitRateDrop:
 
     Maths: hits `h` of `n` gets in a window, `H` of `N` in the baseline. A drop is proven when
     `wilson(h, n).high < wilson(H, N).low` and `H/N - h/n >= min_drop`. Windows of 5 s, 10 s, 30 s,
-    1 min and 5 min are tried in this order; the shorter ones ask for a fall of 50, 40, 25 and 20
-    points. So a total loss of a busy cache is proven in seconds, a small slide needs minutes.
-    Counts, not quotients: a quiet cache proves nothing.
+    1 min and 5 min are tried in this order; the first two ask for a fall of 30 and 20 points, and
+    to page each of the first four for 50, 40, 25 and 20. So a total loss of a busy cache is proven
+    in seconds, a small one needs minutes. Counts, not quotients: a quiet cache proves nothing.
+
+    What slides is compared once a minute: the last 5 minutes with the hour that ended 15 minutes
+    ago. A slide never pages: a cache may just be colder at night.
 
     The baseline ends where the window begins, and leaves out the times of earlier drops. While a
     drop holds, its baseline is the one it was proven against: an incident is never learned from.
@@ -215,15 +129,14 @@ class HitRateDrop:
 
     settings: HitRateDropSettings = field(default_factory=HitRateDropSettings)
 
-    kinds: ClassVar[tuple[str, ...]] = ("hit_rate_drop",)
-    # Window in seconds, and the least fall that it may prove: gets come in bursts, so that a short
-    # window is trusted only with a large fall.
-    windows: ClassVar[tuple[tuple[int, float], ...]] = (
-        (5, 0.5),
-        (10, 0.4),
-        (30, 0.25),
-        (60, 0.2),
-        (300, 0.0),
+    kinds: ClassVar[tuple[str, ...]] = (KIND,)
+    # Gets come in bursts, so that a short window wakes somebody only with a large fall.
+    windows: ClassVar[tuple[Window, ...]] = (
+        Window(5, 0.3, 0.5),
+        Window(10, 0.2, 0.4),
+        Window(30, 0.0, 0.25),
+        Window(60, 0.0, 0.2),
+        Window(300, 0.0, 0.0),
     )
 
     def evaluate(self, querier: Querier, context: SignalContext) -> tuple[Finding, ...]:
@@ -238,33 +151,41 @@ class HitRateDrop:
                 )
                 if finding is not None:
                     found.append(finding)
+        if context.now_ms % _SLIDE_STEP_MS < _STEP_MS:
+            told = {*context.active, *(finding.fingerprint for finding in found)}
+            found.extend(self._slides(querier, context, told))
         return (*found, *context.without_data(judged, self.settings.forget_s))
 
-    def _read(self, querier: Querier, pair: CounterPair, now_ms: int) -> Iterator[_Cache]:
-        length_s = self.settings.baseline_s + self.windows[-1][0] + _STEP_MS / 1_000
-        start_ms = now_ms - int(length_s * 1_000 // _STEP_MS) * _STEP_MS
-        hits = read_increases(querier, pair.hits, start_ms, now_ms, _STEP_MS, pair.by)
-        misses = read_increases(querier, pair.misses, start_ms, now_ms, _STEP_MS, pair.by)
-        for labels in sorted({*hits.values, *misses.values}):
-            yield _Cache(
-                pair,
-                labels,
-                hits.steps_ms,
-                hits.of(labels),
-                hits.of(labels) + misses.of(labels),
-            )
+    def _slides(
+        self, querier: Querier, context: SignalContext, told: set[str]
+    ) -> Iterator[Finding]:
+        """Caches whose hit rate went down so slowly that no baseline of minutes shows it."""
+        start_ms = context.now_ms - _SLIDE_MS
+        for pair in PAIRS:
+            for cache in read_caches(querier, pair, start_ms, context.now_ms, _SLIDE_STEP_MS):
+                drop = None if cache.key in told else _slide(cache, context)
+                if drop is not None and self._proven(drop, pair.scale * self.settings.min_drop):
+                    yield self._finding(cache, drop, context.now_ms, context.now_ms, pages=False)
 
-    def _begun(self, cache: _Cache, context: SignalContext) -> Finding | None:
+    def _read(self, querier: Querier, pair: CounterPair, now_ms: int) -> Iterator[Cache]:
+        length_s = self.settings.baseline_s + self.windows[-1].length_s + _STEP_MS / 1_000
+        start_ms = now_ms - int(length_s * 1_000 // _STEP_MS) * _STEP_MS
+        yield from read_caches(querier, pair, start_ms, now_ms, _STEP_MS)
+
+    def _begun(self, cache: Cache, context: SignalContext) -> Finding | None:
         learned = outside(cache.steps_ms, _STEP_MS, context.episodes.get(cache.key, ()))
-        for window_s, least in self.windows:
-            drop = self._drop(cache, window_s, learned)
+        scale = cache.pair.scale
+        for window in self.windows:
+            drop = self._drop(cache, window.length_s, learned)
             if drop is not None and self._proven(
-                drop, cache.pair.scale * max(least, self.settings.min_drop)
+                drop, scale * max(window.least, self.settings.min_drop)
             ):
-                return self._finding(cache, drop, _since_ms(cache, drop), context.now_ms)
+                pages = drop.fall >= scale * window.least_to_page
+                since_ms = _since_ms(cache, drop)
+                return self._finding(cache, drop, since_ms, context.now_ms, pages=pages)
         return None
 
-    def _drop(self, cache: _Cache, window_s: int, learned: BoolArray) -> _Drop | None:
+    def _drop(self, cache: Cache, window_s: int, learned: BoolArray) -> _Drop | None:
         steps = window_s * 1_000 // _STEP_MS
         length = int(self.settings.baseline_s * 1_000 // _STEP_MS)
         base = slice(max(0, len(cache.steps_ms) - steps - length), len(cache.steps_ms) - steps)
@@ -289,7 +210,7 @@ class HitRateDrop:
         base = wilson(drop.base_hits, drop.base_gets, self.settings.z)
         return now.high < base.low and base.share - now.share >= least
 
-    def _held(self, cache: _Cache, active: Finding) -> Finding | None:
+    def _held(self, cache: Cache, active: Finding) -> Finding | None:
         detail = active.evidence.detail
         base_hits = float(detail.get("baseline_hits", 0.0))
         base_gets = float(detail.get("baseline_gets", 0.0)) or 1.0
@@ -297,16 +218,22 @@ class HitRateDrop:
         hits, gets = float(cache.hits[-steps:].sum()), float(cache.gets[-steps:].sum())
         if gets < 1:
             return active
-        drop = _Drop(self.settings.recover_s, hits, gets, base_hits, base_gets)
-        if drop.base - drop.now < cache.pair.scale * self.settings.min_drop:
+        slid = "slide" in detail
+        drop = _Drop(self.settings.recover_s, hits, gets, base_hits, base_gets, slid)
+        if drop.fall < cache.pair.scale * self.settings.min_drop:
             return None
-        return self._finding(cache, drop, active.first_seen_ms, int(cache.steps_ms[-1]))
+        now_ms = int(cache.steps_ms[-1])
+        lasts = now_ms - active.first_seen_ms >= _LASTS_MS or active.priority is not Priority.P2
+        pages = lasts and not drop.slid
+        return self._finding(cache, drop, active.first_seen_ms, now_ms, pages=pages)
 
-    def _finding(self, cache: _Cache, drop: _Drop, since_ms: int, now_ms: int) -> Finding:
+    def _finding(
+        self, cache: Cache, drop: _Drop, since_ms: int, now_ms: int, *, pages: bool
+    ) -> Finding:
         gets_per_s = drop.gets / drop.window_s
-        more_misses = gets_per_s * max(0.0, drop.base - drop.now)
-        fall = drop.base - drop.now
-        page = fall >= self.settings.page_drop or more_misses >= self.settings.page_misses_per_s
+        more_misses = gets_per_s * max(0.0, drop.fall)
+        much = more_misses >= self.settings.page_misses_per_s
+        page = pages and (much or drop.fall >= self.settings.page_drop)
         detail: dict[str, float | str] = {
             "hit_rate": round(drop.now, 4),
             "baseline_hit_rate": round(drop.base, 4),
@@ -318,6 +245,8 @@ class HitRateDrop:
             "extra_misses_per_second": round(more_misses, 3),
             "cache": cache.name,
         }
+        if drop.slid:
+            detail["slide"] = "over an hour"
         return Finding(
             fingerprint=cache.key,
             kind=self.kinds[0],
@@ -328,7 +257,7 @@ class HitRateDrop:
             first_seen_ms=since_ms,
             last_seen_ms=now_ms,
             evidence=Evidence(
-                series=_series(cache),
+                series=cache.series,
                 window_start_ms=now_ms - int(drop.window_s * 1_000),
                 window_end_ms=now_ms,
                 detail=detail,
@@ -347,7 +276,24 @@ _FIX = (
 )
 
 
-def _since_ms(cache: _Cache, drop: _Drop) -> int:
+def _slide(cache: Cache, context: SignalContext) -> _Drop | None:
+    """The last minutes against the hour before; None where too little of that is known."""
+    episodes = context.episodes.get(cache.key, ())
+    learned = outside(cache.steps_ms, _SLIDE_STEP_MS, episodes)[:-_SLIDE_LEFT_OUT]
+    gets = cache.gets[:-_SLIDE_LEFT_OUT] * learned
+    if np.count_nonzero(gets) < _SLIDE_STEPS:
+        return None
+    return _Drop(
+        _SLIDE_STEPS * _SLIDE_STEP_MS / 1_000,
+        float(cache.hits[-_SLIDE_STEPS:].sum()),
+        float(cache.gets[-_SLIDE_STEPS:].sum()),
+        float((cache.hits[:-_SLIDE_LEFT_OUT] * learned).sum()),
+        float(gets.sum()),
+        slid=True,
+    )
+
+
+def _since_ms(cache: Cache, drop: _Drop) -> int:
     """Start of the last run of steps whose hit rate is nearer to the drop than to the baseline."""
     middle = (drop.base + drop.now) / 2
     since = int(cache.steps_ms[-1])
@@ -358,10 +304,3 @@ def _since_ms(cache: _Cache, drop: _Drop) -> int:
         if gets > 0:
             since = int(cache.steps_ms[place]) - _STEP_MS
     return since
-
-
-def _series(cache: _Cache) -> str:
-    selector = ",".join(f"{name}={value!r}".replace("'", '"') for name, value in cache.labels)
-    metric, _, rest = cache.pair.misses.partition("{")
-    inner = ",".join(part for part in (rest.rstrip("}"), selector) if part)
-    return f"{metric}{{{inner}}}"

@@ -115,11 +115,22 @@ def _place(labels: dict[str, str]) -> tuple[str, ...]:
     return tuple(labels.get(name, "") for name in ("instance", "schema", "table", "index"))
 
 
+def _on_postgresql(labels: Labels) -> bool:
+    return labels.get("system") == "postgresql"
+
+
 def _drop(labels: Labels) -> str:
+    if _on_postgresql(labels):
+        return f"DROP INDEX CONCURRENTLY {labels.get('schema')}.{labels.get('index')}"
     return f"ALTER TABLE {_table(labels)} DROP INDEX {labels.get('index')}"
 
 
 def _unused_fix(labels: Labels) -> str:
+    if _on_postgresql(labels):
+        return (
+            f"Wait for the month's reports, then {_drop(labels)}. Keep what serves a foreign key, "
+            "and look at the replicas' statistics too: each server counts its own reads."
+        )
     return (
         f"Make it invisible first (ALTER TABLE {_table(labels)} ALTER INDEX {labels.get('index')} "
         f"INVISIBLE, in MariaDB IGNORED), wait for the month's reports, then {_drop(labels)}. Keep "

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from detectors.detector import SignalContext
 from detectors.finding import Evidence, Finding, Impact, Priority
 from detectors.fingerprint import fingerprint
-from detectors.index_advice import IndexAdvice, advise
+from detectors.index_advice import IndexAdvice, advise, is_cut_off
 from detectors.settings import require
+from detectors.statement_digests import (
+    EXAMINED,
+    TABLE_ROWS,
+    TIME,
+    Digest,
+    Index,
+    IndexCatalogue,
+    PlanStep,
+    TableScan,
+    read_digests,
+    read_plans,
+    read_table_scans,
+)
 from store.model import Labels
 from store.ports import Querier
 
-_IDENTITY = ("instance", "schema", "digest")
-_CALLS = "sig:sql_digest_calls:rate5m"
-_NO_INDEX = "sig:sql_digest_no_index:rate5m"
-_EXAMINED = "sig:sql_digest_rows_examined:rate5m"
-_SENT = "sig:sql_digest_rows_sent:rate5m"
-_TIME = "sig:sql_digest_time:rate5m"
-_P95 = "sig:sql_digest_p95:seconds"
 _MAX_FINDINGS = 50
+_WINDOW_MS = 300_000
+# A whole table, or a whole index.
+_SCANNING = frozenset({"ALL", "index"})
 _SHOWN = 160
 
 
@@ -33,7 +42,9 @@ class MissingIndexSettings:
         min_rows: Fewest rows that one execution examines.
         min_ratio: Fewest rows examined for each row sent.
         min_no_index: Least share of executions that used no index, from 0 to 1.
-        min_calls_per_s: Fewest executions a second.
+        min_calls_per_s: Fewest executions, or scans of a table, a second.
+        min_table_rows: Fewest rows of a scan, where the server counts scans by table.
+        min_slow_calls_per_s: Fewest executions a second of what is slow; two in five minutes.
         slow_s: Mean seconds of an execution from which a statement is slow.
         slow_p95_s: Where the server knows quantiles: p95 from which it is slow, if its mean is now
             a third of that or more.
@@ -45,6 +56,8 @@ class MissingIndexSettings:
     min_ratio: float = 10.0
     min_no_index: float = 0.5
     min_calls_per_s: float = 0.02
+    min_table_rows: float = 5_000.0
+    min_slow_calls_per_s: float = 0.006
     slow_s: float = 1.0
     slow_p95_s: float = 1.0
     page_load: float = 1.0
@@ -55,37 +68,21 @@ class MissingIndexSettings:
         require(self.min_ratio >= 1, "min_ratio", "1 or more", self.min_ratio)
         share = self.min_no_index
         require(0 < share <= 1, "min_no_index", "above 0, at most 1", share)
-        require(self.min_calls_per_s > 0, "min_calls_per_s", "above 0", self.min_calls_per_s)
-        require(self.slow_s > 0, "slow_s", "above 0", self.slow_s)
-        require(self.slow_p95_s > 0, "slow_p95_s", "above 0", self.slow_p95_s)
-        require(self.page_load > 0, "page_load", "above 0", self.page_load)
-        require(self.forget_s > 0, "forget_s", "above 0", self.forget_s)
+        for name in (
+            "min_calls_per_s", "min_table_rows", "min_slow_calls_per_s", "slow_s", "slow_p95_s",
+            "page_load", "forget_s",
+        ):  # fmt: skip
+            require(getattr(self, name) > 0, name, "above 0", getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True)
-class _Digest:
-    """What the server says of one statement: rates a second, and its p95 in seconds."""
+class _Verdict:
+    """What is wrong with a statement, the index that would help, and what EXPLAIN says of it."""
 
-    labels: Labels
-    text: str
-    calls: float
-    no_index: float
-    examined: float
-    sent: float
-    seconds: float
-    p95_s: float = 0.0
-
-    @property
-    def mean_s(self) -> float:
-        return self.seconds / self.calls
-
-    @property
-    def rows(self) -> float:
-        return self.examined / self.calls
-
-    @property
-    def ratio(self) -> float:
-        return self.examined / max(self.sent, self.calls)
+    kind: str
+    advice: IndexAdvice | None = None
+    there: Index | None = None
+    step: PlanStep | None = None
 
 
 @dataclass(frozen=True)
@@ -94,11 +91,17 @@ class MissingIndex:
 
     Maths: of the executions of the last 5 minutes `min_no_index` or more used no index, one
     examined `min_rows` or more, and it examined `min_ratio` or more rows for each row that it sent
-    (one that sends nothing counts as sending one). It is `missing_index` where the statement names
-    columns that an index could serve, with the `CREATE INDEX` to try; else `full_scan`. One
-    that does not scan is a `slow_query` when an execution takes `slow_s` on average, or when its
-    p95 (MySQL 8: since the server's start) is `slow_p95_s` and its mean a third of that. So each
-    statement is told once. It pages when it keeps the server busy for `page_load` seconds a second.
+    (one that sends nothing counts as sending one). Where EXPLAIN was asked, it must scan a table,
+    too. It is `missing_index` where the statement names columns that an index could serve and none
+    does, with the `CREATE INDEX` to try: on the table that EXPLAIN says is scanned. Else it is
+    `full_scan`. One that does not scan is a `slow_query` when an execution takes `slow_s` on
+    average, or when its p95 (MySQL 8: since the server's start) is `slow_p95_s` and its mean a
+    third of that. So each statement is told once. It pages when it keeps the server busy for
+    `page_load` seconds a second.
+
+    PostgreSQL counts scans by table. A table that is scanned `min_calls_per_s` with
+    `min_table_rows` each is told with the dearest statement that reads it and names columns
+    without an index, as `missing_index`; without such a statement as `full_scan`. It never pages.
 
     Parameters: `MissingIndexSettings`.
 
@@ -116,30 +119,47 @@ class MissingIndex:
     def evaluate(self, querier: Querier, context: SignalContext) -> tuple[Finding, ...]:
         found: dict[str, Finding] = {}
         judged: set[str] = set()
-        for digest in _digests(querier, context.now_ms):
-            judged.update(_key(kind, digest) for kind in self.kinds)
-            kind = self._kind(digest)
-            if kind:
-                key = _key(kind, digest)
-                found[key] = self._finding(key, kind, digest, context)
+        digests = tuple(read_digests(querier, context.now_ms))
+        plans = read_plans(querier, context.now_ms) if digests else {}
+        there = IndexCatalogue(querier, context.now_ms)
+        for digest in digests:
+            judged.update(_key(kind, digest.labels) for kind in self.kinds)
+            verdict = self._judge(digest, plans.get(digest.labels, ()), there)
+            if verdict.kind:
+                key = _key(verdict.kind, digest.labels)
+                found[key] = self._finding(key, verdict, digest, context)
+        for scan in read_table_scans(querier, context.now_ms):
+            judged.update(_key(kind, scan.labels) for kind in self.kinds)
+            if self._heavy(scan):
+                finding = _of_table(scan, _reader(scan, digests, there), context)
+                found[finding.fingerprint] = finding
         worst = sorted(found.values(), key=_load, reverse=True)[:_MAX_FINDINGS]
         # A statement that nobody runs proves nothing, for a while.
         return (*worst, *context.without_data(judged, self.settings.forget_s))
 
-    def _kind(self, digest: _Digest) -> str:
-        """What is wrong with a statement; empty if nothing is."""
-        if self._scans(digest):
-            return self.kinds[0] if advise(digest.text) else self.kinds[1]
-        return self.kinds[2] if self._slow(digest) else ""
+    def _judge(self, digest: Digest, plan: tuple[PlanStep, ...], there: IndexCatalogue) -> _Verdict:
+        """What is wrong with a statement; the empty kind if nothing is."""
+        scanned = next((step for step in plan if step.access_type in _SCANNING), None)
+        if not self._scans(digest) or (plan and scanned is None):
+            return _Verdict(self.kinds[2] if self._slow(digest) else "")
+        advice = advise(digest.text, "mysql", "" if scanned is None else scanned.table)
+        server = digest.labels.get("instance")
+        index = there.serving(server, advice.table, advice.columns) if advice else None
+        kind = self.kinds[0] if advice and index is None else self.kinds[1]
+        return _Verdict(kind, advice, index, scanned)
 
-    def _slow(self, digest: _Digest) -> bool:
+    def _heavy(self, scan: TableScan) -> bool:
+        often = scan.scans >= self.settings.min_calls_per_s
+        return often and scan.rows_each >= self.settings.min_table_rows
+
+    def _slow(self, digest: Digest) -> bool:
         chosen = self.settings
-        if digest.calls < chosen.min_calls_per_s:
+        if digest.calls < chosen.min_slow_calls_per_s:
             return False
         tail = digest.p95_s >= chosen.slow_p95_s and digest.mean_s >= chosen.slow_p95_s / 3
         return tail or digest.mean_s >= chosen.slow_s
 
-    def _scans(self, digest: _Digest) -> bool:
+    def _scans(self, digest: Digest) -> bool:
         chosen = self.settings
         return (
             digest.calls >= chosen.min_calls_per_s
@@ -148,53 +168,108 @@ class MissingIndex:
             and digest.ratio >= chosen.min_ratio
         )
 
-    def _finding(self, key: str, kind: str, digest: _Digest, context: SignalContext) -> Finding:
+    def _finding(
+        self, key: str, verdict: _Verdict, digest: Digest, context: SignalContext
+    ) -> Finding:
         active = context.active.get(key)
-        since_ms = context.now_ms if active is None else active.first_seen_ms
-        server = digest.labels.get("instance")
+        kind, step = verdict.kind, verdict.step
         pages = digest.seconds >= self.settings.page_load
+        detail: dict[str, float | str] = {
+            "rows_examined": round(digest.rows, 1),
+            "rows_sent": round(digest.sent / digest.calls, 1),
+            "no_index_ratio": round(digest.no_index / digest.calls, 3),
+            "load_seconds_per_second": round(digest.seconds, 4),
+            "mean_seconds": round(digest.mean_s, 4),
+            "p95_seconds": round(digest.p95_s, 4),
+        }
+        if step is not None:
+            detail["explain"] = f"{step.table}: {step.access_type}, {step.rows:,.0f} rows"
         return Finding(
             fingerprint=key,
             kind=kind,
             priority=Priority.P1 if pages else Priority.P2,
             title=_title(kind, digest),
-            service=server,
+            service=digest.labels.get("instance"),
             route="",
-            first_seen_ms=since_ms,
+            first_seen_ms=context.now_ms if active is None else active.first_seen_ms,
             last_seen_ms=context.now_ms,
             evidence=Evidence(
-                series=(_TIME if kind == self.kinds[2] else _EXAMINED) + _selector(digest.labels),
+                series=(TIME if kind == self.kinds[2] else EXAMINED) + _selector(digest.labels),
                 statement=digest.text,
-                window_start_ms=context.now_ms - 300_000,
+                window_start_ms=context.now_ms - _WINDOW_MS,
                 window_end_ms=context.now_ms,
-                detail={
-                    "rows_examined": round(digest.rows, 1),
-                    "rows_sent": round(digest.sent / digest.calls, 1),
-                    "no_index_ratio": round(digest.no_index / digest.calls, 3),
-                    "load_seconds_per_second": round(digest.seconds, 4),
-                    "mean_seconds": round(digest.mean_s, 4),
-                    "p95_seconds": round(digest.p95_s, 4),
-                },
+                detail=detail,
             ),
             impact=Impact(
                 wasted_seconds_per_request=digest.seconds / digest.calls,
                 requests_per_second=round(digest.calls, 3),
             ),
-            fix=_fix(kind, advise(digest.text)),
-            confidence=0.7 if kind == self.kinds[1] else 0.8,
+            fix=_fix(verdict, digest),
+            confidence=0.9 if step is not None else 0.7 if kind == self.kinds[1] else 0.8,
             labels=digest.labels.to_dict(),
         )
 
 
-def _load(finding: Finding) -> float:
-    return float(finding.evidence.detail["load_seconds_per_second"])
+def _reader(
+    scan: TableScan, digests: Iterable[Digest], there: IndexCatalogue
+) -> tuple[Digest, IndexAdvice] | None:
+    """The dearest statement that reads a table and names columns without an index."""
+    server, table = scan.labels.get("instance"), scan.labels.get("table")
+    for digest in sorted(digests, key=lambda one: (-one.seconds, one.text)):
+        if digest.labels.get("instance") != server or table.lower() not in digest.text.lower():
+            continue
+        advice = advise(digest.text, "postgres", table)
+        if advice and there.serving(server, table, advice.columns) is None:
+            return digest, advice
+    return None
 
 
-def _key(kind: str, digest: _Digest) -> str:
-    return fingerprint(kind, digest.labels.get("instance"), "", repr(digest.labels))
+def _of_table(
+    scan: TableScan, reader: tuple[Digest, IndexAdvice] | None, context: SignalContext
+) -> Finding:
+    kind = MissingIndex.kinds[1] if reader is None else MissingIndex.kinds[0]
+    key = _key(kind, scan.labels)
+    active = context.active.get(key)
+    name = f"{scan.labels.get('schema')}.{scan.labels.get('table')}"
+    server = scan.labels.get("instance")
+    return Finding(
+        fingerprint=key,
+        kind=kind,
+        priority=Priority.P2,
+        title=f"Table {name} of {server} is read from end to end {scan.scans:.2g} times a second, "
+        f"{scan.rows_each:,.0f} rows each",
+        service=server,
+        route="",
+        first_seen_ms=context.now_ms if active is None else active.first_seen_ms,
+        last_seen_ms=context.now_ms,
+        evidence=Evidence(
+            series=TABLE_ROWS + _selector(scan.labels),
+            statement="" if reader is None else reader[0].text,
+            window_start_ms=context.now_ms - _WINDOW_MS,
+            window_end_ms=context.now_ms,
+            detail={
+                "rows_examined": round(scan.rows_each, 1),
+                "scans_per_second": round(scan.scans, 4),
+                "load_seconds_per_second": 0.0 if reader is None else round(reader[0].seconds, 4),
+            },
+        ),
+        impact=Impact(requests_per_second=round(scan.scans, 3)),
+        fix=_NO_READER if reader is None else f"{reader[1].concurrent}; {_LOOK}",
+        confidence=0.6,
+        labels=scan.labels.to_dict(),
+    )
 
 
-def _title(kind: str, digest: _Digest) -> str:
+def _load(finding: Finding) -> tuple[float, float]:
+    detail = finding.evidence.detail
+    return float(detail["load_seconds_per_second"]), float(detail["rows_examined"])
+
+
+def _key(kind: str, labels: Labels) -> str:
+    return fingerprint(kind, labels.get("instance"), "", repr(labels))
+
+
+def _title(kind: str, digest: Digest) -> str:
     text = " ".join(digest.text.split())[:_SHOWN]
     if kind == MissingIndex.kinds[2]:
         slowest_s = max(digest.mean_s, digest.p95_s)
@@ -203,48 +278,39 @@ def _title(kind: str, digest: _Digest) -> str:
     return f"{digest.rows:,.0f} rows read for {digest.sent / digest.calls:,.0f} sent: {text}"
 
 
-def _fix(kind: str, advice: IndexAdvice | None) -> str:
-    if kind == MissingIndex.kinds[2]:
+_LOOK = "look at EXPLAIN before and after, and build it while it is quiet"
+_NO_READER = (
+    "Look in pg_stat_statements (or auto_explain) for the statements that read it, and give them a "
+    "WHERE on an indexed column or a LIMIT. A table that is always read whole wants a cache."
+)
+
+
+def _fix(verdict: _Verdict, digest: Digest) -> str:
+    if verdict.kind == MissingIndex.kinds[2]:
         return (
             "Look at EXPLAIN ANALYZE: a sort or a temporary table without an index, too many rows "
             "fetched, a lock that it waits for. Ask for fewer rows, or keep the answer."
         )
-    if advice is None:
+    if verdict.there is not None:
+        index = verdict.there
         return (
-            "No plain index serves this statement: give it a WHERE on an indexed column, a LIMIT, "
-            "or keep its answer; a function around a column or an OR hides an index."
+            f"Index {index.name} ({', '.join(index.columns)}) is there and is not used: look at "
+            "EXPLAIN for another type or collation of what it is compared with, run ANALYZE TABLE, "
+            "or ask for fewer rows where most of them match."
+        )
+    if verdict.advice is not None:
+        return f"{verdict.advice.statement}; {_LOOK} (ALGORITHM=INPLACE, LOCK=NONE)."
+    if is_cut_off(digest.text):
+        return (
+            "Its text is cut off, so that no index can be told: look at EXPLAIN, and let the "
+            "exporter keep more of it (digest_text_limit)."
         )
     return (
-        f"{advice.statement}; look at EXPLAIN before and after, and build it while it is quiet "
-        "(ALGORITHM=INPLACE, LOCK=NONE)."
+        "No plain index serves this statement: give it a WHERE on an indexed column, a LIMIT, "
+        "or keep its answer; a function around a column or an OR hides an index."
     )
 
 
 def _selector(labels: Labels) -> str:
     inner = ",".join(f'{name}="{value}"' for name, value in labels if '"' not in value)
     return f"{{{inner}}}"
-
-
-def _digests(querier: Querier, now_ms: int) -> Iterator[_Digest]:
-    """Statements that ran in the last 5 minutes."""
-    calls = _rates(querier, _CALLS, now_ms)
-    if not calls:
-        return
-    rates = [_rates(querier, name, now_ms) for name in (_NO_INDEX, _EXAMINED, _SENT, _TIME, _P95)]
-    texts = {
-        series.keep(_IDENTITY): series.get("digest_text")
-        for series in querier.instant(_TIME, now_ms).series
-    }
-    for labels, per_second in calls.items():
-        if per_second > 0 and labels in texts:
-            # PostgreSQL's exporters name a statement by its id alone.
-            text = texts[labels] or labels.get("digest")
-            yield _Digest(labels, text, per_second, *(rate.get(labels, 0.0) for rate in rates))
-
-
-def _rates(querier: Querier, name: str, now_ms: int) -> Mapping[Labels, float]:
-    sums: dict[Labels, float] = {}
-    for series, value in querier.instant(name, now_ms).items():
-        labels = series.keep(_IDENTITY)
-        sums[labels] = sums.get(labels, 0.0) + value
-    return sums

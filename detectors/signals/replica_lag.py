@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from typing_extensions import override
 
-from detectors.thresholds import ThresholdDetector, ThresholdSettings, Watched
+from detectors.thresholds import NEVER, ThresholdDetector, ThresholdSettings, Watched
 
 _FIX = (
     "Find what the replica applies (a long transaction, a big UPDATE, a schema change) and split "
     "or stop it; until then send reads that must be fresh to the primary."
 )
+# Whether anything was written is not known: it may be late, or all is replayed.
+_UNPROVEN = Watched(
+    "sig:pg_replay_age_alone:seconds", "Replica {where} has replayed nothing for {value} s", _FIX
+)
 _WATCHED = (
     Watched("sig:mysql_replica_lag:seconds", "Replica {where} is {value} s behind", _FIX),
     Watched("sig:pg_replica_lag:seconds", "Replica {where} is {value} s behind", _FIX),
+    Watched(
+        "sig:pg_standby_lag:seconds",
+        "Replica {replication_client} of {where} is {value} s behind",
+        _FIX,
+    ),
     Watched(
         "sig:redis_replica_lag:seconds",
         "Replica {slave_ip}:{slave_port} of {where} is {value} s behind",
@@ -31,7 +40,8 @@ class ReplicaLag(ThresholdDetector):
 
     Maths: the canonical lag (the heartbeat; else the larger of what the server says and of what its
     GTIDs say) is at or above `warn` at every step of `hold_s`, at or above `page` for `page_hold_s`
-    to page; it ends below `clear`.
+    to page; it ends below `clear`. The age of what a PostgreSQL replica replayed last is a lag only
+    if something was written since; where nobody tells what is written, it never pages.
 
     Parameters: `ThresholdSettings`.
 
@@ -48,4 +58,5 @@ class ReplicaLag(ThresholdDetector):
 
     @override
     def rows(self) -> tuple[tuple[Watched, ThresholdSettings], ...]:
-        return tuple((watched, self.settings) for watched in _WATCHED)
+        rows = tuple((watched, self.settings) for watched in _WATCHED)
+        return (*rows, (_UNPROVEN, replace(self.settings, page=NEVER)))

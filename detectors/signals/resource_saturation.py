@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from typing_extensions import override
 
-from detectors.thresholds import ThresholdDetector, ThresholdSettings, Watched
+from detectors.thresholds import NEVER, ThresholdDetector, ThresholdSettings, Watched
 
 _CPU = Watched(
     "sig:host_cpu:used_ratio",
@@ -26,6 +26,12 @@ _CACHE = Watched(
     "Cache {where} uses {value} of maxmemory",
     "Evictions or refused writes come next: raise maxmemory or shorten timeouts.",
     percent=True,
+)
+_REFUSES = Watched(
+    "sig:cache_writes_refused:rate1m",
+    "Cache {where} is full and refuses {value} writes a second",
+    "maxmemory-policy evicts nothing: raise maxmemory or delete what is not needed; a cache wants "
+    "allkeys-lru, and sessions or queues a server of their own.",
 )
 _DISK_FIX = "Delete or move what grows (logs, binlogs, old backups), or enlarge the volume."
 _DISK = Watched(
@@ -47,6 +53,7 @@ class ResourceSettings:
         cpu: Share of the processors' time that is used.
         memory: Share of the host's memory that is not available.
         cache_memory: Share of a cache's `maxmemory`; full is how many caches are meant to be.
+        cache_refused: Writes a second that a full cache refuses.
         disk: Share of a file system.
         disk_in_4h: That share in four hours, if the last hour goes on.
     """
@@ -62,7 +69,10 @@ class ResourceSettings:
         )
     )
     cache_memory: ThresholdSettings = field(
-        default_factory=lambda: ThresholdSettings(warn=0.95, page=1.5, hold_s=60.0, clear=0.9)
+        default_factory=lambda: ThresholdSettings(warn=0.95, page=NEVER, hold_s=60.0, clear=0.9)
+    )
+    cache_refused: ThresholdSettings = field(
+        default_factory=lambda: ThresholdSettings(warn=0.1, page=1.0, hold_s=5.0, clear=0.02)
     )
     disk: ThresholdSettings = field(
         default_factory=lambda: ThresholdSettings(
@@ -82,7 +92,8 @@ class ResourceSaturation(ThresholdDetector):
 
     Maths: used / available is at or above `warn` at every step of `hold_s`; it ends below `clear`.
     The disk is also extrapolated: a line through the free space of the last hour, four hours on,
-    asked only of file systems that are more than 60 % full.
+    asked only of file systems that are more than 60 % full. A full cache that may not evict is told
+    by the writes that it refuses.
 
     Parameters: `ResourceSettings`, each a `ThresholdSettings`.
 
@@ -103,6 +114,7 @@ class ResourceSaturation(ThresholdDetector):
             (_CPU, chosen.cpu),
             (_MEMORY, chosen.memory),
             (_CACHE, chosen.cache_memory),
+            (_REFUSES, chosen.cache_refused),
             (_DISK, chosen.disk),
             (_DISK_SOON, chosen.disk_in_4h),
         )

@@ -129,9 +129,19 @@ FAULTS = {
 }
 
 
+def heartbeat_gone(shop: Shop, when: slice) -> None:
+    """pt-heartbeat stops: the primary's own row grows old."""
+    at_s = shop.start_ms / 1_000 + np.arange(shop.steps) * 5.0
+    stored = np.minimum(at_s, at_s[when.start])
+    row = {"instance": "db-1", "server_id": "1"}
+    shop.gauge("mysql_heartbeat_now_timestamp_seconds", at_s, **row)
+    shop.gauge("mysql_heartbeat_stored_timestamp_seconds", stored, **row)
+
+
 # Faults of what no fault above touches: these last until the end.
 def rest(shop: Shop, when: slice) -> None:
-    """Queues, machines, search, visitors and indexes."""
+    """Queues, machines, search, visitors, heartbeats and indexes."""
+    heartbeat_gone(shop, when)
     until_end = slice(when.start, shop.steps)
     at = np.arange(shop.steps) * 5.0
     shop.of(shop.gauges, "celery_queue_length")[:] = 2_000 + 10 * at

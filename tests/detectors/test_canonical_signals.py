@@ -266,6 +266,63 @@ def test_a_missing_index_comes_with_the_statement_that_makes_it() -> None:
     assert finding.evidence.detail["rows_examined"] == pytest.approx(599_120)
 
 
+def explained(table: str, access: str, text: str) -> tuple[Finding, ...]:
+    """What is said of a statement whose plan reads that table so."""
+    plan = f"mysql_explain_rows{{instance=db-1;schema=shop;digest=d1;table={table};access_type="
+    rows = {f"{plan}{access}}}": flat(400_000), f"{plan}const}}": flat(1)}
+    return found("missing_index", digest(400_000, text=text) | rows)
+
+
+JOIN = "SELECT `i` . `sku` FROM `shop_order` `o` JOIN `item` `i` ON `i` . `order_id` = `o` . `id` "
+
+
+def test_the_plan_says_on_which_table_of_a_join_the_index_is_missing() -> None:
+    (finding,) = explained("i", "ALL", f"{JOIN}WHERE `o` . `id` = ?")
+    assert finding.kind == "missing_index"
+    assert "CREATE INDEX ix_item_order_id ON item (order_id)" in finding.fix
+    assert finding.evidence.detail["explain"] == "i: ALL, 400,000 rows"
+
+
+def test_a_statement_whose_plan_scans_nothing_is_no_finding_any_more() -> None:
+    assert explained("i", "ref", f"{JOIN}WHERE `o` . `id` = ?") == ()
+
+
+def test_no_index_is_advised_that_is_there() -> None:
+    index = "mysql_index_columns{instance=db-1;schema=shop;table=shop_order;index=by_mail;columns="
+    text = "SELECT `id` FROM `shop_order` WHERE `email` = ?"
+    (finding,) = found("missing_index", digest(400_000, text=text) | {f"{index}Email}}": flat(1)})
+    assert finding.kind == "full_scan"
+    assert "CREATE INDEX" not in finding.fix
+    assert "Index by_mail (email) is there and is not used" in finding.fix
+    (other,) = found("missing_index", digest(400_000, text=text) | {f"{index}status}}": flat(1)})
+    assert "CREATE INDEX ix_shop_order_email" in other.fix
+
+
+def test_a_text_that_was_cut_off_gives_no_advice_that_may_be_wrong() -> None:
+    text = f"SELECT {' , '.join(f'`c{number}`' for number in range(20))} FROM `t` WHERE `a` = ?"
+    (finding,) = found("missing_index", digest(400_000, text=text[:120]))
+    assert finding.kind == "full_scan"
+    assert "cut off" in finding.fix
+
+
+def test_a_table_that_postgresql_scans_is_told_with_the_statement_that_reads_it() -> None:
+    table = "instance=pg;datname=shop;schemaname=public;relname=orders"
+    text = 'SELECT "id" FROM "orders" WHERE "email" = $1'
+    (finding,) = found(
+        "missing_index",
+        {
+            f"pg_stat_user_tables_seq_scan{{{table}}}": line(2),
+            f"pg_stat_user_tables_seq_tup_read{{{table}}}": line(100_000),
+            "pg_stat_statements_calls_total{instance=pg;datname=shop;queryid=7}": line(2),
+            "pg_stat_statements_seconds_total{instance=pg;datname=shop;queryid=7}": line(0.1),
+            f"pg_stat_statements_query_id{{instance=pg;queryid=7;query={text}}}": flat(1),
+        },
+    )
+    assert finding.kind == "missing_index"
+    assert finding.evidence.statement == text
+    assert "CREATE INDEX CONCURRENTLY ix_orders_email ON orders (email)" in finding.fix
+
+
 def test_a_scan_that_no_index_serves_is_told_apart() -> None:
     (finding,) = found("missing_index", digest(80_000, text="SELECT * FROM `coupon`"))
     assert finding.kind == "full_scan"

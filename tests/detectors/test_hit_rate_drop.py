@@ -107,6 +107,41 @@ def test_two_hours_of_noise_are_silent(gets_per_s: float, hit_rate: float) -> No
     assert all(not found for _, found in shop.run(7_200, lambda: float(next(wobble))))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_fall_by_a_third_is_found_within_two_ticks_and_pages_when_it_lasts(seed: int) -> None:
+    shop = Shop(100.0, seed)
+    shop.run(120, 0.95)
+    fault_ms = shop.now_ms
+    found = [(at - fault_ms, item) for at, items in shop.run(60, 0.6) for item in items]
+    assert found[0][0] <= 10_000
+    assert found[0][1].priority is Priority.P2
+    assert found[-1][1].priority is Priority.P1
+    assert next(late for late, item in found if item.priority is Priority.P1) <= 40_000
+
+
+def test_ten_cold_seconds_wake_nobody() -> None:
+    shop = Shop(100.0)
+    shop.run(120, 0.95)
+    seen = [*shop.run(10, 0.6), *shop.run(60, 0.95)]
+    assert {item.priority for _, found in seen for item in found} <= {Priority.P2}
+    assert not shop.active
+
+
+@pytest.mark.parametrize("points_a_minute", [1.0, 0.5])
+def test_what_slides_is_found_before_half_of_the_hits_are_gone(points_a_minute: float) -> None:
+    shop = Shop(20.0)
+    shop.run(900, 0.95)
+    began_ms = shop.now_ms
+    slide = iter(0.95 - points_a_minute / 100 * second / 60 for second in range(1, 4_000, 2))
+    seen = ((at, found[0]) for at, found in shop.run(3_000, lambda: next(slide)) if found)
+    at_ms, finding = next(seen)
+    fallen = points_a_minute * (at_ms - began_ms) / 60_000
+    assert 15 <= fallen <= 35
+    assert finding.priority is Priority.P2
+    assert finding.evidence.detail["slide"] == "over an hour"
+    assert all(item.priority is Priority.P2 for _, item in seen)
+
+
 def test_a_slow_slide_is_found_by_a_longer_window() -> None:
     shop = Shop(2.0)
     shop.run(600, 0.95)

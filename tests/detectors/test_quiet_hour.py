@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from alerts.rules import RuleEvaluator, parse_rule_file
 from detectors.finding import Finding, Priority
+from tests.detectors.healthy_hour import HealthyHour
 from tests.detectors.shop_faults import FAULTS
 from tests.detectors.simulated_shop import STEP_MS, Shop
-from tests.detectors.watched_shop import RULES, watched
+from tests.detectors.watched_shop import watched, watched_live
 
 START_MS = 1_700_000_000_000
 # What detectors compare with, before the hour that is judged.
@@ -38,15 +38,12 @@ def test_a_healthy_bursty_hour_that_falls_to_the_quiet_of_the_night_pages_nobody
 
 @pytest.mark.soak
 @pytest.mark.timeout(3_600)
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_every_tick_of_a_healthy_hour_with_the_rules_run_at_each(seed: int) -> None:
-    shop = Shop(START_MS, LEAD + HOUR, seed)
-    with watched(shop) as watch:
-        file = parse_rule_file(RULES.read_text(encoding="utf-8"), RULES.name)
-        rules = RuleEvaluator(watch.engine, watch.store, [file])
-        for step in range(LEAD - 60, LEAD + HOUR):
-            rules.record(START_MS + step * STEP_MS)
-            assert paging(watch.tick(step)) == []
+@pytest.mark.parametrize("seed", range(1, 7))
+def test_every_tick_of_an_hour_in_which_much_goes_on_pages_nobody(seed: int) -> None:
+    shop = HealthyHour(START_MS, LEAD + HOUR, seed)
+    with watched_live(START_MS) as watch:
+        for findings in watch.live(shop.batch(), LEAD, LEAD + HOUR):
+            assert paging(findings) == []
 
 
 @pytest.mark.soak

@@ -82,9 +82,11 @@ def recorded(series: Series) -> Iterator[Engine]:
     times = (START_MS + AT * 1_000).astype(np.int64)
     labels = tuple(labels_of(text) for text in series)
     values = np.concatenate(list(series.values()))
-    index = np.repeat(np.arange(len(labels), dtype=np.int32), STEPS)
+    told = np.isfinite(values)
+    index = np.repeat(np.arange(len(labels), dtype=np.int32), STEPS)[told]
+    at_ms = np.tile(times, len(labels))[told]
     with open_store() as store:
-        store.append(SampleBatch(labels, index, np.tile(times, len(labels)), values)).result(30)
+        store.append(SampleBatch(labels, index, at_ms, values[told])).result(30)
         engine = Engine(store)
         for rule in rules:
             if "sig:" in rule["expr"] or any(name in rule["expr"] for name in names):
@@ -214,8 +216,25 @@ def heartbeat(instance: str, stored: Values, server_id: str = "1") -> Series:
     }
 
 
+def pg_writes(inserted: Values) -> Series:
+    """What the primary of the same job counts."""
+    name = "pg_stat_database_tup_{}{{instance=pg-1;datname=shop}}"
+    rows = {"inserted": inserted, "updated": flat(0), "deleted": flat(0)}
+    return {name.format(kind): values for kind, values in rows.items()}
+
+
+def until_it_breaks(values: Values, later_s: float = 0.0) -> Values:
+    """A series that is not told any more; `later_s` after the fault began."""
+    return np.where(BREAKS_S + 60 + later_s >= AT, values, np.nan)
+
+
 SLAVE = "mysql_slave_status_{}{{instance=db-2;channel_name=;connection_name=}}"
 DIGEST = "{instance=db-1;schema=shop;digest=d1;digest_text=SELECT `a` FROM `t` WHERE `a` = ?}"
+OTEL_DIGEST = "instance=db-1;schema=shop;digest=d1;digest_text=SELECT `a` FROM `t` WHERE `a` = ?"
+OTEL_WAITS = (
+    "mysql_index_io_wait_count_total{{instance=db-1;schema=shop;table=t;index={};operation=fetch}}"
+)
+PG_TABLE = "instance=pg;datname=shop;schemaname=public;relname=orders"
 P95 = "mysql_perf_schema_events_statements_latency"
 ENDPOINT = "proxysql_connpool_conns_{}{{instance=x;hostgroup={};endpoint={}:3306}}"
 INDEX = "{{instance=db-1;schema=shop;{}=t;index={}{}}}"
@@ -292,18 +311,71 @@ FAULTS: dict[str, tuple[str, Series, str]] = {
         },
         "Replica db-2 is 50.0 s behind",
     ),
-    "lag, PostgreSQL exporter": (
+    "lag, PostgreSQL poller": (
+        "replica_lag",
+        {
+            "pg_replication_lag_seconds{instance=pg}": flat(50),
+            "pg_replication_is_replica{instance=pg}": flat(1),
+            "pg_wal_receivers{instance=pg}": flat(1),
+        },
+        "Replica pg is 50.0 s behind",
+    ),
+    "lag, PostgreSQL exporter, of a primary that is written": (
+        "replica_lag",
+        {
+            "pg_replication_lag_seconds{instance=pg}": flat(50),
+            "pg_replication_is_replica{instance=pg}": flat(1),
+            **pg_writes(line(10)),
+        },
+        "Replica pg is 50.0 s behind",
+    ),
+    "lag, older PostgreSQL exporter": (
+        "replica_lag",
+        {"pg_replication_lag{instance=pg}": flat(50), **pg_writes(line(10))},
+        "Replica pg is 50.0 s behind",
+    ),
+    "lag, PostgreSQL exporter, of a primary that nobody watches": (
         "replica_lag",
         {
             "pg_replication_lag_seconds{instance=pg}": flat(50),
             "pg_replication_is_replica{instance=pg}": flat(1),
         },
-        "Replica pg is 50.0 s behind",
+        "Replica pg has replayed nothing for 50.0 s",
     ),
     "lag, PostgreSQL collector": (
         "replica_lag",
-        {"postgresql_wal_lag_seconds{instance=pg;operation=replay}": flat(50)},
-        "Replica pg is 50.0 s behind",
+        {
+            "postgresql_wal_lag_seconds{instance=pg;operation=replay;"
+            "replication_client=10.0.0.9}": flat(50)
+        },
+        "Replica 10.0.0.9 of pg is 50.0 s behind",
+    ),
+    "lag, collector, of a replica that is late on purpose": (
+        "replica_lag",
+        {
+            "mysql_replica_time_behind_source_seconds{instance=db-2}": flat(3_650),
+            "mysql_replica_sql_delay_seconds{instance=db-2}": flat(3_600),
+        },
+        "Replica db-2 is 50.0 s behind",
+    ),
+    "stopped, collector": (
+        "replication_broken",
+        {
+            "mysql_replica_time_behind_source_seconds{instance=db-2}": until_it_breaks(flat(0)),
+            "mysql_replica_sql_delay_seconds{instance=db-2}": until_it_breaks(flat(0), 240),
+        },
+        "Replication to db-2 has stopped",
+    ),
+    "pt-heartbeat has stopped": (
+        "heartbeat_stopped",
+        {
+            **heartbeat("db-1", STOPS),
+            **heartbeat("db-2", STOPS),
+            # What the primary before this one wrote last.
+            **heartbeat("db-1", STOPS - 9_000, server_id="7"),
+            SLAVE.format("slave_io_running"): flat(1),
+        },
+        "Nobody has written the heartbeat on db-1 for 360.0 s",
     ),
     "lag, Redis": (
         "replica_lag",
@@ -342,6 +414,15 @@ FAULTS: dict[str, tuple[str, Series, str]] = {
             "pg_settings_max_connections{instance=pg}": flat(100),
         },
         "pg uses 98% of its connections",
+    ),
+    "connections, PostgreSQL, but for those that are kept for superusers": (
+        "connection_saturation",
+        {
+            "pg_stat_activity_count{instance=pg;state=active}": flat(97),
+            "pg_settings_max_connections{instance=pg}": flat(100),
+            "pg_settings_superuser_reserved_connections{instance=pg}": flat(3),
+        },
+        "pg uses 100% of its connections",
     ),
     "connections, PostgreSQL collector": (
         "connection_saturation",
@@ -404,6 +485,26 @@ FAULTS: dict[str, tuple[str, Series, str]] = {
         {"redis_rejected_connections_total{instance=r}": line(3)},
         "Cache r refuses 3.0 connections a second",
     ),
+    "logins refused, exporter": (
+        "connection_wait",
+        {"mysql_global_status_aborted_connects{instance=db-1}": line(3)},
+        "db-1 refuses 3.0 logins a second",
+    ),
+    "logins refused, collector": (
+        "connection_wait",
+        {"mysql_connection_errors_total{instance=db-1;error=aborted}": line(3)},
+        "db-1 refuses 3.0 logins a second",
+    ),
+    "an exporter that is let in no more": (
+        "connection_wait",
+        {"redis_up{instance=r}": np.where(AT < BREAKS_S, 1.0, 0.0)},
+        "r takes no connection: it is down, or all of them are used",
+    ),
+    "a full cache that may not evict": (
+        "resource_saturation",
+        {"redis_errors_total{instance=r;err=OOM}": line(4)},
+        "Cache r is full and refuses 4.0 writes a second",
+    ),
     "evictions, collector": (
         "evictions",
         {"redis_keys_evicted_total{instance=r}": line(300)},
@@ -434,6 +535,35 @@ FAULTS: dict[str, tuple[str, Series, str]] = {
             f"mysql_perf_schema_events_statements_seconds_total{DIGEST}": line(1.0),
         },
         "A statement takes 2.0 s on average: SELECT `a` FROM `t`",
+    ),
+    "a scan that the collector counts by its executions without an index alone": (
+        "missing_index",
+        {
+            **{
+                f"mysql_statement_event_count{{{OTEL_DIGEST};kind={kind}}}": line(each)
+                for kind, each in (("no_index_used", 2), ("rows_examined", 8e5), ("rows_sent", 2))
+            },
+            f"mysql_statement_event_wait_time_nanoseconds{{{OTEL_DIGEST}}}": line(2e8),
+        },
+        "400,000 rows read for 1 sent: SELECT `a` FROM `t` WHERE `a` = ?",
+    ),
+    "a table that PostgreSQL scans, exporter": (
+        "missing_index",
+        {
+            f"pg_stat_user_tables_seq_scan{{{PG_TABLE}}}": line(2),
+            f"pg_stat_user_tables_seq_tup_read{{{PG_TABLE}}}": line(100_000),
+        },
+        "Table public.orders of pg is read from end to end 2 times a second, 50,000 rows each",
+    ),
+    "a table that PostgreSQL scans, collector": (
+        "missing_index",
+        {
+            "postgresql_sequential_scans_total{instance=pg;db_namespace=shop|public;"
+            "db_collection_name=orders}": line(2),
+            "postgresql_rows{instance=pg;db_namespace=shop|public;db_collection_name=orders;"
+            "state=live}": flat(50_000),
+        },
+        "Table shop|public.orders of pg is read from end to end 2 times a second, 50,000 rows",
     ),
     "slow statement by its p95": (
         "missing_index",
@@ -469,11 +599,30 @@ FAULTS: dict[str, tuple[str, Series, str]] = {
         },
         "Index ix_a of shop.t was never read in 12 days",
     ),
+    "unused index, collector": (
+        "unused_index",
+        {
+            OTEL_WAITS.format("ix_a"): flat(0),
+            OTEL_WAITS.format("PRIMARY"): flat(0),
+            "mysql_uptime_seconds_total{instance=db-1}": line(1, 1e6),
+        },
+        "Index ix_a of shop.t was never read in 12 days",
+    ),
+    "unused index, PostgreSQL collector": (
+        "unused_index",
+        {
+            "postgresql_index_scans_total{instance=pg;db_namespace=shop|public;"
+            "db_collection_name=t;postgresql_index_name=ix_a}": flat(0)
+        },
+        "Index ix_a of shop|public.t was never read",
+    ),
     "unused index, PostgreSQL": (
         "unused_index",
         {
             PG_INDEX.format("ix_a"): flat(0),
             PG_INDEX.format("t_pkey"): flat(0),
+            PG_INDEX.format("one_mail"): flat(0),
+            PG_INDEX.format("one_mail").replace("idx_scan", "is_unique"): flat(1),
         },
         "Index ix_a of public.t was never read",
     ),
@@ -556,6 +705,29 @@ QUIET: dict[str, tuple[str, Series]] = {
             "mysql_gtid_sequence{instance=db-1;position=binlog;domain_id=0}": line(3),
             "mysql_gtid_sequence{instance=db-9;position=binlog;domain_id=0}": line(3, 10_000),
             "mysql_gtid_sequence{instance=db-2;position=slave;domain_id=0}": line(3),
+        },
+    ),
+    "a PostgreSQL replica of an idle primary": (
+        "replica_lag",
+        {
+            "pg_replication_lag_seconds{instance=pg}": np.maximum(AT - 60, 0),
+            "pg_replication_is_replica{instance=pg}": flat(1),
+            **pg_writes(np.minimum(AT, 60)),
+        },
+    ),
+    "a health check that connects now and then": (
+        "connection_wait",
+        {"mysql_global_status_aborted_connects{instance=db-1}": line(0.2)},
+    ),
+    "a server that has been down all the time": (
+        "connection_wait",
+        {"mysql_up{instance=db-1}": flat(0)},
+    ),
+    "small tables that PostgreSQL rightly scans": (
+        "missing_index",
+        {
+            f"pg_stat_user_tables_seq_scan{{{PG_TABLE}}}": line(20),
+            f"pg_stat_user_tables_seq_tup_read{{{PG_TABLE}}}": line(20_000),
         },
     ),
     "a server that was started an hour ago": (

@@ -20,7 +20,7 @@ RULES = Path(detectors.signals.__file__).with_name("signals.yml")
 GAUGES = {
     "replica_lag": ("sig:mysql_replica_lag:seconds", 12.0, 60.0, 2.0),
     "connection_saturation": ("sig:mysql_connections:used_ratio", 0.85, 0.97, 0.5),
-    "evictions": ("sig:cache_evictions:rate1m", 50.0, 900.0, 0.0),
+    "evictions": ("sig:cache_evictions:rate", 50.0, 900.0, 0.0),
     "connection_wait": ("sig:pgbouncer_wait:seconds", 0.8, 4.0, 0.0),
     "resource_saturation": ("sig:host_disk:used_ratio", 0.92, 0.99, 0.5),
     "queue_growth": ("sig:queue:growing_length", 600.0, 9_000.0, 0.0),

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import detectors.signals
+from alerts.rules import RuleEvaluator, parse_rule_file
 from detectors.finding import Finding
 from detectors.repository import FindingRepository
 from detectors.runner import DetectorRunner
@@ -54,6 +55,23 @@ class Watch:
                 if matrix.series:
                     self.store.append(as_batch(rule["record"], matrix)).result(60)
 
+    def live(self, batch: SampleBatch, first: int, last: int) -> Iterator[tuple[Finding, ...]]:
+        """As a service sees it: samples come step by step, the rules run at each, and are judged.
+
+        What is recent is in memory then, so that a step costs a tenth of what it costs here else.
+        """
+        file = parse_rule_file(RULES.read_text(encoding="utf-8"), RULES.name)
+        rules = RuleEvaluator(self.engine, self.store, [file])
+        order = np.argsort(batch.ts_ms, kind="stable")
+        steps = (batch.ts_ms[order] - self.start_ms) // STEP_MS
+        for step in range(last):
+            part = order[np.searchsorted(steps, step) : np.searchsorted(steps, step + 1)]
+            rows = (batch.series_index[part], batch.ts_ms[part], batch.values[part])
+            self.store.append(SampleBatch(batch.series, *rows)).result(60)
+            rules.record(self.start_ms + step * STEP_MS)
+            if step >= first:
+                yield self.tick(step)
+
     def tick(self, step: int) -> tuple[Finding, ...]:
         tick = self.runner.tick(self.start_ms + step * STEP_MS)
         assert [unit.error for unit in tick.health if not unit.ok] == []
@@ -74,3 +92,10 @@ def watched(shop: Shop, batches: Sequence[SampleBatch] = ()) -> Iterator[Watch]:
     """A watch over a shop, its samples arriving in these batches, or in one."""
     with open_store() as store:
         yield Watch(store, shop.start_ms, batches or (shop.batch(),))
+
+
+@contextmanager
+def watched_live(start_ms: int) -> Iterator[Watch]:
+    """A watch over a store into which nothing has come yet."""
+    with open_store() as store:
+        yield Watch(store, start_ms, ())

@@ -1,4 +1,7 @@
-"""EXPLAIN of the dearest statements, when somebody asks: read only, bounded, SELECT alone."""
+"""EXPLAIN of the dearest statements, when somebody asks: read only, bounded, SELECT alone.
+
+And of those that read without an index, every minute: which table they scan.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from collector.polling.contract import PollFailed
+from collector.polling.contract import PollFailed, Reading
 from collector.polling.json_shapes import number
 from collector.polling.mysql_client import Connection, Row
 
@@ -20,15 +23,17 @@ _DEEPEST = 30
 _SAMPLES = (
     "SELECT SCHEMA_NAME AS `schema`, DIGEST AS digest, QUERY_SAMPLE_TEXT AS statement "
     "FROM performance_schema.events_statements_summary_by_digest "
-    "WHERE QUERY_SAMPLE_TEXT LIKE 'SELECT%' AND SCHEMA_NAME IS NOT NULL "
+    "WHERE QUERY_SAMPLE_TEXT LIKE 'SELECT%' AND SCHEMA_NAME IS NOT NULL{only} "
     "ORDER BY SUM_TIMER_WAIT DESC LIMIT {limit}",
     "SELECT d.SCHEMA_NAME AS `schema`, d.DIGEST AS digest, MAX(h.SQL_TEXT) AS statement "
     "FROM performance_schema.events_statements_summary_by_digest d "
     "JOIN performance_schema.events_statements_history h "
     "ON h.DIGEST = d.DIGEST AND h.CURRENT_SCHEMA = d.SCHEMA_NAME "
-    "WHERE h.SQL_TEXT LIKE 'SELECT%' GROUP BY 1, 2, d.SUM_TIMER_WAIT "
+    "WHERE h.SQL_TEXT LIKE 'SELECT%'{only} GROUP BY 1, 2, d.SUM_TIMER_WAIT "
     "ORDER BY d.SUM_TIMER_WAIT DESC LIMIT {limit}",
 )
+_SCANS = " AND SUM_NO_INDEX_USED > 0 AND LAST_SEEN > NOW() - INTERVAL 10 MINUTE"
+_MOST_SCANS = 3
 _SELECT = re.compile(r"SELECT\b", re.IGNORECASE)
 _WRITES = re.compile(
     r";|\bINTO\b|\bFOR\s+(UPDATE|SHARE)\b|\bLOCK\s+IN\b|\bSLEEP\s*\(|\bBENCHMARK\s*\(|"
@@ -75,11 +80,28 @@ def explain_worst(connection: Connection, limit: int = 5) -> tuple[Explained, ..
     return tuple(_explained(connection, row) for row in rows)
 
 
-def _samples(connection: Connection, limit: int) -> list[Row]:
+def read_plans(connection: Connection, reading: Reading) -> None:
+    """`mysql_explain_rows{schema,digest,table,access_type}` of the dearest that read without index.
+
+    The table goes by its alias. Without a text of the statement, or the right to read its tables,
+    there is none.
+
+    Raises:
+        PollFailed: The digests cannot be read.
+    """
+    for row in _samples(connection, _MOST_SCANS, _SCANS):
+        plan = _explained(connection, row)
+        for table, access, rows in plan.tables:
+            told = {"schema": plan.schema, "digest": plan.digest}
+            labels = {**told, "table": table, "access_type": access}
+            reading.gauge("mysql_explain_rows", rows, labels)
+
+
+def _samples(connection: Connection, limit: int, only: str = "") -> list[Row]:
     try:
-        return connection.query(_SAMPLES[0].format(limit=limit))
+        return connection.query(_SAMPLES[0].format(limit=limit, only=only))
     except PollFailed:
-        return connection.query(_SAMPLES[1].format(limit=limit))
+        return connection.query(_SAMPLES[1].format(limit=limit, only=only))
 
 
 def _explained(connection: Connection, row: Row) -> Explained:

@@ -32,6 +32,14 @@ _BY_USERSTAT = (
     "('mysql', 'performance_schema', 'information_schema', 'sys') LIMIT 500"
 )
 _SWITCHES = "SELECT @@performance_schema AS performance_schema, @@userstat AS userstat"
+# Only columns as they are: an index on an expression serves that expression alone.
+_COLUMNS = (
+    "SELECT TABLE_SCHEMA AS `schema`, TABLE_NAME AS `table`, INDEX_NAME AS `index`, "
+    "GROUP_CONCAT(COLUMN_NAME ORDER BY SEQ_IN_INDEX) AS `columns` "
+    "FROM information_schema.STATISTICS WHERE INDEX_TYPE = 'BTREE' AND TABLE_SCHEMA NOT IN "
+    "('mysql', 'performance_schema', 'information_schema', 'sys') GROUP BY 1, 2, 3 "
+    "HAVING COUNT(COLUMN_NAME) = COUNT(*) LIMIT 1000"
+)
 _REDUNDANT = (
     "SELECT table_schema AS `schema`, table_name AS `table`, redundant_index_name AS `index`, "
     "dominant_index_name AS dominant_index "
@@ -40,16 +48,21 @@ _REDUNDANT = (
 
 
 def read_indexes(connection: Connection, reading: Reading) -> None:
-    """How each index is used, by the exporter's name, and two series of Warroom's own.
+    """How each index is used, by the exporter's name, and three series of Warroom's own.
 
-    `mysql_index_unused{schema,table,index}` and `mysql_index_redundant{…,dominant_index}` are 1.
+    `mysql_index_unused{schema,table,index}`, `mysql_index_redundant{…,dominant_index}` and
+    `mysql_index_columns{…,columns}` are 1.
     Unused is what nothing has read since the server's start. It takes performance_schema, or
     MariaDB's userstat; without both there are none.
     """
     for row in connection.query(_WAITS):
         _waits(row, reading)
     unused = _BY_USERSTAT if _by_userstat(connection) else _UNUSED
-    for name, sql in (("mysql_index_unused", unused), ("mysql_index_redundant", _REDUNDANT)):
+    for name, sql in (
+        ("mysql_index_unused", unused),
+        ("mysql_index_redundant", _REDUNDANT),
+        ("mysql_index_columns", _COLUMNS),
+    ):
         for row in connection.query(sql):
             reading.gauge(name, 1, {label: text or "" for label, text in row.items()})
 

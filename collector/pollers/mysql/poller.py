@@ -8,7 +8,7 @@ from functools import partial
 
 import anyio.to_thread
 
-from collector.pollers.mysql.explain import Explained, explain_worst
+from collector.pollers.mysql.explain import Explained, explain_worst, read_plans
 from collector.pollers.mysql.indexes import read_indexes
 from collector.pollers.mysql.replication import (
     Heartbeat,
@@ -20,7 +20,7 @@ from collector.pollers.mysql.replication import (
 from collector.pollers.mysql.slow_log import SlowLog
 from collector.pollers.mysql.statements import read_digests
 from collector.pollers.mysql.status import read_processes, read_status, read_variables
-from collector.polling.contract import Absent, Denied, Reading, Sample
+from collector.polling.contract import Absent, Denied, PollFailed, Reading, Sample
 from collector.polling.fields import Fields
 from collector.polling.mysql_client import (
     Account,
@@ -31,7 +31,21 @@ from collector.polling.mysql_client import (
 from store.model import MetricMetadata
 
 INDEXES_EVERY_MS = 300_000
-_GRANT = "Grant the rights of docs/sources/mysql.md to the account."
+PLANS_EVERY_MS = 60_000
+_SEE = "See docs/sources/mysql.md."
+_REPLICATION = "GRANT SLAVE MONITOR (MySQL: REPLICATION CLIENT) ON *.* to the account."
+_STATEMENTS = "GRANT SELECT ON performance_schema.* to the account."
+# What each part needs beside PROCESS, as an administrator would write it.
+_GRANTS = {
+    "replication": _REPLICATION,
+    "GTID positions": _REPLICATION,
+    "heartbeat": "GRANT SELECT ON the table of heartbeat_table to the account.",
+    "digests": _STATEMENTS,
+    "plans": _STATEMENTS,
+    "connections": "GRANT PROCESS ON *.* to the account.",
+    "slow log": "GRANT SELECT ON mysql.slow_log to the account.",
+    "indexes": "GRANT SELECT, EXECUTE ON sys.* and SELECT ON performance_schema.* to the account.",
+}
 
 Part = Callable[[Connection, Reading], None]
 
@@ -45,6 +59,7 @@ class MysqlSettings:
         heartbeat: Where pt-heartbeat writes, if anywhere.
         digests: So many digests are read; 0 is none.
         digest_text_length: Characters of their text.
+        explain: The dearest statements that read without an index are explained each minute.
         indexes: Unused and redundant indexes are looked for.
         processes: Connections are counted by state and user.
         slow_log: The table mysql.slow_log is read.
@@ -53,7 +68,8 @@ class MysqlSettings:
     account: Account
     heartbeat: Heartbeat | None = None
     digests: int = 100
-    digest_text_length: int = 120
+    digest_text_length: int = 1024
+    explain: bool = True
     indexes: bool = True
     processes: bool = True
     slow_log: bool = False
@@ -65,7 +81,8 @@ def read_mysql(fields: Fields) -> MysqlSettings:
         account=read_account(fields, port=3306),
         heartbeat=_heartbeat(fields),
         digests=fields.count("digests", 100, most=500),
-        digest_text_length=fields.count("digest_text_length", 120, most=1024),
+        digest_text_length=fields.count("digest_text_length", 1024, most=1024),
+        explain=fields.flag("explain", default=True),
         indexes=fields.flag("indexes", default=True),
         processes=fields.flag("processes", default=True),
         slow_log=fields.flag("slow_log", default=False),
@@ -86,8 +103,8 @@ class MysqlPoller:
         self._settings = settings
         self._timeout_s = timeout_s
         self._client = MysqlClient(settings.account, timeout_s)
-        self._indexes: tuple[tuple[MetricMetadata, Sample], ...] = ()
-        self._indexes_due_ms = 0
+        self._indexes = _Kept(INDEXES_EVERY_MS)
+        self._plans = _Kept(PLANS_EVERY_MS)
         self._slow_log = SlowLog()
 
     async def poll(self, now_ms: int) -> Reading:
@@ -127,27 +144,54 @@ class MysqlPoller:
         if wanted.digests:
             digests = partial(read_digests, limit=wanted.digests, length=wanted.digest_text_length)
             parts.append(("digests", digests))
+        if wanted.digests and wanted.explain:
+            plans = partial(self._plans.part, self._read_plans, now_ms=now_ms)
+            parts.append(("plans", plans))
         if wanted.processes:
             parts.append(("connections", read_processes))
         if wanted.slow_log:
             parts.append(("slow log", self._slow_log.read))
         if wanted.indexes:
-            parts.append(("indexes", partial(self._index_part, now_ms=now_ms)))
+            indexes = partial(self._indexes.part, read_indexes, now_ms=now_ms)
+            parts.append(("indexes", indexes))
         return parts
 
-    def _index_part(self, connection: Connection, reading: Reading, *, now_ms: int) -> None:
-        """Indexes change seldom and sys views cost most: what was read is told for five minutes."""
-        if now_ms >= self._indexes_due_ms:
+    def _read_plans(self, kept: Connection, reading: Reading) -> None:
+        """Over a connection of its own, for EXPLAIN needs the statement's database."""
+        del kept
+        connection = Connection(self._settings.account, self._timeout_s / 4)
+        try:
+            read_plans(connection, reading)
+        except PollFailed:
+            # A full server has no second one; what the digests say is enough.
+            return
+        finally:
+            connection.close()
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What changes seldom or costs much is read now and then, and told at every poll."""
+
+    every_ms: int
+    _told: tuple[tuple[MetricMetadata, Sample], ...] = ()
+    _due_ms: int = 0
+
+    def part(self, read: Part, connection: Connection, reading: Reading, *, now_ms: int) -> None:
+        """Add what `read` said last; it is asked again when that is old."""
+        if now_ms >= self._due_ms:
             fresh = Reading()
-            read_indexes(connection, fresh)
-            self._indexes = tuple((fresh.families[item.name], item) for item in fresh.samples)
-            self._indexes_due_ms = now_ms + INDEXES_EVERY_MS
-        for family, sample in self._indexes:
+            read(connection, fresh)
+            self._told = tuple((fresh.families[item.name], item) for item in fresh.samples)
+            self._due_ms = now_ms + self.every_ms
+        for family, sample in self._told:
             reading.add(family, sample)
 
 
 def _try(name: str, part: Part, connection: Connection, reading: Reading) -> None:
     try:
         part(connection, reading)
-    except (Denied, Absent) as error:
-        reading.lacks(name, error.message, _GRANT)
+    except Absent as error:
+        reading.lacks(name, error.message, _SEE)
+    except Denied as error:
+        reading.lacks(name, error.message, f"{_GRANTS[name]} {_SEE}")

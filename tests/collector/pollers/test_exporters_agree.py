@@ -40,7 +40,7 @@ UPSTREAM = (
 )
 # Series of the pollers alone.
 OWN = re.compile(
-    r"mysql_(gtid_|index_(unused|redundant)|perf_schema_events_statements_lock_time|"
+    r"mysql_(explain_rows$|gtid_|index_(unused|redundant|columns)|perf_schema_events_statements_lock_time|"
     r"slave_status_.*(bytes|rows)|up$)|redis_up$|up$|scrape_|node_filesystem_device_error$"
 )
 
@@ -145,7 +145,8 @@ def test_mysqld_exporter_and_the_poller_tell_the_same(
     server: MariaDb = getattr(pair, role)
     text = (
         f"pollers: [{{type: mysql, name: r, address: '{server.address}', user: warroom, "
-        "password_env: P, heartbeat_table: shop.heartbeat, digests: 250}]"
+        "password_env: P, heartbeat_table: shop.heartbeat, digests: 250, "
+        "digest_text_length: 120}]"
     )
 
     def fresh() -> Answer:

@@ -25,7 +25,6 @@ from tests.warroom.world import IN_MEMORY, TICK_MS, World, open_world
 
 BEAT = "REPLACE INTO shop.heartbeat VALUES (NOW(6), 1)"
 BEGAN_S = 40
-EVICTION_TICKS = 4  # they must last: a cache that is full now and then is one that is used
 MYSQL_SIGNALS = (
     "sig:mysql_connections:used_ratio",
     "sig:mysql_connections:used",
@@ -329,7 +328,7 @@ def test_a_cache_that_is_too_small_is_found_by_its_evictions(
 
     service.poll(4, fill)
     assert service.found("evictions") == []
-    service.tick(EVICTION_TICKS, fill)
+    service.tick(2, fill)
     (finding,) = service.found("evictions")
     assert "sessions" in finding["title"]
     assert service.values("sig:cache_mem:used_ratio")["sessions"] > 0.8
@@ -350,6 +349,41 @@ def test_a_statement_without_an_index_is_found_with_its_text(
     service.tick(2, work)
     titles = [finding["title"] for finding in service.found("missing_index")]
     assert any("SELECT ID FROM `shop` . `product`" in title for title in titles), titles
+
+
+def test_an_index_is_advised_where_explain_says_so_and_not_where_one_is_there(
+    watch: Callable[[str], Watch], pair: Pair
+) -> None:
+    pair.primary.sql(
+        "USE shop",
+        "CREATE TABLE shop.item (id INT PRIMARY KEY AUTO_INCREMENT, product_id INT, "
+        "phone VARCHAR(20), KEY by_phone (phone))",
+        "INSERT INTO shop.item (product_id, phone) SELECT seq, seq FROM seq_1_to_2000",
+    )
+    service = watch(mysql(pair))
+    joined = (
+        "SELECT p.name AS the_name_of_the_product, p.category AS the_category_of_the_product, "
+        "i.phone FROM shop.product p JOIN shop.item i ON i.product_id = p.id WHERE p.id = 5"
+    )
+    # A number instead of a text: the index on it cannot be used.
+    compared = "SELECT id FROM shop.item WHERE phone = 77"
+    with contextlib.closing(pair.primary.connect()) as connection:
+        cursor = connection.cursor()
+        cursor.execute("USE shop")
+
+        def work() -> None:
+            for statement in [joined, compared] * 20:
+                cursor.execute(statement)
+                cursor.fetchall()
+
+        def fixes() -> str:
+            service.tick(1, work)
+            kinds = ("missing_index", "full_scan")
+            return "\n".join(item["fix"] for kind in kinds for item in service.found(kind))
+
+        until(lambda: "CREATE INDEX ix_item_product_id ON item (product_id)" in fixes(), "advice")
+        assert "Index by_phone (phone) is there and is not used" in fixes()
+        assert "(phone);" not in fixes()
 
 
 def test_clients_that_wait_for_a_pooler_are_found_within_two_ticks(

@@ -414,6 +414,8 @@ def test_an_account_that_may_not_read_a_part_still_reads_the_rest(ask: Ask, pair
     assert answer.values("mysql_global_status_threads_connected")
     assert asking.status.state == "error"
     assert "digests" in asking.status.error
+    assert "GRANT SELECT ON performance_schema.* to the account." in asking.status.remedy
+    assert "GRANT SLAVE MONITOR (MySQL: REPLICATION CLIENT) ON *.*" in asking.status.remedy
     assert "docs/sources/mysql.md" in asking.status.remedy
 
 

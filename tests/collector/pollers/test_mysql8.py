@@ -66,6 +66,16 @@ ANSWERS: dict[str, Rows | SqlError] = {
     "GTID_SUBTRACT": [{"unapplied": f"{SOURCE}:51-60"}],
     "gtid_binlog_pos": UNKNOWN,
     "gtid_executed": [{"executed": f"{SOURCE}:1-50,\n{'a' * 8}:1-3:9"}],
+    "QUERY_SAMPLE_TEXT": [
+        {"schema": "shop", "digest": "d" * 64, "statement": "SELECT * FROM product WHERE a = 1"}
+    ],
+    "^EXPLAIN FORMAT=JSON SELECT": [
+        {
+            "EXPLAIN": '{"query_block": {"table": {"table_name": "product", "access_type": "ALL",'
+            ' "rows_examined_per_scan": 900}}}'
+        }
+    ],
+    "STATISTICS": [{"schema": "shop", "table": "product", "index": "old", "columns": "a,b"}],
     "summary_by_digest": [DIGEST],
     "PROCESSLIST": [{"command": "Query", "state": "", "threads": "2", "seconds": "1"}],
     "index_usage": [],
@@ -107,6 +117,15 @@ def test_a_replica_of_mysql_tells_its_lag_and_what_it_has_not_applied(
     prefix = "mysql_perf_schema_events_statements_"
     assert answer.value(f"{prefix}no_index_used_total", digest="d" * 64) == 900
     assert answer.value(f"{prefix}seconds_total", digest="d" * 64) == 2
+
+
+def test_what_is_scanned_and_which_indexes_there_are_is_told(
+    ask: Ask, server: MysqlProtocolServer
+) -> None:
+    answer = ask(entry(server), {"P": "x"}).poll()
+    plan = {"schema": "shop", "table": "product", "access_type": "ALL"}
+    assert answer.value("mysql_explain_rows", **plan) == 900
+    assert answer.value("mysql_index_columns", table="product", index="old", columns="a,b") == 1
 
 
 def test_a_replica_whose_threads_stand_has_no_lag_but_flags(

@@ -52,6 +52,37 @@ def test_a_primary_tells_its_databases_connections_and_replicas(ask: Ask, pg: Po
     )
 
 
+def test_indexes_are_told_with_their_columns_and_which_are_needless(
+    ask: Ask, pg: PostgresPair
+) -> None:
+    pg.primary.sql(
+        "CREATE TABLE part (id serial PRIMARY KEY, name text, price int, note text)",
+        "CREATE INDEX by_name ON part (name)",
+        "CREATE INDEX by_name_price ON part (name, price DESC)",
+        "CREATE INDEX by_name_again ON part (name)",
+        "CREATE UNIQUE INDEX one_note ON part (note)",
+        "CREATE INDEX cheap ON part (price) WHERE price < 5",
+        "CREATE INDEX by_lower ON part (lower(name))",
+    )
+    answer = ask(entry(pg.primary), SECRETS).poll()
+    found = answer.values("pg_index_columns", relname="part")
+    columns = {series.get("indexrelname"): series.get("columns") for series in found}
+    assert columns == {
+        "part_pkey": "id",
+        "by_name": "name",
+        "by_name_again": "name",
+        "by_name_price": "name,price",
+        "one_note": "note",
+    }
+    needless = answer.values("pg_index_redundant", relname="part")
+    assert {series.get("indexrelname") for series in needless} == {"by_name", "by_name_again"}
+    unique = answer.values("pg_stat_user_indexes_is_unique", relname="part")
+    assert {s.get("indexrelname") for s, value in unique.items() if value} == {
+        "part_pkey",
+        "one_note",
+    }
+
+
 def test_a_transaction_that_stays_open_shows_its_age(ask: Ask, pg: PostgresPair) -> None:
     asking = ask(entry(pg.primary), SECRETS)
     with contextlib.closing(pg.primary.connect()) as held:

@@ -1,0 +1,143 @@
+"""Hits and misses of every cache, by the names that exporters, collectors and stacks give them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from detectors.fingerprint import fingerprint
+from detectors.increases import read_increases
+from store.model import Float64Array, Int64Array, Labels
+from store.ports import Querier
+
+KIND = "hit_rate_drop"
+# Labels that name a cache, and systems whose instance does.
+_NAMES = ("backend", "zone", "cache_name")
+_PLAIN = frozenset({"django", "redis", "memcached", "cdn"})
+
+
+@dataclass(frozen=True, slots=True)
+class CounterPair:
+    """Two counters of one cache, and the labels that tell one cache from another.
+
+    Attributes:
+        system: What it is, in words.
+        hits: PromQL of counters; likewise `misses`.
+        by: Labels of one cache.
+        scale: What the falls of the settings are multiplied with: where hardly anything may miss,
+            a small fall is a great one.
+        pages: It may page: a miss costs what the shop cannot bear for long.
+    """
+
+    system: str
+    hits: str
+    misses: str
+    by: tuple[str, ...]
+    scale: float = 1.0
+    pages: bool = True
+
+
+# Hits and misses by the names that exporters, collectors and instrumentations give them.
+_DJANGO_BY = ("job", "instance", "backend")
+_SERVER_BY = ("job", "instance")
+_SEARCH_BY = ("job", "cluster")
+_OTEL_SEARCH = '{__name__=~"elasticsearch_node_cache_count(_total)?",type="%s"}'
+PAIRS = (
+    CounterPair(
+        "django", "django_cache_get_hits_total", "django_cache_get_misses_total", _DJANGO_BY
+    ),
+    CounterPair("redis", "redis_keyspace_hits_total", "redis_keyspace_misses_total", _SERVER_BY),
+    CounterPair(
+        "memcached",
+        'memcached_commands_total{command="get",status="hit"}',
+        'memcached_commands_total{command="get",status="miss"}',
+        _SERVER_BY,
+    ),
+    CounterPair(
+        "memcached",
+        'memcached_operations_total{operation="get",type="hit"}',
+        'memcached_operations_total{operation="get",type="miss"}',
+        _SERVER_BY,
+    ),
+    CounterPair(
+        "search request cache",
+        "elasticsearch_indices_request_cache_count",
+        "elasticsearch_indices_request_miss_count",
+        _SEARCH_BY,
+        pages=False,
+    ),
+    CounterPair(
+        "search query cache",
+        "elasticsearch_indices_query_cache_count",
+        "elasticsearch_indices_query_miss_count",
+        _SEARCH_BY,
+        pages=False,
+    ),
+    CounterPair(
+        "search cache",
+        _OTEL_SEARCH % "hit",
+        _OTEL_SEARCH % "miss",
+        ("job", "instance", "cache_name"),
+        pages=False,
+    ),
+    CounterPair("cdn", "sig:cdn_hits:total", "sig:cdn_misses:total", ("zone",)),
+    CounterPair("cdn", "varnish_main_cache_hit", "varnish_main_cache_miss", _SERVER_BY),
+    CounterPair(
+        "buffer pool",
+        "sig:bufferpool_hits:total",
+        "sig:bufferpool_misses:total",
+        _SERVER_BY,
+        scale=0.2,
+        pages=False,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """One cache's increases of hits and gets, a step each."""
+
+    pair: CounterPair
+    labels: Labels
+    steps_ms: Int64Array
+    hits: Float64Array
+    gets: Float64Array
+
+    @property
+    def name(self) -> str:
+        """In words, such as `default`, or `buffer pool of db-1`."""
+        own = next((self.labels.get(name) for name in _NAMES if self.labels.get(name)), "")
+        if own or self.pair.system in _PLAIN:
+            return own or self.labels.get("instance") or self.service
+        return f"{self.pair.system} of {self.labels.get('instance') or self.service}"
+
+    @property
+    def service(self) -> str:
+        return self.labels.get("job") or self.labels.get("cluster") or self.pair.system
+
+    @property
+    def key(self) -> str:
+        return fingerprint(KIND, self.service, "", f"{self.pair.system}{self.labels!r}")
+
+    @property
+    def series(self) -> str:
+        """The selector of its misses."""
+        selector = ",".join(f"{name}={value!r}".replace("'", '"') for name, value in self.labels)
+        metric, _, rest = self.pair.misses.partition("{")
+        inner = ",".join(part for part in (rest.rstrip("}"), selector) if part)
+        return f"{metric}{{{inner}}}"
+
+
+def read_caches(
+    querier: Querier, pair: CounterPair, start_ms: int, now_ms: int, step_ms: int
+) -> Iterator[Cache]:
+    """Every cache that a pair of counters tells of, with a step each `step_ms`.
+
+    Raises:
+        QueryError: The series cannot be read.
+    """
+    hits = read_increases(querier, pair.hits, start_ms, now_ms, step_ms, pair.by)
+    misses = read_increases(querier, pair.misses, start_ms, now_ms, step_ms, pair.by)
+    for labels in sorted({*hits.values, *misses.values}):
+        hit = hits.of(labels)
+        yield Cache(pair, labels, hits.steps_ms, hit, hit + misses.of(labels))
