@@ -12,6 +12,8 @@ from dataclasses import dataclass
 # One-sided 99 %: how sure a ratio of few events must be.
 _Z_99 = 2.326347874
 _MIN_BAD_EVENTS = 2
+# A period's events are an estimate: windows that are not read anew may be 1/720 too long.
+_SLACK = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,7 @@ def _believe(tier: Tier, objective: float, long: WindowReading, events: float) -
         return TierDecision(firing=True, reason="both_windows_above_factor")
     if round(long.bad) < _MIN_BAD_EVENTS:
         return TierDecision(firing=False, reason="fewer_than_two_bad_events")
-    if budget_share(long.bad, objective, events) >= tier.budget * (1 - 1e-6):
+    if budget_share(long.bad, objective, events) >= tier.budget * (1 - _SLACK):
         return TierDecision(firing=True, reason="both_windows_above_factor")
     if wilson_lower(long.bad, long.total) > tier.factor * (1.0 - objective):
         return TierDecision(firing=True, reason="few_events_but_proven")

@@ -64,6 +64,19 @@ class CalendarWindow:
         return round(wall.replace(tzinfo=zone).timestamp() * 1_000)
 
 
+def usual_length_s(duration: str) -> int | None:
+    """Seconds of a duration in months, quarters or years; None of any other.
+
+    >>> usual_length_s("1M") == 30 * 86_400, usual_length_s("28d")
+    (True, None)
+    """
+    found = _DURATION.fullmatch(duration)
+    if found is None or found[2] not in _MONTHS:
+        return None
+    days = int(found[1]) * _USUAL_DAYS[found[2]]
+    return days * 86_400 if days <= _MAX_DAYS else None
+
+
 class CalendarMistake(ValueError):
     """What is wrong with a calendar window: which `part` of it, and what to write instead."""
 

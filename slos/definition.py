@@ -11,7 +11,8 @@ from slos.durations import format_duration
 
 WINDOW = "{{.window}}"
 _PLACEHOLDER = re.compile(r"\{\{-?\s*\.window\s*-?\}\}")
-_RATE = re.compile(r"\brate\s*\(")
+_RATE = re.compile(r"\b(?:rate|irate|deriv)\s*\(")
+_COUNT = re.compile(r"\b(?:increase|delta|changes|sum_over_time|count_over_time)\s*\(")
 
 
 def render(query: str, window_s: int) -> str:
@@ -34,8 +35,8 @@ class EventSli:
 
     Attributes:
         query: Counts the bad events, or the good ones when `counts_good`.
-        counted: The queries answer counts, whatever they are made of. Otherwise one with `rate`
-            answers events a second.
+        counted: The queries answer counts, whatever they are made of. Otherwise what they answer
+            is read off their functions, see `per_unit`.
         noun: What is counted, for people: requests, time slices, measurements.
         step_s: Each event stands for so much time; 0 where events come as they like.
     """
@@ -47,9 +48,16 @@ class EventSli:
     noun: str = "requests"
     step_s: int = 0
 
-    def per_unit(self, query: str, window_s: int) -> float:
-        """What turns a query's answer into a count: a rate is by second, an increase is a count."""
-        return float(window_s) if not self.counted and _RATE.search(query) else 1.0
+    def per_unit(self, query: str, window_s: int) -> float | None:
+        """What turns a query's answer into a count: a rate is by second, an increase is a count.
+
+        None where it cannot be told, as of a mean of recorded figures: only ratios are known then.
+        """
+        if self.counted:
+            return 1.0
+        if _RATE.search(query):
+            return float(window_s)
+        return 1.0 if _COUNT.search(query) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,9 @@ class Slo:
         labels: On the series and the alerts.
         annotations: For the alerts, as the author wrote them.
         severity_labels: More labels for the alerts of one severity; likewise annotations.
+        recorded_s: Windows that are recorded, whether a tier of theirs can fire or not.
+        spec: The format that it was written in, as Sloth names formats.
+        info_labels: More labels on `sloth_slo_info`.
     """
 
     name: str
@@ -106,6 +117,9 @@ class Slo:
     annotations: dict[str, str] = field(default_factory=dict)
     severity_labels: dict[str, dict[str, str]] = field(default_factory=dict)
     severity_annotations: dict[str, dict[str, str]] = field(default_factory=dict)
+    recorded_s: tuple[int, ...] = ()
+    spec: str = ""
+    info_labels: dict[str, str] = field(default_factory=dict)
     file: str = ""
     line: int | None = None
 

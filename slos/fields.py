@@ -114,7 +114,9 @@ class Fields:
                 self.document_fail((key, str(name)), f"{key}.{name} must be a text")
         return {str(name): str(item) for name, item in value.items()}
 
-    def document_fail(self, below: Path, message: str, *, hint: str = "") -> NoReturn:
+    def document_fail(
+        self, below: tuple[str | int, ...], message: str, *, hint: str = ""
+    ) -> NoReturn:
         raise self.document.error((*self.path, *below), message, hint=hint)
 
     def mapping(self, key: str, known: tuple[str, ...]) -> Fields:
@@ -133,6 +135,20 @@ class Fields:
             )
         for index, item in enumerate(value):
             yield Fields(self.document, (*self.path, key, index), item, known)
+
+    def entries(self, key: str) -> list[Any]:
+        """A list of anything; empty when absent."""
+        value = self._data.get(key)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            self.fail(key, f"{key!r} must be a list", hint="begin each entry with '- '")
+        return value
+
+    def entry(self, key: str, place: int, known: tuple[str, ...]) -> Fields:
+        """One entry of a list, which must be a mapping."""
+        path = (*self.path, key, place)
+        return Fields(self.document, path, self.entries(key)[place], known)
 
     def query(self, key: str, *, placeholder: bool = True) -> str:
         """A PromQL query that parses; with `placeholder` it must hold `{{.window}}`."""

@@ -10,28 +10,22 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from slos.definition import CompositeSli, EventSli, Member, RatioSli, Slo
 from slos.durations import format_duration
 from slos.fields import Fields
-from slos.openslo_sli import SLI_SPEC, parse_sli
+from slos.openslo_alerts import KINDS, Others, check_policies, read_others
+from slos.openslo_sli import SLI_SPEC, parse_sli, refuse_foreign
 from slos.period import read_period
 from slos.time_slices import MAX_SLICES, METHODS, OPERATORS, sliced
-from slos.window_table import WindowTables, feasible, tiers_for
+from slos.window_table import WindowTables, feasible, tiers_for, windows_of
 from store.documents import Document
 
 API_VERSION = "openslo/v1"
 WINDOWS_ANNOTATION = "warroom.dev/windows"
 _ROOT = ("apiVersion", "kind", "metadata", "spec")
 _METADATA = ("name", "displayName", "labels", "annotations")
-_WITHOUT_EFFECT = {
-    "DataSource",
-    "Service",
-    "AlertPolicy",
-    "AlertCondition",
-    "AlertNotificationTarget",
-}
 _SLO_SPEC = (
     "description",
     "service",
@@ -66,15 +60,28 @@ def parse_openslo(documents: Iterable[Document], tables: WindowTables) -> list[S
     roots = [Fields(document, (), document.data, _ROOT) for document in documents]
     indicators: dict[str, Fields] = {}
     objectives: list[Fields] = []
+    others: list[Fields] = []
     for root in roots:
         kind = root.text("kind")
         if kind == "SLI":
             indicators[_metadata(root).text("name")] = root.mapping("spec", SLI_SPEC)
         elif kind == "SLO":
             objectives.append(root)
-        elif kind not in _WITHOUT_EFFECT:
+        elif kind in KINDS:
+            others.append(root)
+        else:
             root.fail("kind", f"unknown kind {kind!r}", hint="an SLO or an SLI is expected")
-    return [slo for root in objectives for slo in _OneSlo(root, indicators, tables).slos()]
+    known = _Known(indicators, read_others(others), tables)
+    return [slo for root in objectives for slo in _OneSlo(root, known).slos()]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What an SLO may refer to."""
+
+    indicators: dict[str, Fields]
+    others: Others
+    tables: WindowTables
 
 
 def _metadata(root: Fields) -> Fields:
@@ -84,11 +91,12 @@ def _metadata(root: Fields) -> Fields:
 class _OneSlo:
     """One document of kind SLO."""
 
-    def __init__(self, root: Fields, indicators: dict[str, Fields], tables: WindowTables) -> None:
+    def __init__(self, root: Fields, known: _Known) -> None:
         self._root = root
         self._spec = root.mapping("spec", _SLO_SPEC)
         self._metadata = _metadata(root)
-        self._indicators = indicators
+        self._known = known
+        tables = known.tables
         self._annotations = self._metadata.texts("annotations")
         self._table = self._annotations.pop(WINDOWS_ANNOTATION, "")
         if self._table and self._table not in tables:
@@ -97,7 +105,6 @@ class _OneSlo:
                 f"no windows table {self._table!r}",
                 hint=f"known are {', '.join(tables.names)}",
             )
-        self._tables = tables
         self._method = self._spec.text("budgetingMethod", default="Occurrences")
         if self._method not in _BUDGETING:
             self._spec.fail(
@@ -109,6 +116,7 @@ class _OneSlo:
 
     def slos(self) -> list[Slo]:
         entries = list(self._spec.items("objectives", _OBJECTIVE))
+        check_policies(self._spec, self._known.others)
         own = ["indicator" in entry or "indicatorRef" in entry for entry in entries]
         if any(own):
             return self._composite(entries, own)
@@ -160,6 +168,7 @@ class _OneSlo:
         ]
 
     def _slo(self, entry: Fields, indicator: Fields, name: str) -> Slo:
+        refuse_foreign(indicator, self._known.others.sources)
         sli = self._budgeted(parse_sli(indicator, entry), entry)
         return self._made(entry, name, read_objective(entry), sli)
 
@@ -167,7 +176,7 @@ class _OneSlo:
         self, entry: Fields, name: str, objective: float, sli: EventSli | RatioSli | CompositeSli
     ) -> Slo:
         period_s = self._period.window_s
-        table = self._tables.for_period(self._table, period_s)
+        table = self._known.tables.for_period(self._table, period_s)
         tiers = tiers_for(table, period_s, scaled=not self._table)
         kept, refused = feasible(tiers, objective)
         if not kept:
@@ -190,6 +199,8 @@ class _OneSlo:
             ),
             labels=self._metadata.labels(),
             annotations=self._annotations,
+            recorded_s=windows_of(tiers),
+            spec=API_VERSION,
             file=self._root.document.file,
             line=entry.line,
         )
@@ -236,12 +247,12 @@ class _OneSlo:
         if "indicator" in holder:
             return _inline(holder).mapping("spec", SLI_SPEC)
         name = holder.text("indicatorRef")
-        if name not in self._indicators:
-            known = ", ".join(sorted(self._indicators)) or "none"
+        if name not in self._known.indicators:
+            known = ", ".join(sorted(self._known.indicators)) or "none"
             holder.fail(
                 "indicatorRef", f"no SLI {name!r}", hint=f"in these files there are: {known}"
             )
-        return self._indicators[name]
+        return self._known.indicators[name]
 
 
 def _inline(holder: Fields) -> Fields:

@@ -8,7 +8,7 @@ one each 15 s: those at which `query op value` does not hold are bad.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from slos.definition import WINDOW, EventSli, RatioSli, has_placeholder
 from slos.fields import Fields
@@ -29,6 +29,7 @@ _RATIO = ("counter", "good", "bad", "total", "raw", "rawType")
 # What makes a measurement bad, by the operator that makes it good.
 _BAD = {"lte": ">", "gte": "<", "lt": ">=", "gt": "<="}
 _MEASURED_EVERY = "15s"
+_PROMETHEUS = "Prometheus"
 
 
 def parse_sli(indicator: Fields, entry: Fields) -> EventSli | RatioSli:
@@ -44,9 +45,9 @@ def parse_sli(indicator: Fields, entry: Fields) -> EventSli | RatioSli:
     ratio = indicator.mapping("ratioMetric", _RATIO)
     if "raw" in ratio:
         return _raw(ratio)
-    if ("good" in ratio) == ("bad" in ratio):
-        ratio.fail("", "a ratio has either good or bad, beside total", hint="write one of them")
-    part = "good" if "good" in ratio else "bad"
+    if "good" not in ratio and "bad" not in ratio:
+        ratio.fail("", "a ratio has good or bad, beside total", hint="write one of them")
+    part = "bad" if "bad" in ratio else "good"
     return EventSli(_windowed(ratio, part), _windowed(ratio, "total"), counts_good=part == "good")
 
 
@@ -75,12 +76,42 @@ def _threshold(indicator: Fields, entry: Fields) -> EventSli:
     )
 
 
-def _source(parent: Fields, key: str) -> Fields:
-    source = parent.mapping(key, ("metricSource",)).mapping(
+def refuse_foreign(indicator: Fields, sources: Mapping[str, str]) -> None:
+    """Refuse a metric source that only refers to a DataSource of a type that is not read here.
+
+    Args:
+        indicator: An indicator's `spec`.
+        sources: Type by name of the DataSources in these files; others are taken to be Prometheus.
+    """
+    ratio = "ratioMetric" in indicator
+    holder = indicator.mapping("ratioMetric", _RATIO) if ratio else indicator
+    parts = ("good", "bad", "total", "raw") if ratio else ("thresholdMetric",)
+    for source in (_metric_source(holder, key) for key in parts if key in holder):
+        if "type" in source or "metricSourceRef" not in source:
+            continue
+        name = source.text("metricSourceRef")
+        if not _is_prometheus(sources.get(name, _PROMETHEUS)):
+            source.fail(
+                "metricSourceRef",
+                f"the data source {name!r} is of type {sources[name]!r}, which is not read here",
+                hint="name one of type Prometheus",
+            )
+
+
+def _is_prometheus(kind: str) -> bool:
+    return kind.lower() == _PROMETHEUS.lower()
+
+
+def _metric_source(parent: Fields, key: str) -> Fields:
+    return parent.mapping(key, ("metricSource",)).mapping(
         "metricSource", ("metricSourceRef", "type", "spec")
     )
-    kind = source.text("type", default="Prometheus")
-    if kind.lower() != "prometheus":
+
+
+def _source(parent: Fields, key: str) -> Fields:
+    source = _metric_source(parent, key)
+    kind = source.text("type", default=_PROMETHEUS)
+    if not _is_prometheus(kind):
         source.fail("type", f"metric source {kind!r} is not read here", hint="write Prometheus")
     return source.mapping("spec", ("query",))
 

@@ -14,7 +14,7 @@ from slos.fields import Fields
 from slos.openslo import WINDOWS_ANNOTATION, read_objective
 from slos.period import read_period
 from slos.policy import ACTIONS, Policy, Step
-from slos.window_table import WindowTables, feasible, tiers_for
+from slos.window_table import WindowTables, feasible, tiers_for, windows_of
 from store.documents import Document
 
 API_VERSION = "warroom.dev/v1"
@@ -60,7 +60,8 @@ def _composite(root: Fields, slos: Sequence[Slo], tables: WindowTables) -> Slo:
     period = read_period(spec, tables.named(chosen).period_s)
     objective = read_objective(spec)
     table = tables.for_period(chosen, period.window_s)
-    kept, refused = feasible(tiers_for(table, period.window_s, scaled=not chosen), objective)
+    tiers = tiers_for(table, period.window_s, scaled=not chosen)
+    kept, refused = feasible(tiers, objective)
     if not kept:
         spec.fail("target", f"no tier can fire: {refused[0]}", hint="raise the target")
     return Slo(
@@ -75,6 +76,8 @@ def _composite(root: Fields, slos: Sequence[Slo], tables: WindowTables) -> Slo:
         description=spec.text("description", default=metadata.text("displayName", default="")),
         labels=metadata.labels(),
         annotations=annotations,
+        recorded_s=windows_of(tiers),
+        spec=API_VERSION,
         file=root.document.file,
         line=root.line,
     )

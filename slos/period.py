@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from slos.calendar_window import CalendarMistake, CalendarWindow, parse_calendar
+from slos.calendar_window import CalendarMistake, CalendarWindow, parse_calendar, usual_length_s
 from slos.fields import Fields
 
 
@@ -36,7 +36,10 @@ def read_period(spec: Fields, default_s: int) -> Period:
             hint="write isRolling: true, or isRolling: false and calendar: {startTime, timeZone}",
         )
     if rolling:
-        return Period(window.duration_s("duration", hint="durations are in s, m, h, d or w"))
+        # A rolling month has no fixed length either; it is taken to have its usual one.
+        usual_s = usual_length_s(window.text("duration", hint="write it like 30d"))
+        hint = "durations are in s, m, h, d, w, M, Q or Y"
+        return Period(usual_s or window.duration_s("duration", hint=hint))
     calendar = window.mapping("calendar", ("startTime", "timeZone"))
     try:
         parsed = parse_calendar(

@@ -24,10 +24,11 @@ def rows(slo: Slo, status: SloStatus, readings: Iterable[WindowReading]) -> list
     def row(metric: str, value: float, **labels: str) -> Row:
         return Labels.of(base | labels, __name__=metric), status.at_ms, value
 
-    info = {
+    info = slo.info_labels | {
         "sloth_mode": "warroom",
-        "sloth_spec": "prometheus/v1",
-        "sloth_objective": f"{slo.objective * 100:.6g}",
+        "sloth_version": "warroom",
+        "sloth_spec": slo.spec,
+        "sloth_objective": f"{slo.objective * 100:.10g}",
     }
     out = [
         row("sloth_slo_info", 1.0, **info),

@@ -55,6 +55,8 @@ class SloRun:
         self.meter = meter
         self._around = around
         self._memory = TierMemory(slo.tiers)
+        # The error ratios at which a tier begins or ceases to fire.
+        self._turns = tuple(sorted({tier.factor * (1 - slo.objective) for tier in slo.tiers}))
         self._excluded: dict[Span, WindowReading] = {}
         self._last: SloStatus | None = None
         self._outlook: Outlook | None = None
@@ -74,11 +76,15 @@ class SloRun:
         judge = _Judge(events, left, self._elapsed_s(start_ms, now_ms), end_ms - start_ms, now_ms)
         tiers = []
         for tier in slo.tiers:
-            short = widened(self.meter, tier.short_s, longs[tier.long_s], now_ms)
+            long = longs[tier.long_s]
+            short = widened(self.meter, tier.short_s, long, now_ms, self._turns)
             short = self._without(short, now_ms - short.window_s * 1_000, spans, now_ms)
             # Shown and recorded under its nominal window, even when it had to widen.
             readings.setdefault(tier.short_s, replace(short, window_s=tier.short_s))
-            tiers.append(self._tier(tier, (longs[tier.long_s], short), judge))
+            tiers.append(self._tier(tier, (long, short), judge))
+        for window_s in slo.recorded_s:
+            if window_s not in readings:
+                readings[window_s] = self._window(window_s, spans, now_ms)
         ordered = [readings[window_s] for window_s in sorted(readings)]
         status = self._status(ordered, self._memory.inhibit(tiers), period, judge)
         if slo.calendar is not None:
@@ -144,7 +150,7 @@ class SloRun:
         return list(found)[-_MAX_SPANS:]
 
     def _window(self, window_s: int, spans: list[Span], now_ms: int) -> WindowReading:
-        reading = self.meter.read(window_s, now_ms)
+        reading = self.meter.read(window_s, now_ms, self._turns)
         return self._without(reading, now_ms - window_s * 1_000, spans, now_ms)
 
     def _without(
@@ -174,8 +180,7 @@ class SloRun:
         decision = decide_tier(tier, self.slo.objective, long, short, judge.events)
         decision = self._memory.settle(tier, decision, judge.now_ms)
         if decision.firing and self._memory.since_ms(tier) is None:
-            latest = self.meter.read(min(t.short_s for t in self.slo.tiers), judge.now_ms)
-            self._memory.began(tier, burning_since(long, short, latest, judge.now_ms))
+            self._memory.began(tier, burning_since(long, self.meter, judge.now_ms))
         burns = (self._burn(long), self._burn(short))
         words = ""
         if decision.firing and burns[0] is not None:

@@ -11,19 +11,20 @@ from dataclasses import dataclass, replace
 from slos.burn_rate import Tier
 from slos.definition import EventSli, RatioSli, Slo
 from slos.fields import Fields
-from slos.window_table import WindowTable, WindowTables, feasible
+from slos.sloth_plugins import read_chain
+from slos.window_table import WindowTable, WindowTables, feasible, windows_of
 from store.documents import Document
 
 VERSION = "prometheus/v1"
 K8S_API_VERSION = "sloth.slok.dev/v1"
 WINDOWS_LABEL = "windows"
-_NO_PLUGINS = "Sloth plugins are not run here"
 
 
 @dataclass(frozen=True, slots=True)
 class _Names:
     """How the two forms spell what differs."""
 
+    spec: str
     plugins: str
     raw_query: str
     error_query: str
@@ -33,10 +34,22 @@ class _Names:
 
 
 _FILE = _Names(
-    "slo_plugins", "error_ratio_query", "error_query", "total_query", "page_alert", "ticket_alert"
+    VERSION,
+    "slo_plugins",
+    "error_ratio_query",
+    "error_query",
+    "total_query",
+    "page_alert",
+    "ticket_alert",
 )
 _RESOURCE = _Names(
-    "sloPlugins", "errorRatioQuery", "errorQuery", "totalQuery", "pageAlert", "ticketAlert"
+    K8S_API_VERSION,
+    "sloPlugins",
+    "errorRatioQuery",
+    "errorQuery",
+    "totalQuery",
+    "pageAlert",
+    "ticketAlert",
 )
 
 
@@ -54,12 +67,12 @@ def parse_sloth(document: Document, tables: WindowTables) -> list[Slo]:
     else:
         root = Fields(document, (), data, ("version", "service", "labels", "slo_plugins", "slos"))
         names = _FILE
-    if names.plugins in root:
-        root.fail(names.plugins, _NO_PLUGINS, hint="write the queries out")
     service, shared = root.text("service"), root.texts("labels")
+    info = read_chain(root, names.plugins)
     known = ("name", "description", "objective", "plugins", "labels", "sli", "alerting")
     return [
-        _OneSlo(entry, names, tables).slo(service, shared) for entry in root.items("slos", known)
+        _OneSlo(entry, names, tables).slo(service, shared, info)
+        for entry in root.items("slos", known)
     ]
 
 
@@ -82,10 +95,8 @@ class _OneSlo:
         self._names = names
         self._tables = tables
 
-    def slo(self, service: str, shared: dict[str, str]) -> Slo:
+    def slo(self, service: str, shared: dict[str, str], info: dict[str, str]) -> Slo:
         entry = self._entry
-        if "plugins" in entry:
-            entry.fail("plugins", _NO_PLUGINS, hint="write the queries out")
         objective = self._objective()
         labels = shared | entry.texts("labels")
         table = self._table(labels.pop(WINDOWS_LABEL, ""))
@@ -107,6 +118,9 @@ class _OneSlo:
             annotations=alerts.annotations,
             severity_labels=alerts.severity_labels,
             severity_annotations=alerts.severity_annotations,
+            recorded_s=windows_of(table.tiers),
+            spec=self._names.spec,
+            info_labels=info | read_chain(entry, "plugins"),
             file=entry.document.file,
             line=entry.line,
         )
@@ -138,7 +152,11 @@ class _OneSlo:
     def _sli(self, fields: Fields) -> EventSli | RatioSli:
         names = self._names
         if "plugin" in fields:
-            fields.fail("plugin", _NO_PLUGINS, hint="write events or raw")
+            fields.fail(
+                "plugin",
+                "an SLI plugin is a Go program, and is not run here",
+                hint=f"write events: {{{names.error_query}, {names.total_query}}} as it makes them",
+            )
         if ("events" in fields) == ("raw" in fields):
             fields.fail("", "an SLI is either events or raw", hint="write exactly one of them")
         if "raw" in fields:

@@ -57,14 +57,25 @@ def parse_slo_files(files: Mapping[str, str]) -> SloFiles:
         if len(text) > _MAX_CHARACTERS:
             raise ConfigError(f"longer than {_MAX_CHARACTERS} characters", file=file)
         for document in parse_documents(text, file):
-            if document.data is not None:
-                _place(document, documents).append(document)
+            for one in _objects(document):
+                _place(one, documents).append(one)
     tables = WindowTables(alert_windows.parse_alert_windows(documents.windows))
     slos = [slo for document in documents.sloth for slo in sloth.parse_sloth(document, tables)]
     slos += parse_openslo(documents.openslo, tables)
     slos += own_kinds.parse_composites(documents.composites, slos, tables)
     _refuse_twins(slos)
     return SloFiles(tuple(slos), tuple(own_kinds.parse_policies(documents.policies, slos)))
+
+
+def _objects(document: Document) -> list[Document]:
+    """A document, or each of the objects where it is a list of them, as OpenSLO allows."""
+    if not isinstance(document.data, list):
+        return [] if document.data is None else [document]
+    found = []
+    for place, item in enumerate(document.data):
+        lines = {path[1:]: line for path, line in document.lines.items() if path[:1] == (place,)}
+        found.append(Document(document.file, item, lines))
+    return found
 
 
 def _place(document: Document, found: _Sorted) -> list[Document]:

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from slos.burn_rate import Tier, TierDecision, WindowReading
+from slos.measure import Meter, weights
 from slos.model import TierReading
 
 _RANK = {"page": 0, "ticket": 1}
+_MOST = 0.9
+_NARROWEST_S = 4
 
 
 @dataclass(slots=True)
@@ -66,20 +69,25 @@ def _rank(reading: TierReading) -> int:
     return _RANK.get(reading.severity, len(_RANK))
 
 
-def burning_since(
-    long: WindowReading, short: WindowReading, latest: WindowReading, now_ms: int
-) -> int:
+def burning_since(long: WindowReading, meter: Meter, now_ms: int) -> int:
     """When the burn began, by the data.
 
-    At the short window's ratio, the long window's bad events took
-    `long x long_ratio / short_ratio` seconds to come about. A service that is younger than the
-    window cannot have burned before it was there: at the latest rate of events the long window's
-    took `long_total / latest_rate` seconds.
+    Of a sudden, steady fault the narrowest window with nine tenths of the long window's bad events
+    is nine tenths as long as the fault. That holds for a service that is younger than the long
+    window, too. Costs some twenty readings, once.
     """
-    if not long.error_ratio or not short.error_ratio:
+    bad = weights(long)[0]
+    if bad <= 0:
         return now_ms
-    covered_s = float(long.window_s)
-    if latest.total and long.total:
-        covered_s = min(covered_s, long.total * latest.window_s / latest.total)
-    took_s = covered_s * min(long.error_ratio / short.error_ratio, 1.0)
-    return now_ms - round(took_s * 1_000)
+
+    def holds(window_s: int) -> bool:
+        found = weights(meter.between(now_ms - window_s * 1_000, now_ms))[0]
+        return found >= _MOST * bad * (1 - 1e-9)
+
+    low, high = 0, min(_NARROWEST_S, long.window_s)
+    while high < long.window_s and not holds(high):
+        low, high = high, min(high * 2, long.window_s)
+    while high - low > max(high // 100, 1):
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return now_ms - round(min(high / _MOST, float(long.window_s)) * 1_000)

@@ -51,6 +51,7 @@ def _good_ratio(sli: EventSli | RatioSli, slice_s: int) -> str:
 
 
 def _count(sli: EventSli, query: str, slice_s: int) -> str:
-    factor = sli.per_unit(query, slice_s)
+    # Where the unit is not known it is taken to be the same in both queries.
+    factor = sli.per_unit(query, slice_s) or 1.0
     rendered = f"({render(query, slice_s)})"
     return rendered if factor == 1 else f"({rendered} * {factor:.12g})"

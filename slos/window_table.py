@@ -95,6 +95,11 @@ def tiers_for(table: WindowTable, period_s: int, *, scaled: bool) -> tuple[Tier,
     return tuple(tiers)
 
 
+def windows_of(tiers: Iterable[Tier]) -> tuple[int, ...]:
+    """All their windows, shortest first, in seconds."""
+    return tuple(sorted({window_s for tier in tiers for window_s in (tier.short_s, tier.long_s)}))
+
+
 def feasible(tiers: tuple[Tier, ...], objective: float) -> tuple[tuple[Tier, ...], tuple[str, ...]]:
     """The tiers that can fire, and for each of the others the reason why it cannot."""
     kept, refused = [], []
