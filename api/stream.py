@@ -1,7 +1,8 @@
 """The live stream: each board is computed once a tick, serialised once, gzipped once, sent to all.
 
 A watcher gets a snapshot, then deltas. After a gap it names the last tick it saw (`Last-Event-ID`)
-and gets what it missed, or a new snapshot where that is no longer kept.
+and gets what it missed, or a new snapshot where that is no longer kept. Watchers share one list of
+messages and hold no more than a place in it; one that falls behind goes on with a snapshot of now.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -28,7 +30,9 @@ from store.errors import Overloaded
 GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _PING_S = 5.0
 _KEPT_DELTAS = 60
-_QUEUE = 16
+_MAX_WATCHERS = 5_000
+# So many messages behind, a watcher gets the newest state instead of what it missed.
+_BACKLOG = 16
 _IDLE_TICKS = 12
 # Of a tick's interval: what one board may take. A query that runs by then is still waited for.
 _BUDGET_SHARE = 0.6
@@ -77,7 +81,13 @@ async def _not_gone() -> bool:
 
 @dataclass(slots=True)
 class _Channel:
-    """What is known of one board between ticks."""
+    """What is known of one board between ticks.
+
+    Attributes:
+        late: Panels whose turn did not come at the last tick.
+        told: Deltas there were so far; the newest of `deltas` has this number.
+        news: Set once there is another delta, and at the end; each delta brings a new one.
+    """
 
     board: Board
     tick: int = 0
@@ -86,9 +96,28 @@ class _Channel:
     late: frozenset[str] = frozenset()
     snapshot: Message | None = None
     deltas: deque[Message] = field(default_factory=lambda: deque(maxlen=_KEPT_DELTAS))
-    watchers: set[asyncio.Queue[Message | None]] = field(default_factory=set)
+    told: int = 0
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    watchers: int = 0
+    ended: bool = False
     idle_ticks: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def tell(self, delta: Message) -> None:
+        """Hand a delta to every watcher: one list, one wake-up."""
+        self.snapshot = None
+        self.deltas.append(delta)
+        self.told += 1
+        self._wake()
+
+    def end(self) -> None:
+        """End every stream."""
+        self.ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        self.news.set()
+        self.news = asyncio.Event()
 
 
 class LiveBoards:
@@ -101,20 +130,19 @@ class LiveBoards:
         *,
         interval_ms: int,
         time_zone: str = "UTC",
-        max_watchers: int = 5_000,
-        budget_s: float | None = None,
+        now: Callable[[], int] | None = None,
     ) -> None:
         self._boards = boards
         self._sources = sources
         self._interval_ms = interval_ms
         self._time_zone = time_zone
-        self._max_watchers = max_watchers
+        self._now = now
         self._channels: dict[str, _Channel] = {}
         self._edited: dict[str, int] = {}
         self._tick = 0
         self._now_ms = 0
         self._closed = False
-        self._budget_s = interval_ms / 1000 * _BUDGET_SHARE if budget_s is None else budget_s
+        self._budget_s = interval_ms / 1000 * _BUDGET_SHARE
         # Threads of their own: a slow board must not hold those that the tick runs on.
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="boards")
         self._aside_thread = ThreadPoolExecutor(1, thread_name_prefix="aside")
@@ -128,7 +156,7 @@ class LiveBoards:
 
     @property
     def watchers(self) -> int:
-        return sum(len(channel.watchers) for channel in self._channels.values())
+        return sum(channel.watchers for channel in self._channels.values())
 
     async def publish(self, now_ms: int) -> None:
         """Compute every watched board at this tick and send what changed.
@@ -170,19 +198,13 @@ class LiveBoards:
         computed = await work
         panels = computed.panels
         delta = {"tick": tick, "now_ms": now_ms, "panels": _changes(board, before, panels)}
+        if self._now is not None:
+            # From here on it is on its way: what a delivery takes is counted from this instant.
+            delta["sent_ms"] = self._now()
         message = Message.of("delta", tick, delta)
         channel.panels, channel.tick, channel.now_ms = panels, tick, now_ms
         channel.late = computed.late
-        channel.snapshot = None
-        channel.deltas.append(message)
-        for queue in list(channel.watchers):
-            if queue.full():
-                # Too slow to keep up: end its stream; it comes back and gets a snapshot.
-                channel.watchers.discard(queue)
-                queue.get_nowait()
-                queue.put_nowait(None)
-            else:
-                queue.put_nowait(message)
+        channel.tell(message)
 
     def _compute(
         self, board: Board, now_ms: int, before: Mapping[str, Json], late: frozenset[str]
@@ -194,13 +216,13 @@ class LiveBoards:
     def _drop(self, name: str) -> None:
         """End what was watched under a name: ticks until now are of another board."""
         self._edited[name] = self._tick
-        _end(self._channels.pop(name))
+        self._channels.pop(name).end()
 
     async def _open(self, name: str) -> _Channel:
         board = self._boards().get(name)
         if board is None:
             raise NotFound(f"there is no board {name!r}", hint="GET /api/warroom/v1/boards")
-        if self.watchers >= self._max_watchers:
+        if self.watchers >= _MAX_WATCHERS:
             raise Overloaded("too many watchers", retry_after_s=5)
         channel = self._channels.get(name)
         if channel is None or channel.board != board:
@@ -218,6 +240,9 @@ class LiveBoards:
             missed = [message for message in channel.deltas if message.tick > last_tick]
             if channel.deltas[0].tick <= last_tick <= channel.deltas[-1].tick:
                 return missed
+        return [self._snapshot(channel)]
+
+    def _snapshot(self, channel: _Channel) -> Message:
         if channel.snapshot is None:
             data = snapshot_json(
                 channel.board,
@@ -228,13 +253,12 @@ class LiveBoards:
                 time_zone=self._time_zone,
             )
             channel.snapshot = Message.of("snapshot", channel.tick, data)
-        return [channel.snapshot]
+        return channel.snapshot
 
     async def snapshot(self, name: str) -> bytes:
         """The board as the stream's first message would give it, as JSON."""
         channel = await self._open(name)
-        message = self._greeting(channel, None)[0]
-        return message.plain.split(b"data: ", 1)[1].strip()
+        return self._snapshot(channel).plain.split(b"data: ", 1)[1].strip()
 
     async def compute_once(
         self,
@@ -290,41 +314,46 @@ class LiveBoards:
             Overloaded: Too many watchers.
         """
         channel = await self._open(name)
-        queue: asyncio.Queue[Message | None] = asyncio.Queue(_QUEUE)
         greeting = [_RETRY, *self._greeting(channel, last_tick)]
-        channel.watchers.add(queue)
-        return self._stream(channel, queue, greeting, gzip=gzip, allowed=allowed)
+        return self._stream(channel, channel.told, greeting, allowed, gzip=gzip)
 
     async def _stream(
         self,
         channel: _Channel,
-        queue: asyncio.Queue[Message | None],
+        seen: int,
         greeting: list[Message],
+        allowed: Allowed,
         *,
         gzip: bool,
-        allowed: Allowed,
     ) -> AsyncIterator[bytes]:
+        part = attrgetter("deflated" if gzip else "plain")
+        channel.watchers += 1
         try:
             if gzip:
                 yield GZIP_HEADER
             for message in greeting:
-                yield message.deflated if gzip else message.plain
-            while not self._closed:
-                try:
-                    next_message = await asyncio.wait_for(queue.get(), _PING_S)
-                except TimeoutError:
-                    next_message = _PING
-                if next_message is None or not await allowed():
+                yield part(message)
+            while not channel.ended:
+                if seen == channel.told and not await _soon(channel.news):
+                    following = _PING
+                elif channel.told - seen > _BACKLOG:
+                    following, seen = self._snapshot(channel), channel.told
+                elif seen < channel.told:
+                    following = channel.deltas[seen - channel.told]
+                    seen += 1
+                else:
+                    continue
+                if not await allowed():
                     return
-                yield next_message.deflated if gzip else next_message.plain
+                yield part(following)
         finally:
-            channel.watchers.discard(queue)
+            channel.watchers -= 1
 
     def close(self) -> None:
         """End every stream, so that the server can stop."""
         self._closed = True
         for channel in self._channels.values():
-            _end(channel)
+            channel.end()
         self._threads.shutdown(wait=False)
         self._aside_thread.shutdown(wait=False)
 
@@ -334,13 +363,13 @@ class LiveBoards:
         return lambda: self._closed or time.monotonic() >= end_s
 
 
-def _end(channel: _Channel) -> None:
-    """End every stream of a channel."""
-    for queue in channel.watchers:
-        if queue.full():
-            queue.get_nowait()
-        queue.put_nowait(None)
-    channel.watchers.clear()
+async def _soon(news: asyncio.Event) -> bool:
+    """Whether it comes before a sign of life is due."""
+    try:
+        async with asyncio.timeout(_PING_S):
+            return await news.wait()
+    except TimeoutError:
+        return False
 
 
 def _changes(board: Board, before: Mapping[str, Json], now: Mapping[str, Json]) -> Json:

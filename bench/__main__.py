@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="everything small, within a minute")
     parser.add_argument("--tiny", action="store_true", help="the least that runs, for tests")
-    parser.add_argument("--watchers", type=int, default=0, help="of the live board (default 200)")
+    parser.add_argument("--watchers", type=int, default=0, help="of the live board (default 1000)")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
     parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
     return parser
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 def _watchers(arguments: argparse.Namespace) -> int:
     if arguments.tiny:
         return 3
-    return _QUICK_WATCHERS if arguments.quick else 200
+    return _QUICK_WATCHERS if arguments.quick else 1_000
 
 
 def _command(argv: Sequence[str]) -> str:

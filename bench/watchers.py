@@ -7,14 +7,33 @@ import selectors
 import socket
 import time
 import zlib
+from bisect import bisect_left
 from dataclasses import dataclass, field
+from itertools import accumulate
+
+import orjson
 
 from bench.server import ANSWER_S, BenchFailed
 
 _RECEIVE = 262_144
 _POLL_S = 0.05
 _GZIP = 31
-_DELTA = re.compile(rb'event: delta\b.*?"now_ms":\s*(\d+)', re.DOTALL)
+_DELTA = re.compile(rb"^event: delta\ndata: (.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One delta at one watcher. Seconds of the wall clock, which the server shares.
+
+    Attributes:
+        tick_s: The instant that the delta is about.
+        sent_s: When the server had computed it and handed it out.
+        came_s: When its last byte was read.
+    """
+
+    tick_s: float
+    sent_s: float
+    came_s: float
 
 
 @dataclass(slots=True)
@@ -67,8 +86,8 @@ def _read(selector: selectors.BaseSelector, watcher: Watcher) -> None:
         selector.unregister(watcher.socket)
 
 
-def arrivals(watcher: Watcher) -> dict[int, float]:
-    """When each tick's delta had come whole, by the tick's `now_ms`; seconds of the wall clock.
+def arrivals(watcher: Watcher) -> list[Arrival]:
+    """The deltas that came whole.
 
     Raises:
         BenchFailed: The server answered something else than a stream.
@@ -78,12 +97,14 @@ def arrivals(watcher: Watcher) -> dict[int, float]:
     if not found or b" 200 " not in head.split(b"\r\n", 1)[0]:
         raise BenchFailed(f"the live stream answered {data[:300]!r}")
     unzip = zlib.decompressobj(_GZIP)
-    ticks: dict[int, float] = {}
+    came: list[Arrival] = []
+    ends = list(accumulate(len(part) for _, part in watcher.came))
     for chunk, end in _chunks(data, len(head) + 4):
-        text = unzip.decompress(chunk)
-        for told in _DELTA.findall(text):
-            ticks[int(told)] = _time_of(watcher, end)
-    return ticks
+        at_s = watcher.came[bisect_left(ends, end)][0]
+        for told in _DELTA.findall(unzip.decompress(chunk)):
+            delta = orjson.loads(told)
+            came.append(Arrival(delta["now_ms"] / 1000, delta["sent_ms"] / 1000, at_s))
+    return came
 
 
 def _chunks(data: bytes, start: int) -> list[tuple[bytes, int]]:
@@ -98,12 +119,3 @@ def _chunks(data: bytes, start: int) -> list[tuple[bytes, int]]:
         chunks.append((data[line_end + 2 : end - 2], end))
         at = end
     return chunks
-
-
-def _time_of(watcher: Watcher, end: int) -> float:
-    size = 0
-    for at, part in watcher.came:
-        size += len(part)
-        if size >= end:
-            return at
-    raise AssertionError("the end lies in what came")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from datetime import datetime, time
 from functools import partial
 
@@ -11,12 +12,14 @@ from alerts.escalation.steps import people
 from alerts.incident_log.repository import IncidentRepository
 from alerts.route_tree import ESCALATION
 from alerts.routing import Routing
+from alerts.silences import Silence
 from api.panels.earlier_sale import earlier_sale
 from api.panels.view import EarlierSale
 from api.readiness.checklist import Facts
 from api.replay.past import Histories
 from api.shapes import Json
 from business_metrics.calendar import local_day
+from business_metrics.queries import Orders
 from business_metrics.repository import BreachRepository
 from business_metrics.settings import BusinessSettings
 from detectors.repository import FindingFilter, FindingRepository
@@ -27,15 +30,24 @@ from warroom.reload import Configuration
 
 _INCIDENTS = 500
 _FINDINGS = 500
+_MINUTE_MS = 60_000
+# Minutes whose mean stands for an instant.
+_AROUND = 5
+_MINUTES_KEPT = 64
+_COUNTED = ("orders_per_minute", "revenue_per_minute")
 
 
 def histories(
-    sessions: SessionFactory, incidents: IncidentRepository, findings: FindingRepository
+    sessions: SessionFactory,
+    incidents: IncidentRepository,
+    findings: FindingRepository,
+    silences: Callable[[], Sequence[Silence]],
 ) -> Histories:
     """Where what was known at an earlier instant is kept."""
     return Histories(
         breaches=BreachRepository(sessions).breaches,
         incidents=lambda: incidents.incidents(limit=_INCIDENTS),
+        silences=silences,
         findings=lambda: findings.list(FindingFilter(), limit=_FINDINGS).findings,
         finding_history=findings.history,
     )
@@ -44,6 +56,36 @@ def histories(
 def sale_before(settings: BusinessSettings) -> Callable[[int], EarlierSale | None]:
     """Which earlier sale an instant is compared with, by the shop's calendar."""
     return partial(earlier_sale, settings.calendar, settings.zone)
+
+
+class KpisThen:
+    """Orders and revenue a minute at an earlier instant, counted from the events themselves.
+
+    A series of them begins when Warroom did; events of before may have been brought in. It is the
+    mean of the five minutes around the instant: a single one is mostly chance. None without orders.
+    """
+
+    def __init__(self, orders: Callable[[int, int, int], Orders]) -> None:
+        self._orders = orders
+        self._known: OrderedDict[int, tuple[float, float]] = OrderedDict()
+
+    def __call__(self, kpi: str, at_ms: int) -> float | None:
+        """The KPI by its name; None for those that need more than orders."""
+        if kpi not in _COUNTED:
+            return None
+        around = self._around(at_ms // _MINUTE_MS)
+        return around[_COUNTED.index(kpi)] if around else None
+
+    def _around(self, minute: int) -> tuple[float, float] | None:
+        if minute not in self._known:
+            start_ms, width_ms = (minute - _AROUND // 2) * _MINUTE_MS, _AROUND * _MINUTE_MS
+            point = self._orders(start_ms, start_ms + width_ms, width_ms).points[0]
+            if not point.orders:
+                return None  # not kept: the events may still be brought in
+            self._known[minute] = point.orders / _AROUND, float(point.revenue) / _AROUND
+            if len(self._known) > _MINUTES_KEPT:
+                self._known.popitem(last=False)
+        return self._known[minute]
 
 
 class ReadinessFacts:

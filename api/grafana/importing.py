@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from api.boards import MAX_QUERIES, Board
 from api.grafana.panels import Context, NotTaken, panel_of
 from api.grafana.reading import listed, mapping, text_of, whole
-from api.grafana.variables import built_in, saved_values
+from api.grafana.variables import built_in, in_words, saved_values, saved_without_value
 from store.errors import BadInput
 
 _RANGE = re.compile(r"now-(\d{1,6})([smhd])")
@@ -55,7 +55,7 @@ def import_dashboard(document: Mapping[str, Any]) -> Imported:
     title = text_of(dashboard.get("title"))[:200] or "Imported"
     range_text, range_s = _range(text_of(mapping(dashboard.get("time")).get("from")))
     context = Context(saved_values(dashboard), built_in(range_text, range_s))
-    rows = _rows(dashboard, context)
+    rows = _rows(dashboard, context, _library(document))
     _note_dashboard(dashboard, context)
     if not any(panels for _, panels in rows):
         reasons = "; ".join(f"{left.where}: {left.what}" for left in context.left[:5])
@@ -86,7 +86,24 @@ def _range(start: str) -> tuple[str, int]:
     return f"{number}{found[2]}", number * _UNIT_S[found[2]]
 
 
-def _rows(dashboard: Mapping[str, Any], context: Context) -> list[tuple[str, list[dict[str, Any]]]]:
+def _library(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Library panels that stand beside a dashboard which was exported to be shared."""
+    elements = map(mapping, mapping(document.get("__elements")).values())
+    return {text_of(element.get("uid")): mapping(element.get("model")) for element in elements}
+
+
+def _whole_panel(panel: dict[str, Any], library: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """A panel that only names one of the library, with what it is."""
+    named = mapping(panel.get("libraryPanel"))
+    if not named:
+        return panel
+    model = mapping(named.get("model")) or library.get(text_of(named.get("uid")), {})
+    return {**model, **{key: value for key, value in panel.items() if value not in (None, "")}}
+
+
+def _rows(
+    dashboard: Mapping[str, Any], context: Context, library: Mapping[str, dict[str, Any]]
+) -> list[tuple[str, list[dict[str, Any]]]]:
     rows: list[tuple[str, list[dict[str, Any]]]] = [("", [])]
     ids: set[str] = set()
     queries = 0
@@ -95,16 +112,18 @@ def _rows(dashboard: Mapping[str, Any], context: Context) -> list[tuple[str, lis
             context.leave("the dashboard", f"everything behind its first {_MAX_PANELS} panels")
             break
         if kind == "row":
-            rows.append((text_of(source.get("title"))[:200], []))
+            title = in_words(text_of(source.get("title")), context.values)[:200]
+            rows.append((title, []))
             if source.get("repeat"):
-                context.leave(text_of(source.get("title")), "repetition by a variable")
+                context.leave(title, "repetition by a variable")
             continue
         if len(rows[-1][1]) >= _ROW_PANELS:
             rows.append((rows[-1][0], []))
         if len(rows) > _MAX_ROWS:
             context.leave("the dashboard", f"everything behind its first {_MAX_ROWS} rows")
             break
-        panel = panel_of(source, _free_id(source, ids), context)
+        known = _whole_panel(source, library)
+        panel = panel_of(known, _free_id(known, ids), context)
         if panel is not None:
             queries += max(1, len(panel.get("queries", ())))
             if queries > MAX_QUERIES:
@@ -167,5 +186,9 @@ def _note_dashboard(dashboard: Mapping[str, Any], context: Context) -> None:
     if shown:
         names = ", ".join(shown[:10])
         context.leave("the dashboard", f"choosing {names}: the saved values stand in the queries")
+    unset = saved_without_value(dashboard)
+    if unset:
+        names = ", ".join(unset[:10])
+        context.leave("the dashboard", f"values of {names}: it was saved without, so all are shown")
     if listed(dashboard.get("links")):
         context.leave("the dashboard", "links")

@@ -8,7 +8,7 @@ from typing import Any
 
 from api.boards import PanelKind
 from api.grafana.reading import listed, mapping, text_of, whole
-from api.grafana.variables import Unresolved, replaced
+from api.grafana.variables import Unresolved, in_words, replaced
 from store.errors import QueryError
 from store.promql.parse import parse
 
@@ -70,9 +70,13 @@ class Context:
 
 def panel_of(source: Mapping[str, Any], panel_id: str, context: Context) -> dict[str, Any] | None:
     """The fields of a board's panel; None where it cannot be drawn here."""
-    title = text_of(source.get("title"))[:200]
+    title = in_words(text_of(source.get("title")), context.values)[:200]
     where = title or panel_id
     kind_there = text_of(source.get("type"))
+    if not kind_there and source.get("libraryPanel"):
+        name = text_of(mapping(source.get("libraryPanel")).get("name"))
+        context.leave(where, f"the library panel {name}: export the dashboard with it, to share")
+        return None
     kind = KINDS.get(kind_there)
     if kind is None:
         context.leave(where, f"a panel of the kind {kind_there or 'unknown'}")
@@ -89,7 +93,7 @@ def panel_of(source: Mapping[str, Any], panel_id: str, context: Context) -> dict
         "id": panel_id,
         "kind": kind,
         "title": title,
-        "unit": _unit(text_of(defaults.get("unit"))),
+        "unit": _unit(text_of(defaults.get("unit")) or _older_unit(source)),
         "span": min(12, max(1, round(whole(mapping(source.get("gridPos")).get("w"), 8) / 2))),
     }
     if kind == "stat":
@@ -142,8 +146,14 @@ def _query(
     if len(text) > 10_000:
         context.leave(name, "it is longer than 10,000 characters")
         return None
-    legend = text_of(target.get("legendFormat"))
+    legend = in_words(text_of(target.get("legendFormat")), context.values)
     return {"expr": text, "name": "" if legend == "__auto" else legend[:200]}
+
+
+def _older_unit(source: Mapping[str, Any]) -> str:
+    """Where `graph` and `singlestat` kept it."""
+    left = [mapping(axis) for axis in listed(source.get("yaxes"))[:1]]
+    return text_of(left[0].get("format")) if left else text_of(source.get("format"))
 
 
 def _unit(unit: str) -> str:

@@ -27,7 +27,11 @@ class EarlierSale:
 
 @dataclass(frozen=True, slots=True)
 class PanelSources:
-    """The rooms' answers. Lists are already in the shapes of the API."""
+    """The rooms' answers. Lists are already in the shapes of the API.
+
+    Attributes:
+        kpi_then: A KPI at an earlier instant, for what no series tells: events may be older.
+    """
 
     querier: Querier
     kpis: Callable[[], Sequence[KpiReading]]
@@ -37,6 +41,7 @@ class PanelSources:
     timeline: Callable[[int, int], list[Json]]
     sources: Callable[[int], list[Json]]
     earlier_sale: Callable[[int], EarlierSale | None] = lambda _now_ms: None
+    kpi_then: Callable[[str, int], float | None] = lambda _kpi, _at_ms: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ THROUGHPUT = (
 )
 _STEP_MS = 300_000
 _MAX_SERIES = 100
+# An hour: less tells nothing of what is usual.
+_USUAL_POINTS = 12
 METHOD = (
     "A straight line through use against throughput of the time looked at, met with the limit. "
     "Queues and contention bend the true curve, so read it as an upper bound."
@@ -61,8 +63,8 @@ def capacity_json(querier: Querier, now_ms: int, look_back_ms: int) -> Json:
     start_ms = end_ms - look_back_ms
     load = _first(querier.range(THROUGHPUT, start_ms, end_ms, _STEP_MS))
     known = load[np.isfinite(load)]
-    current = querier.instant(THROUGHPUT, now_ms)
-    usual_peak = float(np.percentile(known, 95)) if len(known) else 0.0
+    current = _value_now(querier, now_ms)
+    usual_peak = float(np.percentile(known, 95)) if len(known) >= _USUAL_POINTS else 0.0
     resources = []
     for resource in RESOURCES:
         matrix = querier.range(resource.expr, start_ms, end_ms, _STEP_MS)
@@ -74,13 +76,20 @@ def capacity_json(querier: Querier, now_ms: int, look_back_ms: int) -> Json:
         "method": METHOD,
         "look_back_seconds": look_back_ms // 1000,
         "throughput": {
-            "now": number(float(current.values[0])) if len(current) else None,
+            "now": current,
             "usual_peak": usual_peak or None,
-            "highest": number(float(known.max())) if len(known) else None,
+            "highest": max(
+                [*known.tolist(), *([] if current is None else [current])], default=None
+            ),
         },
         "resources": resources,
         "bottleneck": _bottleneck(resources),
     }
+
+
+def _value_now(querier: Querier, now_ms: int) -> float | None:
+    vector = querier.instant(THROUGHPUT, now_ms)
+    return number(float(vector.values[0])) if len(vector) else None
 
 
 def _first(matrix: RangeMatrix) -> FloatArray:

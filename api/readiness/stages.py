@@ -9,18 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from api.readiness.resources import THROUGHPUT
 from api.shapes import number
 from store.durations import parse_duration_ms
 from store.ports import Querier
 
 Json = dict[str, Any]
 _STEP_MS = 15_000
+# Of a longer stage its last hours: a window may not be as long as one likes.
+_LONGEST_MS = 6 * 3_600_000
 _MAX_POINTS = 2_000
 _PREFIX = "slo:sli_error:ratio_rate"
 _ERRORS = f'{{__name__=~"{_PREFIX}.+",sloth_id!=""}}'
+_REQUESTS = (
+    "sum(rate(http_server_request_duration_seconds_count[{window}]))"
+    " or sum(rate(http_server_duration_milliseconds_count[{window}]))"
+)
 _P95 = (
-    "histogram_quantile(0.95, sum by (le) (rate(http_server_request_duration_seconds_bucket[1m])))"
+    "histogram_quantile(0.95,"
+    " sum by (le) (rate(http_server_request_duration_seconds_bucket[{window}])))"
 )
 
 
@@ -67,8 +73,8 @@ def _stage(querier: Querier, stage: Json, slos: Sequence[Json]) -> Json:
         "multiple": stage.get("multiple"),
         "from": stage["from"],
         "to": stage["to"],
-        "requests_per_second": _mean(querier, THROUGHPUT, start_ms, end_ms),
-        "p95_seconds": _mean(querier, _P95, start_ms, end_ms),
+        "requests_per_second": _over(querier, _REQUESTS, start_ms, end_ms),
+        "p95_seconds": _over(querier, _P95, start_ms, end_ms),
         "slos": judged,
         "held": None if not verdicts or None in verdicts else all(verdicts),
     }
@@ -116,12 +122,11 @@ def _window_ms(metric: str) -> int:
         return 0
 
 
-def _mean(querier: Querier, expr: str, start_ms: int, end_ms: int) -> float | None:
-    matrix = querier.range(expr, start_ms, end_ms, _step_ms(start_ms, end_ms))
-    if not matrix.series:
-        return None
-    values = matrix.values[0][matrix.present[0] & np.isfinite(matrix.values[0])]
-    return float(values.mean()) if len(values) else None
+def _over(querier: Querier, expr: str, start_ms: int, end_ms: int) -> float | None:
+    """Over the stage alone: a rate's usual window would hold what came before it."""
+    window_ms = min(max(end_ms - start_ms, 1), _LONGEST_MS)
+    vector = querier.instant(expr.replace("{window}", f"{window_ms}ms"), end_ms)
+    return number(float(vector.values[0])) if len(vector) else None
 
 
 def _step_ms(start_ms: int, end_ms: int) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from alerts.incidents import Incident
+from alerts.silences import Silence, silenced_by
 from alerts.state import fingerprint
 from api.panels.view import NotRecorded, PanelSources
 from api.replay.figures import kpis_at, slos_at
@@ -41,6 +42,7 @@ class Histories:
 
     breaches: Callable[[str, int], Sequence[Breach]]
     incidents: Callable[[], Sequence[Incident]]
+    silences: Callable[[], Sequence[Silence]]
     findings: Callable[[], Sequence[Finding]]
     finding_history: Callable[[], Sequence[HistoryEntry]]
 
@@ -55,7 +57,7 @@ def sources_at(now: PanelSources, histories: Histories, at_ms: int) -> PanelSour
         now,
         kpis=lambda: kpis_at(now.querier, histories.breaches, at_ms),
         slos=lambda: slos_at(now.querier, now.slos(), at_ms),
-        alerts=lambda: alerts_at(now.querier, histories.incidents(), at_ms),
+        alerts=lambda: alerts_at(now.querier, histories.incidents(), histories.silences(), at_ms),
         findings=findings,
         sources=_freshness,
     )
@@ -65,8 +67,13 @@ def _freshness(_now_ms: int) -> NoReturn:
     raise NotRecorded("not recorded: how fresh each source was is known for now only")
 
 
-def alerts_at(querier: Querier, incidents: Iterable[Incident], at_ms: int) -> list[Json]:
-    """Alerts that were pending or firing then, with their incident's words where one had them."""
+def alerts_at(
+    querier: Querier, incidents: Iterable[Incident], silences: Sequence[Silence], at_ms: int
+) -> list[Json]:
+    """Alerts that were pending or firing then, with their incident's words where one had them.
+
+    The words are the last ones: of those that an alert had before nothing is kept.
+    """
     told = {
         alert.labels: (incident, alert)
         for incident in incidents
@@ -105,19 +112,21 @@ def alerts_at(querier: Querier, incidents: Iterable[Incident], at_ms: int) -> li
                 "since": rfc3339(alert.fired_ms) if alert else None,
                 "incident_id": incident.id if incident else "",
                 "acknowledged_by": acknowledged,
-                "silenced": False,
+                "silenced": bool(silenced_by(silences, labels, at_ms)),
             }
         )
-    return sorted(found, key=lambda a: (_ALERT_RANK.get(a["state"], 2), a["name"]))
+    return sorted(found, key=lambda a: (a["silenced"], _ALERT_RANK.get(a["state"], 2), a["name"]))
 
 
 def findings_at(
-    findings: Iterable[Finding], history: Iterable[HistoryEntry], at_ms: int
+    findings: Sequence[Finding], history: Iterable[HistoryEntry], at_ms: int
 ) -> list[Json]:
     """Findings that were known then, active ones first.
 
-    The evidence is what was last seen of each: only changes of state have a history.
+    Only changes of state have a history. The evidence is what was last seen of each, and
+    `evidence_known_later` says that this was after the instant.
     """
+    later = {f.fingerprint for f in findings if f.last_seen_ms > at_ms}
     states: dict[str, tuple[bool, FindingStatus, int]] = {}
     for entry in history:
         if entry.at_ms > at_ms:
@@ -146,4 +155,7 @@ def findings_at(
             )
     active_then = sorted((f for f in known if f.active), key=lambda f: f.priority.value)
     ended = sorted((f for f in known if not f.active), key=lambda f: -f.last_seen_ms)
-    return [finding_json(finding) for finding in (*active_then, *ended[:_ENDED_SHOWN])]
+    return [
+        {**finding_json(finding), "evidence_known_later": finding.fingerprint in later}
+        for finding in (*active_then, *ended[:_ENDED_SHOWN])
+    ]

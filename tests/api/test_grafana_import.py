@@ -89,6 +89,20 @@ def test_rows_open_and_collapsed_keep_their_panels() -> None:
         ("rate(a[$window])", [variable("window", "", "interval", query="2m,5m")], "rate(a[2m])"),
         ("rate(a[$__rate_interval])", [], "rate(a[5m])"),
         ("increase(a[$__range])", [], "increase(a[1h])"),
+        # Several values, or all of them, where one was written.
+        ('up{a="b",job="$job"}', [variable("job", ["a", "b"])], 'up{a="b",job=~"(a|b)"}'),
+        ('up{job!="$job"}', [variable("job", ["a", "b"])], 'up{job!~"(a|b)"}'),
+        ('up{job="$job"}', [variable("job", None, includeAll=True)], 'up{job=~".*"}'),
+        # Saved without a value, as in a dashboard that was made to be shared.
+        ('up{job = "$job"}', [variable("job", None)], 'up{job =~ ".*"}'),
+        ('up{job=~"$job"}', [{"name": "job", "type": "query", "current": {}}], 'up{job=~".*"}'),
+        # Saved as nothing: series without the label.
+        ('up{cluster="$cluster"}', [variable("cluster", "")], 'up{cluster=""}'),
+        (
+            "rate(a[$window])",
+            [variable("window", "$__auto_interval_window", "interval", query="1m,5m", auto=True)],
+            "rate(a[5m])",
+        ),
     ],
 )
 def test_variables_are_replaced_by_their_saved_values(
@@ -110,10 +124,51 @@ def test_variables_are_replaced_by_their_saved_values(
         (dashboard(panel("stat"), links=[{}]), "links"),
         (dashboard(panel("stat"), annotations={"list": [{"name": "Deploys"}]}), "Deploys"),
         (templated("up", variable("job", "a")), "choosing job"),
+        (templated('up{job="$job"}', variable("job", None)), "values of job: .* all are shown"),
+        (
+            dashboard(panel("stat"), {"id": 2, "libraryPanel": {"uid": "u", "name": "Shared"}}),
+            "the library panel Shared: export the dashboard with it",
+        ),
+        (dashboard(panel("stat", repeat="job")), "repetition by a variable"),
+        (
+            templated('up{job="$job:80"}', variable("job", ["a", "b"]))
+            | {"panels": [panel("stat"), panel("stat", 'up{job="$job:80"}')]},
+            r"\$job has no single value",
+        ),
     ],
 )
 def test_what_is_left_behind_is_said(document: Json, reason: str) -> None:
     assert re.search(reason, told(document))
+
+
+def test_a_library_panel_that_was_exported_too_is_taken_over() -> None:
+    model = panel("timeseries", "rate(a[5m])") | {"title": "Model"}
+    elements = {"u": {"uid": "u", "name": "Shared", "kind": 1, "model": model}}
+    named = {"id": 7, "gridPos": {"w": 24}, "libraryPanel": {"uid": "u", "name": "Shared"}}
+    board = import_dashboard({**dashboard(named), "__elements": elements}).board
+    (shown,) = board.panels
+    assert (shown.kind, shown.title, shown.span) == ("timeseries", "Model", 12)
+    assert shown.all_queries[0].expr == "rate(a[5m])"
+
+
+def test_titles_and_legends_say_what_was_chosen() -> None:
+    document = templated("up", variable("job", ["a", "b"]), variable("zone", "$__all"))
+    document["panels"] = [
+        {
+            "type": "row",
+            "title": "$job",
+            "panels": [panel("timeseries") | {"title": "${zone} $nobody"}],
+        }
+    ]
+    board = import_dashboard(document).board
+    assert board.rows[0].title == "a + b"
+    assert board.panels[0].title == "all $nobody"
+
+
+def test_the_unit_of_an_older_graph_is_kept() -> None:
+    graph = panel("graph", yaxes=[{"format": "percentunit"}, {"format": "short"}])
+    board = import_dashboard(dashboard(graph, panel("singlestat", format="bytes"))).board
+    assert [one.unit for one in board.panels] == ["ratio", "bytes"]
 
 
 def test_thresholds_from_good_to_bad_are_kept() -> None:
@@ -135,7 +190,8 @@ def test_what_is_no_dashboard_is_refused(document: Json) -> None:
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12)
 WORDS = """panels rows type title targets expr refId gridPos w y x templating list name current
-value fieldConfig defaults unit thresholds steps color mode time from datasource collapsed"""
+value fieldConfig defaults unit thresholds steps color mode time from datasource collapsed
+libraryPanel uid model __elements yaxes format includeAll allValue"""
 keys = st.sampled_from(WORDS.split())
 anything = st.recursive(
     scalars,

@@ -1,7 +1,7 @@
 import asyncio
 import threading
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -272,20 +272,61 @@ def test_one_deflated_message_serves_streams_of_any_age(shop: Shop, live: LiveBo
     asyncio.run(watch())
 
 
-def test_a_watcher_that_cannot_keep_up_is_let_go_and_others_are_not(
+def test_a_watcher_that_cannot_keep_up_goes_on_with_the_newest_state(
     shop: Shop, live: LiveBoards
 ) -> None:
     async def watch() -> None:
         await next_tick(shop, live, orders=1.0)
         slow = await live.watch("war-room", None, gzip=False)
+        quick = await live.watch("war-room", None, gzip=False)
         await message(slow)
-        for number in range(20):
+        await message(quick)
+        for number in range(40):
             await next_tick(shop, live, orders=float(number))
+            assert (await message(quick))["panels"]["orders"]["value"] == float(number)
+        caught_up = await message(slow)
+        assert caught_up["event"] == "snapshot"
+        assert caught_up["panels"]["orders"]["value"] == 39.0
+        await next_tick(shop, live, orders=50.0)
+        for stream in (slow, quick):
+            following = await message(stream)
+            assert following["event"] == "delta"
+            assert following["panels"]["orders"]["value"] == 50.0
+        assert live.watchers == 2
+
+    asyncio.run(watch())
+
+
+def test_watchers_are_counted_while_they_watch_and_closing_ends_them(
+    shop: Shop, live: LiveBoards
+) -> None:
+    async def watch() -> None:
+        await next_tick(shop, live, orders=1.0)
+        streams = [await live.watch("war-room", None, gzip=False) for _ in range(3)]
+        assert live.watchers == 0  # nobody reads yet: the request may be gone by now
+        for stream in streams:
+            await message(stream)
+        assert live.watchers == 3
+        assert isinstance(streams[0], AsyncGenerator)
+        await streams[0].aclose()
+        assert live.watchers == 2
+        live.close()
+        assert [[chunk async for chunk in stream] for stream in streams[1:]] == [[], []]
         assert live.watchers == 0
-        received = [chunk async for chunk in slow]
-        assert len(received) <= 16
-        again = await live.watch("war-room", None, gzip=False)
-        assert (await message(again))["panels"]["orders"]["value"] == 19.0
+
+    asyncio.run(watch())
+
+
+def test_a_delta_says_when_it_went_out(shop: Shop) -> None:
+    boards = {"war-room": board()}
+    live = LiveBoards(lambda: boards, shop.sources(), interval_ms=TICK_MS, now=lambda: 77)
+
+    async def watch() -> None:
+        await next_tick(shop, live, orders=1.0)
+        stream = await live.watch("war-room", None, gzip=False)
+        assert "sent_ms" not in await message(stream)
+        await next_tick(shop, live, orders=2.0)
+        assert (await message(stream))["sent_ms"] == 77
 
     asyncio.run(watch())
 

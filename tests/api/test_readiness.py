@@ -139,6 +139,32 @@ def test_a_stage_is_judged_by_what_was_measured_in_it_alone() -> None:
     assert blind["held_up_to"] is None
 
 
+def test_the_requests_of_a_short_stage_are_its_own() -> None:
+    reader = MemoryReader()
+    begin = NOW_MS - HOUR_MS
+    rates = [1.0] * 81 + [10.0] * 20 + [30.0] * 20  # two seconds each: the stages last 40 s
+    times = [begin + i * 2_000 for i in range(len(rates))]
+    name = "http_server_request_duration_seconds_count"
+    reader.put(Labels.of({"__name__": name}), times, np.cumsum(np.array(rates) * 2))
+    cuts = [begin + i * 2_000 for i in (60, 80, 100, 120)]
+    stages = [_stage(m, cuts[i], cuts[i + 1]) for i, m in enumerate((1, 10, 30))]
+    test = {"id": "t", "name": "demo", "stages": stages, "started_at": None, "ended_at": None}
+    (told,) = load_tests_json(Engine(reader), [test], [])
+    measured = [stage["requests_per_second"] for stage in told["stages"]]
+    assert measured == pytest.approx([1.0, 10.0, 30.0], rel=0.15)
+
+
+def test_what_is_usual_is_not_told_by_minutes_and_now_counts_as_seen() -> None:
+    reader = MemoryReader()
+    times = [NOW_MS - 600_000 + i * 10_000 for i in range(61)]
+    name = "http_server_request_duration_seconds_count"
+    reader.put(Labels.of({"__name__": name}), times, [i * 170.0 for i in range(61)])
+    throughput = capacity_json(Engine(reader), NOW_MS, 24 * HOUR_MS)["throughput"]
+    assert throughput["now"] == pytest.approx(17.0)
+    assert throughput["usual_peak"] is None
+    assert throughput["highest"] >= throughput["now"]
+
+
 def _test_of(days_ago: int, held_up_to: float | None, **more: object) -> dict[str, object]:
     ended = datetime.fromtimestamp(NOW_MS / 1000, UTC) - timedelta(days=days_ago)
     return {"ended_at": ended.isoformat(), "held_up_to": held_up_to, "stages": [], **more}

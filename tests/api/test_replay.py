@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from alerts.silences import Silence, equality
 from api.panels.earlier_sale import earlier_sale
+from api.replay.past import alerts_at, findings_at
 from business_metrics.calendar import SaleDay
+from detectors.decision import HistoryEntry
+from store.model import Labels
+from store.promql.engine import Engine
+from store.promql.testing import MemoryReader
+from tests.api.test_warroom_findings import FINDING
 from tests.warroom.traces import product_list
 from tests.warroom.world import IN_MEMORY, RULES, SLO, World, open_world
 
@@ -91,6 +99,25 @@ def test_an_alert_is_there_only_while_it_fired(story: tuple[World, dict[str, int
     assert alert["summary"] == "500 jobs wait"
     assert len({alert["fingerprint"] for alert in then["alerts"]}) == len(then["alerts"])
     assert "QueueGrows" not in names(replay(world, at["over"])["panels"]["alerts"])
+
+
+def test_an_alert_is_silenced_where_a_silence_covered_it_then() -> None:
+    reader = MemoryReader()
+    times = (0, 59_999, 60_000, 119_999, 120_000)
+    labels = {"__name__": "ALERTS", "alertname": "QueueGrows", "alertstate": "firing"}
+    reader.put(Labels.of(labels), list(times), [1.0] * len(times))
+    matchers = (equality("alertname", "QueueGrows"),)
+    silences = [Silence("s", matchers, 60_000, 120_000, "ada", "we know", 130_000)]
+    found = [alerts_at(Engine(reader), [], silences, at_ms) for at_ms in times]
+    assert [alert["silenced"] for (alert,) in found] == [False, False, True, True, False]
+
+
+def test_evidence_that_was_seen_later_says_so() -> None:
+    finding = replace(FINDING, last_seen_ms=2_000)
+    history = [HistoryEntry(finding.fingerprint, 1_000, "opened", "")]
+    known = [findings_at([finding], history, at_ms) for at_ms in (999, 1_999, 2_000)]
+    marks = [[one["evidence_known_later"] for one in then] for then in known]
+    assert marks == [[], [True], [False]]
 
 
 def test_a_finding_is_unknown_before_it_was_found(story: tuple[World, dict[str, int]]) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.dashboards import story
 from tests.dashboards.conftest import Tab
 from tests.dashboards.fixture import ScriptedServer
+from tests.dashboards.test_browser import PAGES, READY
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -93,6 +94,66 @@ def test_a_range_is_written_as_in_grafana_and_stays_in_the_address(
     page.keyboard.press("t")
     page.keyboard.press("l")
     page.wait_for_url(re.compile(r"^[^?]*$"))
+
+
+def test_a_copied_address_shows_the_same_in_a_browser_that_remembers_nothing(
+    tab: Tab, calm_server: ScriptedServer
+) -> None:
+    page = wall(tab, calm_server)
+    page.get_by_label("Time zone").select_option("utc")
+    page.get_by_role("button", name="Time range").click()
+    page.get_by_label("From").fill("2026-01-05 08:00")
+    page.get_by_label("To", exact=True).fill("2026-01-05 10:00")
+    page.keyboard.press("Enter")
+    expect(page.locator(".replay")).to_contain_text("UTC")
+    said = page.locator(".replay time").inner_text()
+    address = page.url
+    page.evaluate("localStorage.clear()")
+    page.goto("about:blank")
+    page.goto(address)
+    expect(page.locator(".replay time")).to_have_text(said)
+    expect(page.get_by_label("Time zone")).to_have_value("utc")
+    # What a browser remembers is in its address from the start.
+    page.evaluate("localStorage.setItem('warroom.tz', 'browser')")
+    page.goto(calm_server.url)
+    page.wait_for_url(re.compile("tz=browser"))
+
+
+def test_what_is_drawn_in_a_replay_without_data_asks_nothing_of_what_is_gone(
+    tab: Tab, calm_server: ScriptedServer
+) -> None:
+    page = wall(tab, calm_server)
+    empty = {
+        panel["id"]: {"state": "no_data", "as_of_ms": 0, "note": ""}
+        for row in story.BOARD["rows"]
+        for panel in row["panels"]
+    }
+
+    def nothing(route: Route) -> None:
+        answer = route.fetch().json()
+        route.fulfill(json={**answer, "panels": empty})
+
+    page.route(re.compile("/replay"), nothing)
+    page.get_by_role("button", name="Earlier").click()
+    expect(page.locator("[data-panel=cache-hits]")).to_have_attribute("data-state", "no_data")
+    page.get_by_role("button", name="Back to live").first.click()
+    page.locator("[data-panel=cache-hits] canvas").wait_for()
+    assert tab.problems == []
+
+
+NARROW = ["findings", "finding", "incident", "incidents", "alert", "alerts", "trace", "tv", "slos"]
+
+
+def test_nothing_is_cut_off_on_a_phone(tab: Tab, calm_server: ScriptedServer) -> None:
+    tab.page.set_viewport_size({"width": 390, "height": 844})
+    wide = {}
+    for name in NARROW:
+        page = tab.open(f"{calm_server.url}{PAGES[name]}")
+        page.locator(READY.get(name, ("main tr, main li",))[0]).first.wait_for()
+        found = page.evaluate("document.documentElement.scrollWidth")
+        if found > 390:
+            wide[name] = found
+    assert wide == {}
 
 
 def test_a_graph_is_saved_and_its_query_copied(tab: Tab, calm_server: ScriptedServer) -> None:

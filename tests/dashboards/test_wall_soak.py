@@ -10,9 +10,10 @@ import os
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import pytest
+import structlog
 from playwright.sync_api import BrowserContext, CDPSession, Page, expect
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -21,6 +22,7 @@ from typing_extensions import override
 from tests.dashboards.conftest import Tab
 from tests.dashboards.fixture import ScriptedServer
 
+log = structlog.get_logger()
 HOURS = float(os.environ.get("WALL_SOAK_HOURS", "0.25"))
 RECOVERS_MS = 60_000
 # The clock of the whole machine jumps: ahead by a day, then back, as after a wrong time server.
@@ -112,8 +114,8 @@ class Wall:
         self.server.start()
         expect(self.page.locator("[data-link=offline]")).to_be_visible(timeout=RECOVERS_MS)
         other: Page = self.context.new_page()
-        other.goto(f"{self.server.url}/findings#token={token}")
-        other.locator("h1").first.wait_for(state="attached")
+        other.goto(f"{self.server.url}/findings#token={token}", timeout=RECOVERS_MS)
+        other.locator("h1").first.wait_for(state="attached", timeout=RECOVERS_MS)
         other.close()
         self.wait_live()
 
@@ -149,6 +151,7 @@ def soaked(wall: Wall, nights: int, ticks: int, hours: float = 0.0) -> list[Memo
         left = night(wall, number, ticks)
         if number:
             found.append(left)
+            log.info("night", number=number, **asdict(left))
         number += 1
     assert wall.page.evaluate("window.__same") is True
     return found

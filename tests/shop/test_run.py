@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import socket
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from store.errors import WarroomError
 from warroom.config import Options, load
 from warroom.demo.plan import Plan, Ports
 from warroom.demo.run import add_arguments, run_demo
+from warroom.watch import business_settings
 
 
 def _arguments(*words: str) -> argparse.Namespace:
@@ -41,7 +43,7 @@ def test_a_senseless_pace_is_refused(words: tuple[str, str]) -> None:
 
 
 def test_the_written_configuration_is_one_that_warroom_takes(tmp_path: Path) -> None:
-    plan = Plan(tmp_path, Ports(pagerduty=9_999), "token")
+    plan = Plan(tmp_path, Ports(pagerduty=9_999), "token", date(2026, 11, 23))
     plan.write_config()
     settings = load(Options(config=str(plan.config_file)), {})
     assert [Path(file.name).name for file in settings.slo_files] == ["slos.yml"]
@@ -50,3 +52,8 @@ def test_the_written_configuration_is_one_that_warroom_takes(tmp_path: Path) -> 
     urls = {receivers[0]["pagerduty_configs"][0]["url"], receivers[1]["webhook_configs"][0]["url"]}
     assert urls == {"http://127.0.0.1:9999/v2/enqueue", "http://127.0.0.1:9999/webhook"}
     assert settings.file.scrape_configs[0]["scrape_interval"] == "2s"
+    sales = [(sale.name, sale.first) for sale in business_settings(settings).calendar]
+    assert sales == [
+        ("black-friday", date(2025, 11, 28)),
+        ("black-friday", date(2026, 11, 27)),
+    ]

@@ -5,10 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
-from warroom.demo.history import SOURCE, Traffic, events_of_minute, minutes_of_history
+from warroom.demo.history import (
+    SOURCE,
+    Traffic,
+    events_of_minute,
+    minutes_of_history,
+    minutes_of_sale,
+)
 from warroom.demo.story import FAULTS
 from warroom.demo.verdict import Fault, Played, Verdict, judge, table
 from warroom.demo.witness import PageEvent
@@ -30,6 +37,16 @@ def test_today_is_filled_before_the_weeks_and_the_oldest_week_first() -> None:
     minutes = minutes_of_history(NOW_S)
     assert min(minutes[:181]) == int(NOW_S // 60) - 180
     assert minutes[181:] == sorted(minutes[181:])
+
+
+def test_the_last_sale_is_filled_around_the_same_time_of_the_stores_day() -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+    first = date(2025, 11, 28)
+    minutes = minutes_of_sale(NOW_S, first, berlin)
+    today, then = (datetime.fromtimestamp(at_s, berlin) for at_s in (NOW_S, minutes[10] * 60))
+    assert then.date() == first
+    assert (then.hour, then.minute) == (today.hour, today.minute)
+    assert minutes == list(range(minutes[0], minutes[0] + 70))
 
 
 def test_a_minute_has_the_same_events_each_time_at_the_expected_rate() -> None:

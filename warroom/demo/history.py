@@ -10,9 +10,10 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
 
 import httpx
 
@@ -23,6 +24,10 @@ WEEKS = 4
 # Each recent minute needs its counterpart in every week, or this day looks like a busy one.
 RECENT_MINUTES = 180
 AHEAD_MINUTES = 90
+# The last sale, around the time of day of the demo, was busier than a day of its rehearsal.
+SALE_BEFORE_MINUTES = 10
+SALE_AFTER_MINUTES = 60
+SALE_MULTIPLE = 1.5
 BATCH_EVENTS = 2_000
 GIVE_UP_S = 120.0
 BAD_REQUEST = 400
@@ -46,6 +51,13 @@ class Traffic:
     orders_per_minute: float = 60.0
     completed_share: float = 0.75
     currency: str = "EUR"
+
+
+def minutes_of_sale(now_s: float, first: date, zone: ZoneInfo) -> list[int]:
+    """Around this time of the store's day on a sale's first day: what the wall compares with."""
+    wall = datetime.fromtimestamp(now_s, zone).time()
+    middle = int(datetime.combine(first, wall, zone).timestamp() // _MINUTE_S)
+    return list(range(middle - SALE_BEFORE_MINUTES, middle + SALE_AFTER_MINUTES))
 
 
 def minutes_of_history(now_s: float) -> list[int]:
@@ -119,7 +131,11 @@ def _poisson(draw: random.Random, expected: float) -> int:
 
 
 def backfill(
-    client: httpx.Client, now_s: float, traffic: Traffic, report: Callable[[int, int], None]
+    client: httpx.Client,
+    now_s: float,
+    traffic: Traffic,
+    sale: Sequence[int],
+    report: Callable[[int, int], None],
 ) -> int:
     """Post the history; the number of events.
 
@@ -127,17 +143,20 @@ def backfill(
         client: Its base address is Warroom's.
         now_s: When live orders begin, in unix seconds; no event of history is later.
         traffic: What live traffic will be.
+        sale: Minutes of an earlier sale, from `minutes_of_sale`.
         report: Called after each batch with minutes done and minutes in all.
 
     Raises:
         WarroomError: Warroom refused a batch, or shed load for two minutes.
     """
-    minutes = minutes_of_history(now_s)
+    busy = replace(traffic, orders_per_minute=traffic.orders_per_minute * SALE_MULTIPLE)
+    minutes = [(minute, traffic) for minute in minutes_of_history(now_s)]
+    minutes += [(minute, busy) for minute in sale]
     until = _rfc3339(now_s)
     posted = 0
     batch: list[str] = []
-    for done, minute in enumerate(minutes, start=1):
-        events = events_of_minute(minute, traffic)
+    for done, (minute, expected) in enumerate(minutes, start=1):
+        events = events_of_minute(minute, expected)
         batch.extend(json.dumps(event) for event in events if str(event["time"]) <= until)
         if len(batch) >= BATCH_EVENTS or done == len(minutes):
             posted += _post(client, "\n".join(batch).encode())

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from business_metrics.calendar import SaleDay
 from store.errors import WarroomError
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOP_DIR = ROOT / "examples" / "shop"
+STORE_TIME_ZONE = "Europe/Berlin"
+SALE_AHEAD_DAYS = 4
 _SHIPPED_DOUBLE = "http://127.0.0.1:8603"
 
 
@@ -39,13 +43,25 @@ def address(port: int) -> str:
     return f"http://127.0.0.1:{port}"
 
 
+def sales(today: date) -> tuple[SaleDay, SaleDay]:
+    """Last year's sale and this one, which is a few days ahead: the demo plays its rehearsal."""
+    first = today + timedelta(days=SALE_AHEAD_DAYS)
+    before = first - timedelta(weeks=52)
+    length = timedelta(days=3)
+    return (
+        SaleDay("black-friday", before, before + length),
+        SaleDay("black-friday", first, first + length),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run of the demo. `ops_token` opens the shop's fault switches."""
+    """One run of the demo. `ops_token` opens the shop's fault switches; `today` is the store's."""
 
     data_dir: Path
     ports: Ports
     ops_token: str
+    today: date
     traffic_scale: float = 1.0
 
     @property
@@ -90,8 +106,12 @@ class Plan:
             "alertmanager_file": "alertmanager.yml",
             "business": {
                 "currency": "EUR",
-                "time_zone": "Europe/Berlin",
+                "time_zone": STORE_TIME_ZONE,
                 "checkout_timeout": "60s",
+                "calendar": [
+                    {"name": sale.name, "first": str(sale.first), "last": str(sale.last)}
+                    for sale in sales(self.today)
+                ],
             },
         }
 
@@ -127,7 +147,7 @@ class Plan:
         port = self.ports.shop if service == "shop" else self.ports.inventory
         return [str(SHOP_DIR / "serve.py"), service, "--port", str(port)]
 
-    def traffic_command(self) -> list[str]:
-        """The visitors."""
+    def traffic_command(self, multiple: float = 1.0) -> list[str]:
+        """So many times the usual visitors."""
         return [str(SHOP_DIR / "traffic.py"), "--shop", address(self.ports.shop),
-                "--scale", str(self.traffic_scale)]  # fmt: skip
+                "--scale", str(self.traffic_scale * multiple)]  # fmt: skip

@@ -77,6 +77,11 @@ class Children:
         self._children.append(child)
         return child
 
+    def end(self, child: Child) -> None:
+        """End one that is needed no more."""
+        self._children.remove(child)
+        _end([child])
+
     def check(self) -> None:
         """See that all run.
 
@@ -93,15 +98,19 @@ class Children:
 
     def stop(self) -> None:
         """End all: SIGTERM, the last started first; SIGKILL for what is left after 8 s."""
-        for child in reversed(self._children):
-            _signal_group(child, signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.process.wait(TERM_S)
-        for child in self._children:
-            # The group may outlive its leader.
-            _signal_group(child, signal.SIGKILL)
-            child.process.wait(TERM_S)
+        _end(self._children)
         self._children.clear()
+
+
+def _end(children: Sequence[Child]) -> None:
+    for child in reversed(children):
+        _signal_group(child, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.process.wait(TERM_S)
+    for child in children:
+        # The group may outlive its leader.
+        _signal_group(child, signal.SIGKILL)
+        child.process.wait(TERM_S)
 
 
 def _signal_group(child: Child, number: signal.Signals) -> None:

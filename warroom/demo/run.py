@@ -10,14 +10,15 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import httpx
 
 from store.errors import WarroomError
-from warroom.demo.history import Traffic, backfill
-from warroom.demo.plan import Plan, Ports, address
+from warroom.demo.history import Traffic, backfill, minutes_of_sale
+from warroom.demo.plan import STORE_TIME_ZONE, Plan, Ports, address, sales
 from warroom.demo.processes import Children, port_free, signals_as_interrupt, wait_until
-from warroom.demo.story import Stage, play
+from warroom.demo.story import Stage, drive, play
 from warroom.demo.verdict import table
 from warroom.demo.witness import Witness
 
@@ -90,6 +91,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         data_dir=Path(arguments.data_dir or f"data/demo/{started}").resolve(),
         ports=ports,
         ops_token=secrets.token_urlsafe(24),
+        today=datetime.now(ZoneInfo(STORE_TIME_ZONE)).date(),
         traffic_scale=arguments.scale,
     )
 
@@ -113,10 +115,6 @@ def _run(
     shop = client[plan.ports.shop]
     shop.headers["Authorization"] = f"Bearer {plan.ops_token}"
     _start_all(plan, children, client)
-    print(f"\n  open  {address(plan.ports.warroom)}/\n")
-    if not any(shutil.which(name) for name in _BROWSERS):
-        port = plan.ports.warroom
-        print(f"  no browser on this machine? ssh -L {port}:127.0.0.1:{port} brings it to yours\n")
     if arguments.no_story:
         return _stay(children)
     stage = Stage(Witness(warroom, pagerduty), shop, children, lambda text: print(text, flush=True))
@@ -126,6 +124,11 @@ def _run(
         Path(arguments.json).write_text(verdict.as_json(), encoding="utf-8")
     if not arguments.exit_when_done:
         print("\nThe sale goes on until Ctrl-C.", flush=True)
+        environment = plan.environment()
+        drive(
+            stage,
+            lambda more: children.start("more-traffic", plan.traffic_command(more), environment),
+        )
         return _stay(children)
     return 0 if verdict.ok else 1
 
@@ -144,12 +147,22 @@ def _start_all(plan: Plan, children: Children, client: dict[int, httpx.Client]) 
     _step("shop", children, client[ports.shop], "/healthz", SERVICE_S)
     children.start("traffic", plan.traffic_command(), environment)
     live_s = time.time() + FIRST_ORDER_S
+    _tell_address(ports.warroom)
     time.sleep(FIRST_ORDER_S)
     begun = time.monotonic()
     traffic = Traffic(orders_per_minute=60.0 * plan.traffic_scale)
-    count = backfill(warroom, live_s, traffic, _progress)
+    last_sale, _ = sales(plan.today)
+    sale = minutes_of_sale(live_s, last_sale.first, ZoneInfo(STORE_TIME_ZONE))
+    count = backfill(warroom, live_s, traffic, sale, _progress)
     print(f"\r  history          {count} events in {time.monotonic() - begun:.1f} s")
     children.check()
+
+
+def _tell_address(port: int) -> None:
+    print(f"\n  open  {address(port)}/\n")
+    if not any(shutil.which(name) for name in _BROWSERS):
+        print(f"  no browser on this machine? ssh -L {port}:127.0.0.1:{port} brings it to yours\n")
+    print("  the board is live; last weeks' orders follow, to compare with", flush=True)
 
 
 def _step(

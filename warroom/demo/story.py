@@ -9,7 +9,8 @@ from datetime import datetime
 
 import httpx
 
-from warroom.demo.processes import Children
+from warroom.demo.load_test import LEAST_S, Driven, record
+from warroom.demo.processes import Child, Children
 from warroom.demo.verdict import Fault, Played, Verdict, judge
 from warroom.demo.witness import PageEvent, Witness
 
@@ -17,6 +18,8 @@ HEALTHY_S = 60.0
 PAUSE_S = 15.0
 RECOVERY_S = 240.0
 LOOK_EVERY_S = 0.5
+MULTIPLES = (1.0, 2.0, 3.0)
+STAGE_S = 40.0
 
 FAULTS = (
     Fault(
@@ -68,7 +71,11 @@ def play(stage: Stage, speed: float = 1.0) -> Verdict:
     begun = time.monotonic()
     played: list[Played] = []
     _say(stage, begun, "the sale is on, everything is healthy")
+    healthy_s = time.time()
     _watch(stage, begun, HEALTHY_S / speed)
+    if HEALTHY_S / speed >= LEAST_S:
+        usual = Driven(1.0, healthy_s, time.time())
+        record(stage.witness.warroom, "the usual visitors", (usual,))
     for fault in FAULTS:
         played.append(_break(stage, begun, fault, speed))
         _watch(stage, begun, PAUSE_S / speed)
@@ -81,6 +88,27 @@ def play(stage: Stage, speed: float = 1.0) -> Verdict:
     _watch(stage, begun, PAUSE_S / speed)
     witness = stage.witness
     return judge(played, witness.events, witness.first_seen, witness.incidents)
+
+
+def drive(stage: Stage, more_visitors: Callable[[float], Child]) -> None:
+    """After the story: the usual visitors, twice and three times as many, and how the SLOs held.
+
+    Raises:
+        ProcessFailed: A child ended.
+        httpx.HTTPError: The shop or Warroom does not answer.
+    """
+    begun = time.monotonic()
+    driven: list[Driven] = []
+    for multiple in MULTIPLES:
+        _say(stage, begun, f"load test: {multiple:g}× the usual visitors")
+        from_s = time.time()
+        more = more_visitors(multiple - 1) if multiple > 1 else None
+        _watch(stage, begun, STAGE_S)
+        driven.append(Driven(multiple, from_s, time.time()))
+        if more is not None:
+            stage.children.end(more)
+    record(stage.witness.warroom, "three times the usual visitors", driven)
+    _say(stage, begun, "load test: over, the page Readiness shows it")
 
 
 def _break(stage: Stage, begun: float, fault: Fault, speed: float) -> Played:

@@ -26,7 +26,7 @@ def compute(panel: Panel, view: View, _previous: Json | None) -> Json:
     if reading is None and not panel.query:
         return _empty(panel, view)
     spark = _spark(panel, view)
-    value = reading.value if reading else _instant(panel.query, view)
+    value = reading.value if reading else _instant(panel.query, view.now_ms, view)
     if value is None or not math.isfinite(value):
         return _vanished(panel, view, reading, spark)
     judged_by = str(panel.options.get("judged_by", ""))
@@ -86,8 +86,8 @@ def _reading(kpi: str, readings: Sequence[KpiReading]) -> KpiReading | None:
     return next((r for r in readings if r.kpi == kpi and not r.labels), None)
 
 
-def _instant(expr: str, view: View) -> float | None:
-    vector = view.sources.querier.instant(expr, view.now_ms)
+def _instant(expr: str, at_ms: int, view: View) -> float | None:
+    vector = view.sources.querier.instant(expr, at_ms)
     return float(vector.values[0]) if len(vector) else None
 
 
@@ -130,11 +130,10 @@ def _against_sale(panel: Panel, view: View, value: float) -> Json:
 def _delta(panel: Panel, view: View, value: float, then_ms: int) -> float | None:
     """Relative change; the difference itself (percentage points) where the unit is a ratio."""
     expr = panel.query or str(panel.options.get("spark", ""))
-    if not expr:
-        return None
-    vector = view.sources.querier.instant(expr, then_ms)
-    before = float(vector.values[0]) if len(vector) else math.nan
-    if not math.isfinite(before):
+    before = _instant(expr, then_ms, view) if expr else None
+    if before is None or not math.isfinite(before):
+        before = view.sources.kpi_then(panel.kpi, then_ms) if panel.kpi else None
+    if before is None or not math.isfinite(before):
         return None
     if panel.unit == "ratio":
         return value - before

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { lines, ratesThen, sums, type Abandonment } from "./abandonment";
+import { columns, lines, ratesThen, sums, type Abandonment } from "./abandonment";
 
 const cohort = (at: number, started: number, abandoned: number, provisional = false) => ({
   at,
@@ -38,11 +38,22 @@ it("marks what has not matured where there is nothing else", () => {
   expect(ratesThen(young).get("all checkouts")).toBeNull();
 });
 
-it("draws all segments over one grid, with gaps", () => {
+it("draws all segments over one grid, with gaps, also where a cohort is not final", () => {
   const drawn = lines(sums(answer));
   expect(drawn.t).toEqual([1000, 2000, 3000]);
   expect(drawn.series.map((s) => s.values)).toEqual([
-    [0.4, 0.2, 1],
+    [0.4, 0.2, null],
     [null, null, null],
   ]);
+});
+
+it("gives every count of every cohort a column of its own", () => {
+  const { t, series } = columns(sums(answer));
+  expect(t).toEqual([1000, 2000, 3000]);
+  expect(series.map((s) => s.name).slice(0, 5)).toEqual(
+    ["started", "completed", "abandoned", "rate", "provisional"].map((key) => `mobile: ${key}`),
+  );
+  expect(series[2]?.values).toEqual([4, 6, 9]);
+  expect(series[4]?.values).toEqual([0, 0, 1]);
+  expect(series[5]).toEqual({ name: "slow page: started", values: [null, 0, null] });
 });

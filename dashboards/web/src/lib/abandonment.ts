@@ -54,14 +54,32 @@ export function ratesThen(answer: Abandonment | undefined): Map<string, Nullable
   return new Map(sums(answer).map((sum) => [sum.name, sum.provisional ? null : sum.rate]));
 }
 
-/** Lines over one grid of times, for a chart. */
+/** Lines over one grid of times, for a chart: what is final, or where nothing is, what there is. */
 export function lines(all: readonly Sum[], limit = 6): { t: number[]; series: Series[] } {
   const shown = all.slice(0, limit);
   const times = new Set(shown.flatMap((s) => s.points.map((p) => ms(p.at) ?? 0)));
   const t = [...times].sort((a, b) => a - b);
   const series = shown.map((s) => {
-    const at = new Map(s.points.map((p) => [ms(p.at), p.rate]));
+    const final = s.points.filter((p) => s.provisional || !p.provisional);
+    const at = new Map(final.map((p) => [ms(p.at), p.rate]));
     return { name: s.name, values: t.map((time) => at.get(time) ?? null) };
+  });
+  return { t, series };
+}
+
+/** What each cohort counted, as columns over one grid of times, for a file. */
+export function columns(all: readonly Sum[]): { t: number[]; series: Series[] } {
+  const t = lines(all, all.length).t;
+  const keys = ["started", "completed", "abandoned", "rate", "provisional"] as const;
+  const series = all.flatMap((s) => {
+    const at = new Map(s.points.map((p) => [ms(p.at), p]));
+    return keys.map((key) => ({
+      name: `${s.name}: ${key}`,
+      values: t.map((time) => {
+        const value = at.get(time)?.[key] ?? null;
+        return typeof value === "boolean" ? Number(value) : value;
+      }),
+    }));
   });
   return { t, series };
 }

@@ -131,6 +131,8 @@ export interface Finding {
   title: string;
   /** False once it is not seen any more. */
   active?: boolean;
+  /** Of a replay: what is shown of it was last seen after the instant. */
+  evidence_known_later?: boolean;
   service: string;
   route?: string | null;
   occurrences: number;

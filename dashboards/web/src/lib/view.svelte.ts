@@ -31,6 +31,8 @@ let systemLight = $state(media.matches);
 media.addEventListener("change", () => (systemLight = media.matches));
 let themeChoice = $state<ThemeChoice>(oneOf(THEMES, param("theme"), remembered("theme")));
 let zoneChoice = $state<ZoneChoice>(oneOf(ZONES, param("tz"), remembered("tz")));
+// What this browser remembers is part of what is seen: a copied address must say it too.
+if (param("tz") === null && zoneChoice !== "store") setParam("tz", zoneChoice);
 let shortcutsOn = $state(remembered("shortcuts") !== "off");
 
 export const view = {
@@ -51,7 +53,7 @@ export const view = {
   set zoneChoice(choice: ZoneChoice) {
     zoneChoice = choice;
     remember("tz", choice);
-    if (param("tz") !== null) setParam("tz", choice);
+    setParam("tz", choice); // a copied address shows the same times
   },
   /** undefined is the browser's own zone. */
   get zone(): string | undefined {
