@@ -68,7 +68,16 @@ def finding_json(finding: Finding) -> Json:
             "requests_per_second": number(impact.requests_per_second),
             "wasted_hours_per_day": number(impact.wasted_hours_per_day),
             "requests_hit_per_hour": number(impact.requests_hit_per_hour),
+            "users_hit": impact.users_hit or None,
+            "worst_request": {
+                "repetitions": impact.worst_repetitions,
+                "wasted_seconds": number(impact.worst_wasted_seconds),
+                "wasted_hours_per_day": number(impact.wasted_hours_per_day_at_peak),
+            }
+            if impact.worst_repetitions
+            else None,
             "money_per_hour": impact.money_per_hour,
+            "currency": impact.currency,
         },
         "effort": effort_of(finding.kind).value,
         "confidence": finding.confidence,

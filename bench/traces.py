@@ -8,7 +8,7 @@ from statistics import median
 
 import orjson
 
-from bench import statements
+from bench import statements, trace_stages
 from bench.server import BenchFailed, Server
 from bench.setup import Setup
 from bench.shop_traces import BODY_SPANS, Bodies, bodies
@@ -57,6 +57,7 @@ def run(setup: Setup) -> list[Table]:
         Row("open findings afterwards", "findings", "more", {OURS: float(findings)}),
         Row("known statements", "normalised/CPU s", "more", {OURS: statements.repeats_per_s()}),
         Row("kept of 50,000 statements", "statements", "less", {OURS: statements.remembered()}),
+        *trace_stages.rows(setup.directory / "stages", sizes.spans, sizes.rounds),
     ]
     notes = [
         f"OTLP/HTTP protobuf, {BODY_SPANS} spans a body or a few more, {_CONNECTIONS} connections,"
@@ -64,6 +65,8 @@ def run(setup: Setup) -> list[Table]:
         " request holds an N+1.",
         f"Judged: with the ticks of the {sizes.detect_s:g} s after the last answer, what the idle"
         f" service uses in that time ({idle_s:.2f} CPU s before the first round) included.",
+        "Stages: the same bodies in this process, one stage after the other; detection is one tick"
+        " of every detector over a store without series; the flush is that of closing the store.",
     ]
     return [Table("traces", "OTLP traces", rows, notes)]
 

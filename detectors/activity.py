@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from detectors.decision import HistoryEntry
+from detectors.extent import since_it_began
 from detectors.finding import Finding, Priority
 from detectors.impact import priced
 from detectors.request_rate import RequestRates
@@ -23,6 +24,8 @@ _SHARE_Z = 1.645
 # Judged by how long one operation took, not by what the code does.
 _MAY_BE_A_MOMENT = frozenset({"blocking_call", "slow_query", "pool_wait"})
 _LEAST_MOMENTS = 3
+# One request tells no rate: a nightly job is not a request a minute.
+_LEAST_HITS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,11 @@ class Activity:
         for entry in history:
             if entry.event == "ended" and entry.detail.isdigit():
                 self._remember(entry.finding_id, int(entry.detail), entry.at_ms)
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """These are part of other findings now: they neither hold nor end."""
+        for key in keys:
+            self._active.pop(key, None)
 
     def of_kinds(self, kinds: Iterable[str]) -> dict[str, Finding]:
         """The signal findings of these kinds; one of a trace may share its kind, not its end."""
@@ -111,6 +119,7 @@ class Activity:
         self, finding: Finding, now_ms: int, seen: tuple[tuple[int, int], ...] = ()
     ) -> Finding:
         before = self._active.get(finding.fingerprint)
+        finding = since_it_began(before.finding if before else None, finding)
         if before is not None:
             finding = replace(
                 finding,
@@ -160,6 +169,8 @@ def _hit_share(finding: Finding, seen: tuple[tuple[int, int], ...], rates: Reque
     """
     requests = rates.since(finding.service, finding.route, seen[0][0] - 1)
     hits = sum(number for _, number in seen)
+    if hits < _LEAST_HITS:
+        return 0.0
     share = wilson(min(hits, requests), requests, _SHARE_Z)
     if finding.kind not in _MAY_BE_A_MOMENT:
         return share.high

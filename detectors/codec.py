@@ -29,6 +29,7 @@ def decode(text: str) -> Finding:
     evidence["code"] = CodeLocation(**code) if code is not None else None
     evidence["span_ids"] = tuple(evidence["span_ids"])
     evidence["statements"] = tuple(evidence["statements"])
+    evidence["users"] = tuple(evidence.get("users", ()))
     return Finding(
         **{
             **data,

@@ -35,7 +35,11 @@ class CodeLocation:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What proves a finding. Unused parts stay empty."""
+    """What proves a finding. Unused parts stay empty.
+
+    Attributes:
+        users: Hashes of the users or sessions that were hit, a sketch (`detectors.extent`).
+    """
 
     trace_id: str = ""
     parent_span_id: str = ""
@@ -47,6 +51,7 @@ class Evidence:
     series: str = ""
     window_start_ms: int = 0
     window_end_ms: int = 0
+    users: tuple[str, ...] = ()
     detail: dict[str, float | str] = field(default_factory=dict)
 
 
@@ -58,12 +63,20 @@ class Impact:
         wasted_seconds_per_request: Of a request that has the fault.
         requests_per_second: Of its route, with the fault or without.
         hit_share: Which part of those has it, 0 to 1; loops rather too high, durations too low.
+        money_per_hour: At risk, at most; empty where it is not known.
+        users_hit: Users or sessions that were hit since it began; 0 where spans name none.
+        worst_wasted_seconds: Of the worst request since it began; a loop grows with the list.
+        worst_repetitions: Repeats in that request.
     """
 
     wasted_seconds_per_request: float = 0.0
     requests_per_second: float = 0.0
     money_per_hour: str = ""
+    currency: str = ""
     hit_share: float = 1.0
+    users_hit: int = 0
+    worst_wasted_seconds: float = 0.0
+    worst_repetitions: int = 0
 
     @property
     def requests_hit_per_hour(self) -> float:
@@ -72,6 +85,11 @@ class Impact:
     @property
     def wasted_hours_per_day(self) -> float:
         return self.wasted_seconds_per_request * self.requests_hit_per_hour * 24 / 3_600
+
+    @property
+    def wasted_hours_per_day_at_peak(self) -> float:
+        """If every request that has the fault were like the worst one."""
+        return self.worst_wasted_seconds * self.requests_hit_per_hour * 24 / 3_600
 
 
 @dataclass(frozen=True, slots=True)

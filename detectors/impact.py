@@ -70,7 +70,8 @@ def weigh(finding: Finding, settings: PrioritySettings) -> Weighed:
         return Weighed(ImpactLevel.HIGH, told)
     if felt and hours >= settings.page_hours_per_day * _MEDIUM_PART:
         return Weighed(ImpactLevel.MEDIUM, wasted)
-    return Weighed(ImpactLevel.LOW, "low impact")
+    wasted_ms = finding.impact.wasted_seconds_per_request * 1_000
+    return Weighed(ImpactLevel.LOW, f"{wasted_ms:.0f} ms a request, {wasted}")
 
 
 def priced(

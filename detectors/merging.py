@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from detectors.extent import merged_users, worst_request
 from detectors.finding import Finding
 
 # Steps that could run together: nothing new where most of them are found for themselves.
@@ -58,7 +59,12 @@ def _of_one_trace(parts: list[Finding]) -> Finding:
             repetitions=repeats,
             detail={**worst.evidence.detail, "wasted_share": share},
         ),
-        impact=replace(worst.impact, wasted_seconds_per_request=wasted),
+        impact=replace(
+            worst.impact,
+            wasted_seconds_per_request=wasted,
+            worst_wasted_seconds=wasted,
+            worst_repetitions=repeats,
+        ),
     )
 
 
@@ -66,6 +72,8 @@ def _of_many_traces(parts: list[Finding]) -> Finding:
     worst = max(parts, key=_weight)
     mean = sum(part.impact.wasted_seconds_per_request for part in parts) / len(parts)
     share = sum(_share(part) for part in parts) / len(parts)
+    users = merged_users(part.evidence.users for part in parts)
+    wasted, repeats = worst_request(parts)
     detail = dict(worst.evidence.detail)
     if "wasted_share" in detail:
         detail["wasted_share"] = round(share, 4)
@@ -74,8 +82,13 @@ def _of_many_traces(parts: list[Finding]) -> Finding:
         first_seen_ms=min(part.first_seen_ms for part in parts),
         last_seen_ms=max(part.last_seen_ms for part in parts),
         occurrences=len(parts),
-        evidence=replace(worst.evidence, detail=detail),
-        impact=replace(worst.impact, wasted_seconds_per_request=mean),
+        evidence=replace(worst.evidence, detail=detail, users=users),
+        impact=replace(
+            worst.impact,
+            wasted_seconds_per_request=mean,
+            worst_wasted_seconds=wasted,
+            worst_repetitions=repeats,
+        ),
     )
 
 

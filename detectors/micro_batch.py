@@ -14,21 +14,23 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import orjson
 import pyarrow as pa
 
 from detectors.settings import RunnerSettings
-from detectors.traces.columns import codes, ints, matching, numbered, places
+from detectors.traces.columns import coded, ints, matching
 from detectors.traces.frame import COLUMNS, CONSUMER, SERVER
-from store.model import SPAN_READ_SCHEMA, BoolArray, Int32Array, Int64Array
+from detectors.traces.tree import Tree
+from store.model import SPAN_CODED_READ_SCHEMA, BoolArray, Int64Array
 from store.ports import SpanReader
 
 _PAGE = 100_000
 _MAX_JUDGED = 100_000
 _MAX_LATE_TRACES = 5_000
-_SCHEMA: pa.Schema = pa.schema([SPAN_READ_SCHEMA.field(name) for name in COLUMNS])
+_SCHEMA: pa.Schema = pa.schema([SPAN_CODED_READ_SCHEMA.field(name) for name in COLUMNS])
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,14 +179,15 @@ class _Gathered:
     """
 
     table: pa.Table
-    trace: Int32Array
+    trace: Int64Array
     names: list[bytes]
     orphan: BoolArray
 
     @classmethod
     def of(cls, table: pa.Table) -> _Gathered:
-        trace, names = codes(table["trace_id"])
-        return cls(table, trace, names, _orphans(table, trace))
+        tree = Tree.of(table)
+        names: list[Any] = table["trace_id"].take(pa.array(tree.first, pa.int64())).to_pylist()
+        return cls(table, tree.trace, names, _orphans(table, tree))
 
     def ready(self, now_ms: int, settings: RunnerSettings) -> BoolArray:
         """For each span: may its trace be judged?"""
@@ -220,19 +223,12 @@ def _empty() -> pa.Table:
 
 
 def _typed(table: pa.Table) -> pa.Table:
-    return table.select(COLUMNS).cast(_SCHEMA)
+    return coded(table, _SCHEMA)
 
 
-def _orphans(spans: pa.Table, trace: Int32Array) -> BoolArray:
+def _orphans(spans: pa.Table, tree: Tree) -> BoolArray:
     """Spans whose parent is named and missing, where no request enters from outside."""
-    ids = pa.chunked_array([*spans["span_id"].chunks, *spans["parent_span_id"].chunks], pa.binary())
-    numbers, distinct = numbered(ids)
-    width = distinct + 2
-    traces = trace.astype(np.int64)
-    own: Int64Array = traces * width + numbers[: len(spans)]
-    parent = numbers[len(spans) :]
-    above = np.where(parent >= 0, traces * width + parent, -1)
     kind = ints(spans, "kind")
     outside = (kind == SERVER) | (kind == CONSUMER)
-    orphans: BoolArray = (parent >= 0) & (places(own, above) < 0) & ~outside
+    orphans: BoolArray = (tree.above >= 0) & (tree.parent < 0) & ~outside
     return orphans

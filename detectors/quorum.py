@@ -11,7 +11,7 @@ from detectors import codec
 from detectors.finding import Finding
 
 _HELD_MS = 30_000
-_MAX_HELD = 20_000
+_MAX_HELD = 5_000
 _MAX_SAVED = 500
 
 _Key = tuple[str, str]
@@ -31,20 +31,19 @@ class Quorum:
     A finding asks for it in its detail: `needs_traces`, `within_ms` (30 s where absent) and
     `together` (its fingerprint where absent). Those that were believed still count for those that
     come later, so it does not matter how the traces are split into batches. Bounded: the oldest
-    are forgotten.
+    are forgotten, and of one group those half a minute before its newest.
     """
 
     def __init__(self) -> None:
         self._held: dict[_Key, dict[str, _Member]] = {}
+        self._count = 0
         self._dumped: str | None = None
 
     def pass_on(self, findings: Iterable[Finding]) -> list[Finding]:
         """Those that need nobody else, and all of each group that is complete now."""
         passed: list[Finding] = []
         touched: set[_Key] = set()
-        latest = 0
         for finding in findings:
-            latest = max(latest, finding.last_seen_ms)
             detail = finding.evidence.detail
             if int(detail.get("needs_traces", 1)) <= 1:
                 passed.append(finding)
@@ -55,11 +54,12 @@ class Quorum:
             group[finding.evidence.trace_id] = _Member(
                 finding, before is not None and before.passed
             )
+            self._count += before is None
             touched.add(key)
         for key in sorted(touched):
             passed.extend(self._complete(key))
-        if latest and self._held:
-            self._forget(latest)
+        if touched:
+            self._forget(sorted(touched))
             self._dumped = None
         return passed
 
@@ -82,19 +82,19 @@ class Quorum:
                         believed.append(member.finding)
         return believed
 
-    def _forget(self, latest_ms: int) -> None:
-        for key in list(self._held):
-            kept = {
+    def _forget(self, touched: Iterable[_Key]) -> None:
+        """What is older than the newest of its own group: clocks of other services may be wrong."""
+        for key in touched:
+            group = self._held.pop(key)
+            latest = max(member.finding.last_seen_ms for member in group.values())
+            self._held[key] = {
                 trace_id: member
-                for trace_id, member in self._held[key].items()
-                if member.finding.last_seen_ms > latest_ms - _HELD_MS
+                for trace_id, member in group.items()
+                if member.finding.last_seen_ms > latest - _HELD_MS
             }
-            if kept:
-                self._held[key] = kept
-            else:
-                del self._held[key]
-        while sum(len(group) for group in self._held.values()) > _MAX_HELD:
-            del self._held[next(iter(self._held))]
+            self._count += len(self._held[key]) - len(group)
+        while self._count > _MAX_HELD:
+            self._count -= len(self._held.pop(next(iter(self._held))))
 
     def dumps(self) -> str:
         """The latest members as JSON, so that a restart in between changes nothing."""
@@ -108,9 +108,10 @@ class Quorum:
 
     def loads(self, text: str) -> None:
         """Take over what `dumps` wrote."""
-        self._held, self._dumped = {}, None
+        self._held, self._count, self._dumped = {}, 0, None
         for encoded, passed in orjson.loads(text):
             finding = codec.decode(encoded)
             together = finding.evidence.detail.get("together", finding.fingerprint)
             group = self._held.setdefault((finding.kind, str(together)), {})
             group[finding.evidence.trace_id] = _Member(finding, bool(passed))
+            self._count += 1

@@ -14,6 +14,7 @@ from detectors.signals.connection_saturation import ConnectionSaturation
 from detectors.signals.connection_wait import ConnectionWait, ConnectionWaitSettings
 from detectors.signals.error_regression import ErrorRegression, ErrorRegressionSettings
 from detectors.signals.evictions import Evictions
+from detectors.signals.heartbeat_stopped import HeartbeatStopped
 from detectors.signals.hit_rate_drop import HitRateDrop, HitRateDropSettings
 from detectors.signals.index_use import IndexUse, IndexUseSettings
 from detectors.signals.latency_regression import LatencyRegression, LatencyRegressionSettings
@@ -51,6 +52,7 @@ SETTINGS: Mapping[str, Callable[[], Any]] = {
     "cache_stampede": CacheStampedeSettings,
     "hit_rate_drop": HitRateDropSettings,
     "replica_lag": lambda: ReplicaLag().settings,
+    "heartbeat_stopped": lambda: HeartbeatStopped().settings,
     "connection_saturation": lambda: ConnectionSaturation().settings,
     "evictions": lambda: Evictions().settings,
     "replication_broken": lambda: ReplicationBroken().settings,
@@ -86,6 +88,7 @@ TRACE_DETECTORS: Mapping[str, Callable[[Mapping[str, Any]], TraceDetector]] = {
 SIGNAL_DETECTORS: Mapping[str, Callable[[Mapping[str, Any]], SignalDetector]] = {
     "hit_rate_drop": lambda chosen: HitRateDrop(chosen["hit_rate_drop"]),
     "replica_lag": lambda chosen: ReplicaLag(chosen["replica_lag"]),
+    "heartbeat_stopped": lambda chosen: HeartbeatStopped(chosen["heartbeat_stopped"]),
     "connection_saturation": lambda chosen: ConnectionSaturation(chosen["connection_saturation"]),
     "evictions": lambda chosen: Evictions(chosen["evictions"]),
     "replication_broken": lambda chosen: ReplicationBroken(chosen["replication_broken"]),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import BigInteger, ColumnElement, String, Text, and_, or_, select
+from sqlalchemy import BigInteger, ColumnElement, String, Text, and_, delete, or_, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from detectors.codec import decode, encode
@@ -112,19 +112,21 @@ class FindingRepository:
         now_ms: int,
         *,
         cursors: Sequence[tuple[str, Cursor]] = (),
+        superseded: Iterable[str] = (),
     ) -> tuple[Finding, ...]:
         """Store what was seen, together with how far the reader came.
 
-        `occurrences` of what comes in are new ones, and are added. What comes back carries the
-        status, the total, and the start of this episode as `first_seen_ms`.
+        `occurrences` of what comes in are new, and added. What comes back has the status, the
+        total, and the start of this episode as `first_seen_ms`. What is superseded, a part of
+        another finding now, goes unless somebody decided about it.
         """
         with self._sessions.begin() as session:
             _expire(session, now_ms)
+            _remove(session, tuple(superseded))
             stored = tuple(self._upsert(session, finding, now_ms) for finding in findings)
             for name, cursor in cursors:
-                session.merge(
-                    CursorRow(name=name, seq=cursor.seq, body=cursor.body, updated_ms=now_ms)
-                )
+                row = CursorRow(name=name, seq=cursor.seq, body=cursor.body, updated_ms=now_ms)
+                session.merge(row)
         return stored
 
     def cursor(self, name: str) -> Cursor | None:
@@ -256,6 +258,13 @@ class FindingRepository:
         return _episode(row)
 
 
+def _remove(session: Session, keys: Sequence[str]) -> None:
+    for row in session.scalars(select(FindingRow).where(FindingRow.id.in_(keys))) if keys else ():
+        if row.status not in _DECIDED:
+            session.execute(delete(FindingHistoryRow).where(FindingHistoryRow.finding_id == row.id))
+            session.delete(row)
+
+
 def _new_row(finding: Finding, now_ms: int) -> FindingRow:
     return FindingRow(
         id=finding.fingerprint,
@@ -342,15 +351,9 @@ def _change(
 
 
 def _note(session: Session, finding_id: str, event: str, decision: Decision) -> None:
-    session.add(
-        FindingHistoryRow(
-            finding_id=finding_id,
-            at_ms=decision.at_ms,
-            event=event,
-            detail=decision.reason[:1024],
-            actor=decision.by[:256],
-        )
-    )
+    row = FindingHistoryRow(finding_id=finding_id, at_ms=decision.at_ms, event=event)
+    row.detail, row.actor = decision.reason[:1024], decision.by[:256]
+    session.add(row)
 
 
 def _finding(row: FindingRow) -> Finding:
@@ -363,19 +366,15 @@ def _finding(row: FindingRow) -> Finding:
         priority=Priority(row.priority),
         status=FindingStatus(row.status),
         active=row.active,
-        suppression=_suppression(row),
+        suppression=None
+        if row.suppress_until_ms is None
+        else Suppression(row.suppress_reason, row.suppress_until_ms, row.suppress_budget),
         fixed_ms=row.fixed_ms or 0,
     )
 
 
 def _episode(row: FindingRow) -> Finding:
     return replace(_finding(row), first_seen_ms=row.active_since_ms)
-
-
-def _suppression(row: FindingRow) -> Suppression | None:
-    if row.suppress_until_ms is None:
-        return None
-    return Suppression(row.suppress_reason, row.suppress_until_ms, row.suppress_budget)
 
 
 def _conditions(filters: FindingFilter) -> Iterator[ColumnElement[bool]]:

@@ -81,10 +81,13 @@ def _requests(spans: pa.Table) -> Iterator[tuple[Route, int]]:
     kind = ints(spans, "kind")
     begins = np.asarray(spans["parent_span_id"].is_null().to_numpy(), dtype=np.bool_)
     entries = matching(spans, begins | (kind == SERVER) | (kind == CONSUMER))
-    routes: Any = entries["http_route"]
+    texts: list[Any] = [
+        entries[column].cast(pa.string()) for column in ("service", "name", "http_route")
+    ]
+    service, name, routes = texts
     named: Any = pc.equal(routes.fill_null(""), pa.scalar(""))
-    route: Any = pc.if_else(named, entries["name"], routes)
-    table = pa.table({"service": entries["service"], "route": route})
+    route: Any = pc.if_else(named, name, routes)
+    table = pa.table({"service": service, "route": route})
     grouped = table.group_by(["service", "route"]).aggregate([([], "count_all")])
     for row in grouped.to_pylist():
         yield (row["service"], row["route"]), int(row["count_all"])

@@ -14,8 +14,10 @@ from detectors.activity import Activity
 from detectors.decision import Decision
 from detectors.detector import SignalContext, SignalDetector
 from detectors.finding import Finding
+from detectors.fragments import Fragments
 from detectors.merging import merge_findings
 from detectors.micro_batch import MicroBatcher, SpanCursor
+from detectors.money import Worth
 from detectors.quiet import QuietWatch
 from detectors.quorum import Quorum
 from detectors.registry import DetectorSettings
@@ -88,6 +90,10 @@ class DetectorRunner:
         self._quiet = QuietWatch(self._settings.runner.fixed_after_s)
         self._edges = ServiceEdges()
         self._advisor = StackAdvisor(spans)
+        self._fragments = Fragments()
+        self._superseded: set[str] = set()
+        self._worth = Worth(querier, self._settings.chosen["blocking_call"].routes)
+        self._judged_again: frozenset[str] = frozenset()
         self._last: set[str] = set()
         # What a failing state database did not take; handed over again at the next tick.
         self._unrecorded: deque[Finding] = deque(maxlen=_MAX_UNRECORDED)
@@ -101,7 +107,11 @@ class DetectorRunner:
         batcher = self._batcher or self._restore()
         units = _Units(now_ms, self._calendar(now_ms))
         judged = self._quorum.pass_on(self._enabled(self._judge_traces(batcher, units)))
-        seen = self._advisor.advise(merge_findings(judged))
+        again, self._judged_again = self._judged_again, frozenset()
+        placed, superseded = self._fragments.place(merge_findings(judged), again)
+        self._activity.forget(superseded)
+        self._superseded.update(superseded)
+        seen = self._advisor.advise(placed)
         priority = self._settings.priority
         changes = self._activity.observe_traces(seen, self._rates, priority, now_ms)
         for name, detector in self._signal_detectors.items():
@@ -110,9 +120,15 @@ class DetectorRunner:
             changes.extend(self._activity.observe_signals(held, kinds, now_ms))
         self._quiet.observe(changes, now_ms)
         self._quiet.count(self._rates, self._querier, now_ms)
-        self._unrecorded.extend(changes)
-        self._repository.record(self._unrecorded, now_ms, cursors=self._cursors(batcher))
+        self._unrecorded.extend(self._worth.priced(changes, now_ms))
+        self._repository.record(
+            self._unrecorded,
+            now_ms,
+            cursors=self._cursors(batcher),
+            superseded=self._superseded,
+        )
         self._unrecorded.clear()
+        self._superseded.clear()
         for proof in self._quiet.proven(now_ms):
             self._repository.prove_fixed(proof.fingerprint, Decision(now_ms, reason=proof.reason))
         active = self._repository.active()
@@ -150,6 +166,7 @@ class DetectorRunner:
         if held is not None:
             self._quorum.loads(held.body)
         active = self._repository.active()
+        self._fragments.restore(active)
         self._last = {finding.fingerprint for finding in active}
         place = SpanCursor.loads(cursor.body) if cursor is not None else None
         since_ms = max(0, place.tick_ms - _HISTORY_MS) if place is not None else 0
@@ -169,6 +186,7 @@ class DetectorRunner:
             self._rates.count(batch.fresh, units.now_ms)
             if len(batch.ready):
                 frames.append(build_frame(batch.ready, self._normaliser))
+                self._judged_again = frames[-1].traces_among(self._fragments.traces)
                 self._edges.observe(frames[-1], units.now_ms)
             return {
                 "read": len(batch.fresh),

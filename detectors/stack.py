@@ -27,6 +27,7 @@ _MAX_SERVICES = 1_000
 _MAX_LOOKED_AT, _MAX_OF_A_SERVICE = 100, 3
 _COLUMN = re.compile(r"\bWHERE\b.*?(\w+)[\"`\]]?\s*=\s*(?:\?|%s|\$\d|:\w+)", re.IGNORECASE)
 _TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE)\s+[\"`\[]?([\w.]+)", re.IGNORECASE)
+_METHODS = ("GET ", "POST ", "PUT ")
 _WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE")
 
 # Marks of an instrumentation's scope, by language, the more telling first.
@@ -54,6 +55,7 @@ _FIXES: Mapping[str, Mapping[str, str]] = {
         "pages": "Read once: yield_per(2000) streams; seek by key instead of OFFSET.",
     },
     "rails": {
+        "queries": "Run them at the same time (load_async), or join them into one query.",
         "one": "Load {table} with the list: .includes(:{singular}) (or .preload).",
         "many": "Load {table} of all objects in one query: .includes(:{relation}).",
         "write": "Write the rows of the loop at once: insert_all, upsert_all or update_all.",
@@ -72,6 +74,7 @@ _FIXES: Mapping[str, Mapping[str, str]] = {
         "pages": "Read once: a ScrollableResults or Slice by key instead of OFFSET.",
     },
     "laravel": {
+        "calls": "Send them at the same time (Http::pool), or ask one endpoint for all.",
         "one": "Load {table} with the list: ->with('{singular}').",
         "many": "Load {table} of all objects in one query: ->with('{relation}'); "
         "Model::preventLazyLoading() finds more.",
@@ -105,6 +108,8 @@ _FIXES: Mapping[str, Mapping[str, str]] = {
         "write": "Write the rows of the loop at once: bulkCreate.",
     },
     "nodejs": {
+        "queries": "Run them at the same time (Promise.all), or join them into one query.",
+        "calls": "Send them at the same time (Promise.all), or ask one endpoint for all.",
         "one": "Load {table} with the list: a JOIN, or one WHERE {column} IN (…) by a DataLoader.",
         "many": "Load {table} of all objects in one query: WHERE {column} IN (…) by a DataLoader.",
         "write": "Write the rows of the loop in one statement.",
@@ -129,19 +134,27 @@ _FIXES: Mapping[str, Mapping[str, str]] = {
         "pages": "Read once: Rows() or FindInBatches; seek by key instead of OFFSET.",
     },
     "python": {
+        "queries": "Run them at the same time (asyncio.gather, threads), or join them into one.",
+        "calls": "Send them at the same time (asyncio.gather, threads), or ask one endpoint.",
         "repeated": "Ask once for the request: keep the answer, or functools.cache its lookup.",
         "call": "Call a bulk endpoint once with all ids; until then asyncio.gather or threads.",
         "blocking": "Do it behind the answer: a task queue such as Celery.",
     },
     "java": {
+        "queries": "Run them at the same time (CompletableFuture), or join them into one query.",
+        "calls": "Send them at the same time (CompletableFuture.allOf), or ask one endpoint.",
         "call": "Call a bulk endpoint once with all ids; until then CompletableFuture.allOf.",
         "blocking": "Do it behind the answer: an outbox or a message queue.",
     },
     "dotnet": {
+        "queries": "Run them at the same time (Task.WhenAll, a context each), or join them.",
+        "calls": "Send them at the same time (Task.WhenAll), or ask one endpoint for all.",
         "call": "Call a bulk endpoint once with all ids; until then Task.WhenAll.",
         "blocking": "Do it behind the answer: a hosted service or a message queue.",
     },
     "go": {
+        "queries": "Run them at the same time (an errgroup), or join them into one query.",
+        "calls": "Send them at the same time (an errgroup), or ask one endpoint for all.",
         "repeated": "Ask once for the request and keep the answer in its context.",
         "call": "Call a bulk endpoint once with all ids; until then an errgroup.",
         "blocking": "Do it behind the answer: a queue; a goroutine is lost with the process.",
@@ -157,12 +170,17 @@ _PLAIN: Mapping[str, str] = {
     "cache": "Ask for all keys at once: MGET (or MSET), or a pipeline.",
     "call": "Call a bulk endpoint once with all ids; until then send the calls at the same time.",
     "blocking": "Do it behind the answer: a task queue.",
+    "queries": "Run them at the same time, or join them into one query.",
+    "calls": "Send them at the same time, or ask one endpoint for all.",
+    "call_pages": "Ask for larger pages, or use an endpoint that sends the whole list at once.",
 }
 _CASES = {
     "n_plus_one_call": "call",
     "n_plus_one_cache": "cache",
     "repeated_query": "repeated",
     "paginated_loop": "pages",
+    "consecutive_queries": "queries",
+    "consecutive_calls": "calls",
     "blocking_call": "blocking",
 }
 
@@ -205,6 +223,8 @@ def fix_in(stack: Stack, finding: Finding) -> str:
         if finding.kind != "n_plus_one_query":
             return finding.fix
         case = _query_case(finding.evidence.statement)
+    if case == "pages" and finding.evidence.statement.startswith(_METHODS):
+        return _PLAIN["call_pages"]
     if stack.tool == "django":
         return finding.fix
     for words in (_FIXES.get(stack.tool, {}), _FIXES.get(stack.language, {}), _PLAIN):

@@ -44,6 +44,14 @@ class Labels:
         """Labels of a mapping and/or keywords: `Labels.of({"le": "1"}, job="shop")`."""
         return cls({**(mapping or {}), **labels}.items())
 
+    @classmethod
+    def ordered(cls, pairs: tuple[tuple[str, str], ...]) -> Labels:
+        """Labels of pairs that are known to be sorted, each name once, no value empty."""
+        labels = cls.__new__(cls)
+        object.__setattr__(labels, "pairs", pairs)
+        object.__setattr__(labels, "_hash", hash(pairs))
+        return labels
+
     @override
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("Labels are immutable")
@@ -249,6 +257,8 @@ class SampleBatch:
 
 SPAN_SCHEMA = row_schemas.SPAN_SCHEMA
 SPAN_READ_SCHEMA = row_schemas.SPAN_READ_SCHEMA
+SPAN_CODED_SCHEMA = row_schemas.SPAN_CODED_SCHEMA
+SPAN_CODED_READ_SCHEMA = row_schemas.SPAN_CODED_READ_SCHEMA
 EVENT_SCHEMA = row_schemas.EVENT_SCHEMA
 EVENT_READ_SCHEMA = row_schemas.EVENT_READ_SCHEMA
 LOG_SCHEMA = row_schemas.LOG_SCHEMA
@@ -257,7 +267,7 @@ LOG_READ_SCHEMA = row_schemas.LOG_READ_SCHEMA
 
 @dataclass(frozen=True, slots=True)
 class SpanBatch:
-    """Spans as an Arrow table of `SPAN_SCHEMA`."""
+    """Spans as an Arrow table of `SPAN_SCHEMA` or of `SPAN_CODED_SCHEMA`."""
 
     table: pa.Table
 

@@ -255,7 +255,10 @@ class SpanReader(Protocol):
     """Spans by arrival, by trace, by search. Tables have `SPAN_READ_SCHEMA`."""
 
     def spans_after(self, seq: int, *, limit: int = 100_000) -> pa.Table:
-        """Spans committed after `seq`, ascending in `seq`; duplicates of a span id may occur."""
+        """Spans committed after `seq`, ascending in `seq`; duplicates of a span id may occur.
+
+        Its texts may be dictionaries, as `SPAN_CODED_READ_SCHEMA` has them.
+        """
         ...
 
     def traces(self, trace_ids: Sequence[bytes]) -> pa.Table:

@@ -40,6 +40,21 @@ _SPAN_FIELDS: list[pa.Field[Any]] = [
 SPAN_SCHEMA = pa.schema(_SPAN_FIELDS)
 SPAN_READ_SCHEMA = SPAN_SCHEMA.append(pa.field("seq", pa.int64(), nullable=False))
 
+
+def coded(schema: pa.Schema) -> pa.Schema:
+    """The schema with each text as a dictionary: spans repeat themselves.
+
+    A dictionary has each text once and no null; nulls are in the indices.
+    """
+    texts = pa.dictionary(pa.int32(), pa.string())
+    return pa.schema(
+        field.with_type(texts) if pa.types.is_string(field.type) else field for field in schema
+    )
+
+
+SPAN_CODED_SCHEMA = coded(SPAN_SCHEMA)
+SPAN_CODED_READ_SCHEMA = coded(SPAN_READ_SCHEMA)
+
 # Business events (GA4 types in CloudEvents): money is exact decimal in the store's own currency.
 _EVENT_FIELDS: list[pa.Field[Any]] = [
     pa.field("event_id", pa.string(), nullable=False),  # idempotency key, unique per source

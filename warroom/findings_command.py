@@ -23,6 +23,12 @@ _PATH = "/api/warroom/v1/findings"
 _WIDTH = 80
 _ID = 8
 _MOST = 500
+_MUCH_WORSE = 1.5
+_LEAST_HOURS = 0.05
+_LONG_S = 2.0
+_LOOPS = frozenset({
+    "n_plus_one_query", "n_plus_one_call", "n_plus_one_cache", "repeated_query", "paginated_loop",
+})  # fmt: skip
 ACTIONS = ("list", "show", "suppress", "reopen", "fixed", "proof")
 
 
@@ -139,7 +145,7 @@ def list_lines(found: list[Json], now_ms: int) -> Iterator[str]:
     for one in found:
         state = one["status"] if one["active"] or one["status"] != "open" else "ended"
         yield _cut(f"{one['priority']} {state:<10} {one['id'][:_ID]}  {one['title']}")
-        facts = [_place(one), f"seen {_ago(one['last_seen'], now_ms)}", _waste(one)]
+        facts = [_where(one), _place(one), f"seen {_ago(one['last_seen'], now_ms)}", _waste(one)]
         yield _cut(f"   {'  '.join(fact for fact in facts if fact)}")
         if one["fix"]:
             yield _cut(f"   fix: {' '.join(one['fix'].split())}")
@@ -157,13 +163,15 @@ def finding_lines(one: Json, now_ms: int) -> Iterator[str]:
     told = f"{one['priority']}: {level} impact, {one.get('effort', '')} effort"
     yield from _field("priority", f"{told} ({why})" if why else told)
     yield from _field("seen", _seen(one, now_ms))
-    yield from _field("where", " ".join(part for part in (one["service"], one["route"]) if part))
+    yield from _field("where", _where(one))
     yield from _field("code", _code(evidence["code"]))
-    yield from _field("statement", evidence["statement"] or evidence["series"])
-    repeats = evidence["repetitions"]
+    for place, text in enumerate(_statements(evidence)):
+        yield from _field("statement" if place == 0 else "", text)
+    repeats = evidence["repetitions"] if one["kind"] in _LOOPS else 0
     at_least = "" if one["complete"] else "at least "
     yield from _field("repeats", f"{at_least}{repeats} in one request" if repeats else "")
     yield from _field("impact", ", ".join(_impact(impact)))
+    yield from _field("at worst", _worst(impact))
     yield from _field("proof", f"trace {evidence['trace_id']}" if evidence["trace_id"] else "")
     yield from _field("fix", one["fix"])
     suppression = one.get("suppression")
@@ -203,37 +211,72 @@ def _sure(answer: Json) -> str:
     return "over 99.9%" if answer["confidence"] > most else f"{answer['confidence']:.1%}"
 
 
+def _where(one: Json) -> str:
+    parts = [part for part in (one["service"], one["route"]) if part]
+    return " ".join(dict.fromkeys(parts))
+
+
+def _statements(evidence: Json) -> list[str]:
+    """Each statement once, in the order of the request; else what stands for them."""
+    found = list(dict.fromkeys(evidence.get("statements") or ()))
+    return found or [evidence["statement"] or evidence["series"]]
+
+
 def _place(one: Json) -> str:
     code = one["evidence"]["code"]
     if code and code["file"]:
         return f"{'/'.join(code['file'].split('/')[-3:])}:{code['line']}"
-    return str(one["route"] or one["service"])
+    return ""
 
 
 def _waste(one: Json) -> str:
     hours = one["impact"]["wasted_hours_per_day"]
-    return f"{hours:.1f} h a day wasted" if hours else ""
+    return f"{hours:.1f} h a day wasted" if hours >= _LEAST_HOURS else ""
 
 
 def _impact(impact: Json) -> Iterator[str]:
     if impact["wasted_seconds_per_request"]:
-        yield f"{impact['wasted_seconds_per_request'] * 1_000:.0f} ms wasted a request"
+        yield f"{_took(impact['wasted_seconds_per_request'])} wasted a request"
     if impact.get("requests_hit_per_hour"):
         yield f"{impact['requests_hit_per_hour']:.0f} requests an hour"
-    if impact["wasted_hours_per_day"]:
+    if impact["wasted_hours_per_day"] >= _LEAST_HOURS:
         yield f"{impact['wasted_hours_per_day']:.1f} hours a day"
+    if impact.get("users_hit"):
+        yield f"{_counted(impact['users_hit'], 'user')} hit"
     if impact["money_per_hour"]:
-        yield f"{impact['money_per_hour']} an hour"
+        yield f"{impact['money_per_hour']} {impact.get('currency', '')}".strip() + " an hour"
+
+
+def _worst(impact: Json) -> str:
+    """The worst request, where it is much worse than the usual one: a loop grows with the list."""
+    worst = impact.get("worst_request")
+    if not worst or worst["wasted_seconds"] < _MUCH_WORSE * impact["wasted_seconds_per_request"]:
+        return ""
+    told = f"{_took(worst['wasted_seconds'])} wasted at {worst['repetitions']} repeats"
+    hours = worst["wasted_hours_per_day"]
+    return f"{told}; {hours:.1f} hours a day if all were so" if hours >= _LEAST_HOURS else told
+
+
+def _took(seconds: float) -> str:
+    return f"{seconds * 1_000:.0f} ms" if seconds < _LONG_S else f"{seconds:.1f} s"
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _seen(one: Json, now_ms: int) -> str:
     first, last = _ago(one["first_seen"], now_ms), _ago(one["last_seen"], now_ms)
+    if one["occurrences"] == 1:
+        return f"once, {last}"
     return f"{one['occurrences']} times, first {first}, last {last}"
 
 
 def _code(code: Json | None) -> str:
     if not code:
         return ""
+    if not code["file"] and code["inferred"]:
+        return f"not in the spans; the nearest one around it is {code['function']}"
     inferred = " (nearest application span)" if code["inferred"] else ""
     place = f"{code['file']}:{code['line']}" if code["file"] else ""
     return f"{place} {code['function']}{inferred}".strip()

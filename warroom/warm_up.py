@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from collector.otlp.warm import warm as warm_traces
 from collector.remote_write.warm import warm as warm_remote_write
+from detectors.traces.warm import warm as warm_detectors
 from store.backends.duckdb import warm_kernels
 from store.promql.rollup_warm import warm_rollups
 from store.promql.warm import warm
@@ -23,10 +24,11 @@ def warm_up() -> None:
 
 
 def warm_store() -> None:
-    """The kernels between the wire and the disk."""
+    """The kernels between the wire and the disk, and those that judge what is there."""
     warm_kernels()
     warm_remote_write()
     warm_traces()
+    warm_detectors()
 
 
 def warm_queries() -> None:

@@ -26,8 +26,8 @@ _TEXT_COLUMNS = (
     "code_file",
     "code_function",
 )
-_NUMBER_COLUMNS = ("http_status", "code_line")
-PROMOTED = _TEXT_COLUMNS + _NUMBER_COLUMNS
+NUMBER_COLUMNS = ("http_status", "code_line")
+PROMOTED = _TEXT_COLUMNS + NUMBER_COLUMNS
 _NUMBER_BOUND = {"http_status": 2**15 - 1, "code_line": 2**31 - 1}
 
 # Attribute → column, best source first. A loser stays in `attributes`.

@@ -1,14 +1,14 @@
-"""OTLP spans to `SPAN_SCHEMA` columns, old and stable semantic conventions alike.
+"""OTLP spans to `SPAN_CODED_SCHEMA` columns, old and stable semantic conventions alike.
 
 Spans of a busy service repeat themselves. A compiled scan finds where their parts lie; each
-distinct name, status and set of attributes is decoded once and repeated by Arrow. Only what few
-spans have (events, links) is read span by span.
+distinct name, status and set of attributes is decoded once, and spans refer to its texts by
+number. Only what few spans have (events, links) is read span by span.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,12 +22,19 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.otlp import span_scanner as scanner
 from collector.otlp.attributes import json_object, plain_dict
+from collector.otlp.coded import coded_texts
 from collector.otlp.outcome import Decoded, Rejections, source_of
-from collector.otlp.span_shared import MAX_NAME_LENGTH, PROMOTED, Shared, SharedDecoder
+from collector.otlp.span_shared import (
+    MAX_NAME_LENGTH,
+    NUMBER_COLUMNS,
+    PROMOTED,
+    Shared,
+    SharedDecoder,
+)
 from collector.otlp.wire import span_fields, unreadable
 from collector.wire import fields, hashes
 from store.errors import LimitExceeded
-from store.model import SPAN_SCHEMA, BoolArray, Int64Array, SpanBatch
+from store.model import SPAN_CODED_SCHEMA, BoolArray, Int64Array, SpanBatch
 
 MAX_EVENTS = 128
 # Of one request. Empty messages take two bytes each, and a row of columns hundreds.
@@ -117,8 +124,8 @@ class TraceDecoder:
             **_own_columns(scanned, kept, told, now_ms),
             **_group_columns(scanned, services, scanned.spans[kept, scanner.GROUP]),
         }
-        arrays = [columns[name] for name in SPAN_SCHEMA.names]
-        table = pa.Table.from_arrays(arrays, schema=SPAN_SCHEMA)
+        arrays = [columns[name] for name in SPAN_CODED_SCHEMA.names]
+        table = pa.Table.from_arrays(arrays, schema=SPAN_CODED_SCHEMA)
         return Decoded(SpanBatch(table), by_source, rejections)
 
     def _distinct(self, scanned: _Scanned) -> tuple[list[Shared | None], Int64Array]:
@@ -246,25 +253,40 @@ def _shared_columns(shared: Iterable[Shared | None], index: Int64Array) -> dict[
     """Columns of what spans share, repeated for each span."""
     known = [one or _NOTHING for one in shared]
     cells = zip(*(one.cells for one in known), strict=True) if known else [()] * len(PROMOTED)
-    lists: dict[str, list[Any]] = {
+    promoted = dict(zip(PROMOTED, cells, strict=True))
+    numbers = {name: promoted.pop(name) for name in NUMBER_COLUMNS}
+    numbers["status"] = tuple(one.status for one in known)
+    texts: dict[str, Sequence[str | None]] = {
         "name": [one.name for one in known],
-        "status": [one.status for one in known],
         "status_message": [one.status_message for one in known],
         "attributes": [one.rest for one in known],
-        **{name: list(column) for name, column in zip(PROMOTED, cells, strict=True)},
+        **promoted,
     }
-    return _repeated(lists, index)
+    return {**coded_texts(texts, index), **_repeated(numbers, index)}
 
 
 _NOTHING = Shared("", 0, None, (None,) * len(PROMOTED), None)
 
 
-def _repeated(lists: dict[str, list[Any]], index: Int64Array) -> dict[str, pa.Array[Any]]:
-    """Each list's values at these places, as columns; all columns in one call."""
-    arrays = [pa.array(values, SPAN_SCHEMA.field(name).type) for name, values in lists.items()]
-    batch = pa.RecordBatch.from_arrays(arrays, names=list(lists))
-    taken = batch.take(_plain(index, pa.int64()))
-    return dict(zip(lists, taken.columns, strict=True))
+def _repeated(
+    lists: dict[str, tuple[int | None, ...]], index: Int64Array
+) -> dict[str, pa.Array[Any]]:
+    """Each list's numbers at these places, as columns."""
+    columns: dict[str, pa.Array[Any]] = {}
+    for name, values in lists.items():
+        kind = SPAN_CODED_SCHEMA.field(name).type
+        known = set(values)
+        if known == {None}:
+            columns[name] = pa.nulls(len(index), kind)
+            continue
+        plain: Any = np.array([value or 0 for value in values], kind.to_pandas_dtype())[index]
+        valid: Any = None
+        if None in known:
+            present = np.array([value is not None for value in values], dtype=np.bool_)[index]
+            bits: Any = np.packbits(present, bitorder="little")
+            valid = pa.py_buffer(bits)
+        columns[name] = pa.Array.from_buffers(kind, len(index), [valid, pa.py_buffer(plain)])
+    return columns
 
 
 def _group_columns(
@@ -279,14 +301,14 @@ def _group_columns(
     )
     if repeated > MAX_REPEATED_BYTES:
         owners = [replace(owner, resource=None) for owner in owners]
-    lists: dict[str, list[Any]] = {
+    lists: dict[str, Sequence[str | None]] = {
         "service": [owner.name for owner in owners],
         "resource": [owner.resource for owner in owners],
         "scope": [
             _scope(scanned.body[row[scanner.SCOPE] : row[scanner.SCOPE_END]]) for row in rows
         ],
     }
-    return _repeated(lists, group)
+    return coded_texts(lists, group)
 
 
 def _ids(scanned: _Scanned, kept: Int64Array, column: int, width: int) -> pa.Array[Any]:
@@ -305,8 +327,9 @@ def _ids(scanned: _Scanned, kept: Int64Array, column: int, width: int) -> pa.Arr
 
 def _few(texts: dict[int, str], rows: list[int], count: int) -> pa.Array[Any]:
     if not texts:
-        return pa.nulls(count, pa.string())
-    return pa.array([texts.get(row) for row in rows], pa.string())
+        nothing: pa.Array[Any] = pa.nulls(count, SPAN_CODED_SCHEMA.field("events").type)
+        return nothing
+    return coded_texts({"few": [texts.get(row) for row in rows]}, np.arange(count))["few"]
 
 
 def _service(encoded: bytes) -> _Service:

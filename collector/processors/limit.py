@@ -215,15 +215,22 @@ def _only(batch: SampleBatch, kept: BoolArray) -> SampleBatch:
 def _row_bytes(table: pa.Table, columns: tuple[str, ...]) -> Any:
     total: Any = None
     for column in columns:
-        size = pc.fill_null(pc.binary_length(table.column(column)), 0)
+        size = pc.fill_null(_lengths(table.column(column)), 0)
         total = size if total is None else pc.add(total, size)
     return total
+
+
+def _lengths(column: pa.ChunkedArray[Any]) -> Any:
+    if not pa.types.is_dictionary(column.type):
+        return pc.binary_length(column)
+    coded: Any = column.combine_chunks()
+    return pc.binary_length(coded.dictionary).take(coded.indices)
 
 
 def _keep_small(table: pa.Table, columns: tuple[str, ...], bound: int) -> tuple[pa.Table, int]:
     """Rows whose texts in these columns take no more than `bound` bytes, and how many do."""
     if sum(table.column(name).nbytes for name in columns) <= bound:
-        return table, 0  # all rows together are not larger than one may be
+        return table, 0  # all texts together are not longer than those of one row may be
     size = _row_bytes(table, columns)
     largest = pc.max(size).as_py()
     if largest is None or largest <= bound:

@@ -88,7 +88,7 @@ class Redact:
 
     def _redacted(self, table: pa.Table, columns: tuple[str, ...]) -> pa.Table:
         encoded = {
-            name: column.combine_chunks().dictionary_encode()
+            name: _coded(column)
             for name in columns
             if (column := table.column(name)).null_count < len(column)
         }
@@ -103,10 +103,15 @@ class Redact:
             redact = redact_json if name in _JSON_COLUMNS else redact_text
             for place in places:
                 found[place] = redact(str(found[place]))
-            cleaned = pa.array(found, pa.string()).take(encoded[name].indices)
-            table = table.set_column(
-                table.schema.get_field_index(name), table.schema.field(name), cleaned
-            )
+            field = table.schema.field(name)
+            cleaned: Any = pa.array(found, pa.string())
+            if pa.types.is_dictionary(field.type):
+                distinct = cleaned.dictionary_encode()  # two texts may have become one
+                places = distinct.indices.take(encoded[name].indices)
+                cleaned = pa.DictionaryArray.from_arrays(places, distinct.dictionary)
+            else:
+                cleaned = cleaned.take(encoded[name].indices)
+            table = table.set_column(table.schema.get_field_index(name), field, cleaned)
         return table
 
     def _suspects(self, texts: dict[str, list[Any]]) -> set[str]:
@@ -124,6 +129,14 @@ class Redact:
         short = (text for text in new if len(text) <= _MAX_KNOWN_CHARS and text not in suspects)
         clean.update(islice(short, self._max_known))
         return suspects
+
+
+def _coded(column: pa.ChunkedArray[Any]) -> Any:
+    """The column with each text once."""
+    if column.num_chunks == 1 and pa.types.is_dictionary(column.type):
+        return column.chunk(0)
+    array: Any = column.combine_chunks()
+    return array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
 
 
 def redact_text(text: str) -> str:

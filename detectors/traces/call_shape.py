@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from detectors.traces.shape import (
     KEY_SEPARATOR,
@@ -21,7 +22,11 @@ _CONNECT = re.compile(
     r"|\b(?:pool|connection)\b.*\b(?:get|acquire|checkout|checkin|release)\b",
     re.IGNORECASE,
 )
-_BULK = re.compile(r"/_?(?:bulk|batch|msearch|mget|multi)(?:$|[/?:])", re.IGNORECASE)
+_BULK = re.compile(
+    r"[/:.]_?(?i:bulk|batch|msearch|mget|multi)"
+    r"(?:$|[/?:]|(?=[A-Z])|[_-]?(?i:get|read|write|update|create|insert|delete|fetch|load|query))"
+    r"|[a-z](?:Batch|Bulk)(?:$|(?=[A-Z]))"
+)
 
 
 def normalise_call(method: str, url: str, name: str, host: str) -> Shape:
@@ -48,11 +53,14 @@ def normalise_call(method: str, url: str, name: str, host: str) -> Shape:
     values: list[str] = []
     pages: list[str] = []
     segments = _segments(path.split("/"), values, pages)
-    for key, _, value in (pair.partition("=") for pair in query.split("&") if pair):
-        (pages if key.lower() in PAGE_PARAMETERS else values).append(value)
     names = sorted({pair.partition("=")[0] for pair in query.split("&") if pair})
+    # "from" is a date elsewhere.
+    paged = PAGE_PARAMETERS | {"from"} if {"size", "limit"} & set(names) else PAGE_PARAMETERS
+    for key, _, value in (pair.partition("=") for pair in query.split("&") if pair):
+        (pages if key.lower() in paged else values).append(value)
     text = f"{method} {authority}{slash}{'/'.join(segments)}"
     commas = max((value.replace("%2C", ",").count(",") for value in values), default=0)
+    repeated = max(Counter(pair.partition("=")[0] for pair in query.split("&")).values())
     bulk = LONG_LIST if _BULK.search(f"/{path}") else 0
     return Shape(
         text=f"{text}?{'&'.join(names)}" if names else text,
@@ -62,7 +70,7 @@ def normalise_call(method: str, url: str, name: str, host: str) -> Shape:
         key=KEY_SEPARATOR.join(values),
         offset=KEY_SEPARATOR.join(pages),
         paginated=bool(pages),
-        list_size=max(bulk, commas + 1 if commas else 0),
+        list_size=max(bulk, commas + 1 if commas else 0, repeated if repeated > 1 else 0),
         family=_family(method, authority, segments),
     )
 
@@ -74,7 +82,9 @@ def _named(method: str, name: str) -> Shape:
         part if _VERSION.fullmatch(part) else key_pattern(part)
         for part in re.split(r"([/. ])", name[:MAX_STATEMENT_CHARS])
     ]
-    return Shape(f"{method} {''.join(parts)}".strip(), category, method or "CALL")
+    size = LONG_LIST if _BULK.search(f"/{name}") else 0
+    text = f"{method} {''.join(parts)}".strip()
+    return Shape(text, category, method or "CALL", list_size=size)
 
 
 def _segments(parts: list[str], values: list[str], pages: list[str]) -> list[str]:

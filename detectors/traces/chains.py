@@ -16,10 +16,13 @@ from detectors.traces.trace import NANOSECONDS, Trace
 _MS = 1_000_000
 _LOOP = 5  # so many of one form are a loop, which has detectors of its own
 _PARTITIONS = 3
-_SCHEMA = re.compile(r"""(?:[`"\[]?\b\w+[`"\]]?\.)+(?=[`"\[]?\w)""")
+_SCHEMA = re.compile(r"""(?:[`"\[]?\b\w+[`"\]]?\.)+(?=[`"\[]?\w)|(?<=[a-z])_?\d[\d_]*\b""")
 _WRITES = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE", "UPSERT"})
 _MAX_CHAIN = 64
 _SIGNS_IN = re.compile(r"token|oauth|login|signin|/auth\b|session|csrf|handshake", re.IGNORECASE)
+# A statement, or a name such as "PDO::beginTransaction" and "sql.tx.commit".
+_OPENS = re.compile(r"(?:^|::|\.)(?:begin|start)", re.IGNORECASE)
+_CLOSES = re.compile(r"(?:^|::|\.)(?:commit|roll_?back|end\b|abort)", re.IGNORECASE)
 _DATA = re.compile(r"\d")
 
 
@@ -81,7 +84,7 @@ def chains(trace: Trace, category: Category, settings: ChainSettings) -> Iterato
 
 
 def _not_partitioned(trace: Trace, spans: list[int]) -> list[int]:
-    """Without the statements that differ only in their schema: one for each tenant or shard."""
+    """Without those that differ only in schema or table number: one for each tenant or shard."""
     bare = {span: _SCHEMA.sub("", trace.shape(span).text) for span in spans}
     texts: dict[str, set[str]] = {}
     for span, text in bare.items():
@@ -226,9 +229,9 @@ def _in_transaction(trace: Trace, span: int) -> bool:
             continue
         same = trace.entry[other] == trace.entry[span]
         if same and trace.service[other] == trace.service[span]:
-            words = trace.shape(other).text.upper()
-            if words.startswith(("BEGIN", "START")):
+            words = trace.shape(other).text
+            if _OPENS.search(words):
                 opened = True
-            elif words.startswith(("COMMIT", "ROLLBACK", "END", "ABORT")) and " TO " not in words:
+            elif _CLOSES.search(words) and " TO " not in words.upper():
                 opened = False
     return opened

@@ -9,54 +9,35 @@ import pyarrow as pa
 
 from store.model import BoolArray, Int32Array, Int64Array
 
-_WORD = 8  # bytes of a span id
-
-
-def places(keys: Int64Array, wanted: Int64Array) -> Int64Array:
-    """For each wanted key its row, or -1. Negative ones are not looked for."""
-    found = np.full(len(wanted), -1, dtype=np.int64)
-    asked = np.flatnonzero(wanted >= 0)
-    if not len(keys) or not len(asked):
-        return found
-    # Siblings ask for one parent, mostly one after the other: each run is looked up once.
-    values = wanted[asked]
-    begins = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))
-    by_key = np.argsort(keys, kind="stable")
-    ordered = keys[by_key]
-    heads = values[begins]
-    near = np.minimum(np.searchsorted(ordered, heads), len(keys) - 1)
-    rows = np.where(ordered[near] == heads, by_key[near], -1)
-    found[asked] = np.repeat(rows, np.diff(np.append(begins, len(values))))
-    return found
-
 
 def ints(spans: pa.Table, name: str) -> Int64Array:
     """An integer column, 0 where it is null."""
     column: Any = spans[name]
     if column.null_count:
         column = column.fill_null(0)
-    return np.asarray(column.to_numpy(), dtype=np.int64)
+    return np.array(column.to_numpy(), dtype=np.int64)  # its own: loops are compiled for those
 
 
 def codes(column: pa.ChunkedArray[Any]) -> tuple[Int32Array, list[Any]]:
     """Dictionary codes of a column (-1 for null) and its distinct values."""
-    numbers, distinct = _encoded(column)
-    return numbers, distinct.to_pylist()
-
-
-def numbered(column: pa.ChunkedArray[Any]) -> tuple[Int32Array, int]:
-    """As `codes`, with the number of distinct values: making objects of ids takes long."""
-    numbers, distinct = _encoded(column)
-    return numbers, len(distinct)
-
-
-def _encoded(column: pa.ChunkedArray[Any]) -> tuple[Int32Array, pa.Array[Any]]:
     if not len(column):
-        return np.empty(0, dtype=np.int32), pa.nulls(0)
+        return np.empty(0, dtype=np.int32), []
     encoded: Any = column.dictionary_encode().combine_chunks()
     indices = encoded.indices
     filled = indices.fill_null(-1) if indices.null_count else indices
-    return np.asarray(filled.to_numpy(), dtype=np.int32), encoded.dictionary
+    return np.array(filled.to_numpy(), dtype=np.int32), encoded.dictionary.to_pylist()
+
+
+def coded(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of the schema, texts as dictionaries."""
+    columns = [_coded(table[field.name], field.type) for field in schema]
+    return pa.table(columns, schema=schema)
+
+
+def _coded(column: pa.ChunkedArray[Any], kind: pa.DataType) -> Any:
+    if column.type.equals(kind):
+        return column
+    return column.dictionary_encode() if pa.types.is_dictionary(kind) else column.cast(kind)
 
 
 def compact(table: pa.Table) -> pa.Table:
@@ -80,29 +61,3 @@ def matching(table: pa.Table, mask: BoolArray) -> pa.Table:
         return table
     marked: Any = pa.array(mask, pa.bool_())
     return table.filter(marked)
-
-
-def ranks(column: pa.ChunkedArray[Any]) -> Int64Array:
-    """Numbers of a column's values: equal for equal values, ascending with them."""
-    words = _words(column)
-    if words is not None:
-        return words
-    numbers, distinct = codes(column)
-    order = np.empty(len(distinct) + 1, dtype=np.int64)
-    order[-1] = -1  # null
-    order[sorted(range(len(distinct)), key=distinct.__getitem__)] = np.arange(len(distinct))
-    return order[numbers]
-
-
-def _words(column: pa.ChunkedArray[Any]) -> Int64Array | None:
-    """Eight bytes each as one number that sorts like them; None where a value has another size."""
-    array: Any = column.cast(pa.large_binary()).combine_chunks()
-    if array.null_count or not len(array):
-        return None
-    _, offsets, data = array.buffers()
-    places = np.frombuffer(offsets, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
-    if data is None or not (np.diff(places) == _WORD).all():
-        return None
-    raw = np.frombuffer(data, dtype=np.uint8)[places[0] : places[-1]]
-    unsigned = raw.view(">u8").astype(np.uint64)
-    return (unsigned ^ np.uint64(1 << 63)).view(np.int64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -12,9 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from detectors.traces.columns import codes, compact, ints, numbered, places, ranks, rows
+from detectors.traces.columns import codes, compact, ints, rows
 from detectors.traces.normaliser import Normaliser
+from detectors.traces.operation_text import Texts, labels, own_statements
 from detectors.traces.shape import Category, Shape
+from detectors.traces.tree import Tree
 from store.model import BoolArray, Int32Array, Int64Array
 
 # What detectors read of `SPAN_READ_SCHEMA`. Resources and events can be longer than all of these.
@@ -28,6 +30,7 @@ NO_SHAPE = -1
 _ERROR, _SERVER_ERROR = 2, 500  # span status; HTTP statuses worth a retry, from there on …
 _WORTH_A_RETRY = (408, 425, 429)  # … and these
 _EMPTY_SHAPE = Shape("", Category.OTHER)
+_LONGEST_NS = 2.0**62
 # Attribute names that say a span stands for more, or less, than one operation (`traces.loops`).
 _MULTIPLE_MARKERS = r"composite|batch\.size|pipeline_length|resend_count"
 
@@ -97,6 +100,15 @@ class SpanFrame:
             known = self._coded[column] = (numbers, [*values, None])
         return known
 
+    @cached_property
+    def layered_forms(self) -> frozenset[int]:
+        """Forms of queries whose spans have more than one name (see `traces.layers`)."""
+        queries = self.category == Category.QUERY
+        numbers, names = self.coded("name")
+        pairs = np.unique(self.form[queries].astype(np.int64) * len(names) + numbers[queries])
+        forms, counts = np.unique(pairs // len(names), return_counts=True)
+        return frozenset(forms[counts > 1].tolist())
+
     def value(self, column: str, row: int) -> Any:
         """A cell as a Python value."""
         numbers, values = self.coded(column)
@@ -107,21 +119,29 @@ class SpanFrame:
         return self.table[column].to_pylist()
 
     @cached_property
-    def _ids(self) -> dict[str, tuple[Any, Any]]:
+    def _ids(self) -> dict[str, tuple[Any, str]]:
         return {}
 
     def ids(self, column: str, first: int, end: int) -> list[str]:
-        """Ids of rows in hex, empty where null. All are distinct: they stay in their buffer."""
+        """Ids of rows in hex, empty where null."""
         known = self._ids.get(column)
         if known is None:
             array: Any = self.table[column].cast(pa.large_binary()).combine_chunks()
             _, offsets, data = array.buffers()
-            begin = np.frombuffer(offsets, dtype=np.int64)[array.offset :]
-            known = self._ids[column] = (begin, memoryview(data or b""))
-        places = known[0][first : end + 1].tolist()
-        text = bytes(known[1][places[0] : places[-1]]).hex()
-        marks = [2 * (place - places[0]) for place in places]
-        return [text[low:high] for low, high in pairwise(marks)]
+            # All are distinct: one text for all of them takes no object a row.
+            marks = 2 * np.frombuffer(offsets, dtype=np.int64)[array.offset :]
+            known = self._ids[column] = (marks, bytes(data or b"").hex())
+        marks, text = known
+        return [text[low:high] for low, high in pairwise(marks[first : end + 1].tolist())]
+
+    def traces_among(self, wanted: Collection[str]) -> frozenset[str]:
+        """Those of the ids, in hex, whose spans are here."""
+        if not wanted:
+            return frozenset()
+        ids: Any = pa.array([bytes.fromhex(one) for one in wanted], pa.binary())
+        column: Any = self.table["trace_id"].cast(pa.binary())
+        found: Any = pc.is_in(ids, value_set=pc.unique(column.combine_chunks()))
+        return frozenset(one for one, here in zip(wanted, found.to_pylist(), strict=True) if here)
 
     def traces_with(self, marked: BoolArray, at_least: int = 1) -> BoolArray:
         """For each trace: has it this many of the marked rows?"""
@@ -133,7 +153,7 @@ class SpanFrame:
         sums = np.bincount(
             self.trace_of_row[marked], weights=self.duration_ns[marked], minlength=len(self)
         )
-        return sums.astype(np.int64)
+        return np.minimum(sums, _LONGEST_NS).astype(np.int64)
 
     def traces_repeating(self, marked: BoolArray, at_least: int) -> BoolArray:
         """For each trace: does one family occur this often among the marked rows?"""
@@ -147,30 +167,18 @@ class SpanFrame:
 def build_frame(spans: pa.Table, normaliser: Normaliser) -> SpanFrame:
     """A frame of rows that have `COLUMNS`, in any order, duplicates of a span id included."""
     spans = compact(spans.select(COLUMNS))
-    trace_codes, _ = numbered(spans["trace_id"])
-    ids = pa.chunked_array(
-        [
-            *spans["span_id"].cast(pa.binary()).chunks,
-            *spans["parent_span_id"].cast(pa.binary()).chunks,
-        ],
-        pa.binary(),
-    )
-    id_codes, distinct = numbered(ids)
-    span_codes, parent_codes = id_codes[: len(spans)], id_codes[len(spans) :]
-    width = distinct + 2
-    key = trace_codes.astype(np.int64) * width + span_codes
-    order = _order(spans, key)
-    spans, key = rows(spans, order), key[order]
-    trace_codes = trace_codes[order]
-    parent_codes = parent_codes[order]
-    named = (parent_codes >= 0) & (parent_codes != span_codes[order])
-    parent_key = np.where(named, trace_codes.astype(np.int64) * width + parent_codes, -1)
-    parent = places(key, parent_key)
-    shape, shapes = _shapes(spans, normaliser)
+    tree = Tree.of(spans)
+    order = tree.order(ints(spans, "start_ns"))
+    place = np.full(len(spans) + 1, -1, dtype=np.int64)
+    place[order] = np.arange(len(order))
+    parent = place[tree.parent[order]]
+    trace, parent_key = tree.trace[order], tree.above[order]
+    spans = rows(spans, order)
+    shape, shapes = _shapes(spans, normaliser, parent_key)
     kinds = np.array([item.category for item in (*shapes, _EMPTY_SHAPE)], dtype=np.int32)
     service, services = codes(spans["service"])
     starts = ints(spans, "start_ns")
-    cuts = np.flatnonzero(np.diff(trace_codes)) + 1
+    cuts = np.flatnonzero(np.diff(trace)) + 1
     edges = [0] if len(spans) else []
     return SpanFrame(
         table=spans,
@@ -178,7 +186,7 @@ def build_frame(spans: pa.Table, normaliser: Normaliser) -> SpanFrame:
         start_ns=starts,
         end_ns=np.maximum(ints(spans, "end_ns"), starts),
         parent=parent,
-        orphan=named & (parent < 0),
+        orphan=(parent_key >= 0) & (parent < 0),
         parent_key=parent_key,
         kind=ints(spans, "kind").astype(np.int32),
         failed=_failed(spans),
@@ -192,18 +200,6 @@ def build_frame(spans: pa.Table, normaliser: Normaliser) -> SpanFrame:
         multiple=_multiple(spans),
         stated=_stated(spans),
     )
-
-
-def _order(spans: pa.Table, key: Int64Array) -> Int64Array:
-    """Rows sorted by trace, start and id, with the latest copy of each span kept."""
-    by_key = np.lexsort((ints(spans, "seq"), key))
-    ordered = key[by_key]
-    last = np.ones(len(ordered), dtype=np.bool_)
-    last[:-1] = ordered[1:] != ordered[:-1]
-    kept = by_key[last]
-    # Codes depend on the order of arrival; ranks of the bytes do not.
-    by_trace = (ranks(spans["span_id"]), ints(spans, "start_ns"), ranks(spans["trace_id"]))
-    return kept[np.lexsort([column[kept] for column in by_trace])]
 
 
 def _failed(spans: pa.Table) -> BoolArray:
@@ -224,7 +220,9 @@ def _multiple(spans: pa.Table) -> BoolArray:
     return np.append(marked.to_numpy(zero_copy_only=False), False)[texts]
 
 
-def _shapes(spans: pa.Table, normaliser: Normaliser) -> tuple[Int32Array, tuple[Shape, ...]]:
+def _shapes(
+    spans: pa.Table, normaliser: Normaliser, parent_key: Int64Array
+) -> tuple[Int32Array, tuple[Shape, ...]]:
     """The shape of each span; every distinct combination of its columns is normalised once.
 
     Shapes of different texts may be equal; `SpanFrame.form` tells.
@@ -237,14 +235,18 @@ def _shapes(spans: pa.Table, normaliser: Normaliser) -> tuple[Int32Array, tuple[
     method, methods = codes(spans["http_method"])
     host, hosts = codes(spans["server_address"])
     database = (system >= 0) | (statement >= 0)
+    named = Texts(name, names)
+    statement = own_statements(Texts(statement, statements), named, database, parent_key)
+    database |= statement >= 0
+    told = labels(spans, statement, Texts(system, systems), named)
     call = ~database & (kind == CLIENT)
     shape = np.full(len(spans), NO_SHAPE, dtype=np.int32)
 
     def of_database(row: int) -> Shape:
-        of = _at(systems, system[row])
+        of, label = _at(systems, system[row]), _at(told.distinct, told.numbers[row])
         if statement[row] >= 0:
-            return normaliser.statement(of, statements[statement[row]])
-        return normaliser.name(of, names[name[row]])
+            return normaliser.statement(of, statements[statement[row]], label)
+        return normaliser.name(of, label or names[name[row]])
 
     def of_call(row: int) -> Shape:
         return normaliser.call(
@@ -253,7 +255,7 @@ def _shapes(spans: pa.Table, normaliser: Normaliser) -> tuple[Int32Array, tuple[
 
     # A statement, where there is one, says all; the span's name only stands in for it.
     text = np.where(statement >= 0, statement, len(statements) + name)
-    chosen, group, firsts = _distinct(database, (system, text))
+    chosen, group, firsts = _distinct(database, (system, text, told.numbers))
     shape[chosen] = group
     found = [of_database(row) for row in firsts]
     chosen, group, firsts = _distinct(call, (method, url, host, np.where(url >= 0, -1, name)))

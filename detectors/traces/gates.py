@@ -15,6 +15,7 @@ class GateName(StrEnum):
     MIN_SHARE = "min_share_of_request"
     MIN_EACH = "min_each_us"
     ALREADY_BATCHED = "already_batched_list_size"
+    VAGUE = "name_tells_no_statement"
     RETRIES = "retries_after_failure"
     PARTITION_LOOP = "one_query_per_partition"
     SCATTERED = "scattered_over_different_spans"

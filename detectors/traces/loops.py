@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -18,6 +19,7 @@ from detectors.traces.shape import Category, Shape
 from detectors.traces.trace import Trace
 
 _SERVER = 2
+_OPERATIONS = frozenset({Category.QUERY, Category.CACHE, Category.CALL})
 _CLIENT_NS = 500_000
 # Where one span says how many operations it stands for: compressed by Elastic's agents …
 _COMPOSITE = ("composite.count", "span.composite.count", "elastic.span.composite.count")
@@ -27,7 +29,7 @@ _RETRY = ("http.request.resend_count", "http.resend_count")
 _MAX_COUNT = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Group:
     """Spans of one form under one entry span.
 
@@ -49,17 +51,22 @@ class Group:
     batched: int = 0
     followers: tuple[Group, ...] = field(default=())
 
-    @property
+    @cached_property
+    def distinct(self) -> tuple[Shape, ...]:
+        """The shapes without repeats: the same text has the same one."""
+        return tuple({id(shape): shape for shape in self.shapes}.values())
+
+    @cached_property
     def keys(self) -> set[tuple[str, str]] | None:
         """What the repeats ask for; None where the texts do not tell."""
         found: set[tuple[str, str]] = set()
-        for shape in self.shapes:
+        for shape in self.distinct:
             if shape.key is None:
                 return None
             found.add((shape.text, shape.key))
         return found
 
-    @property
+    @cached_property
     def list_sizes(self) -> list[int]:
         """Values in the IN list of each repeat, in order."""
         return [shape.list_size for shape in self.shapes]
@@ -71,10 +78,11 @@ def groups(trace: Trace) -> list[Group]:
     entry, service, form_of = trace.entry, trace.service, trace.form
     for span in trace.operations:
         members.setdefault((entry[span], service[span], form_of[span]), []).append(span)
+    called = _called_routes(trace) if any(trace.orphan) else frozenset()
     for span, kind in enumerate(trace.kind):
         if kind == _SERVER and trace.parent_key[span] >= 0:
             route = _served_form(trace, span)
-            if route is not None:
+            if route is not None and (service[span], route) not in called:
                 key = (_served_scope(trace, span), service[span], route)
                 members.setdefault(key, []).append(span)
     found = []
@@ -94,6 +102,17 @@ def _served_form(trace: Trace, span: int) -> str | None:
     if parent >= 0 and trace.service[parent] == trace.service[span]:
         return None
     return trace.text("http_route", span) or trace.name(span)
+
+
+def _called_routes(trace: Trace) -> frozenset[tuple[int, str]]:
+    """Services and routes whose callers are here: of one loop only some client spans were lost."""
+    return frozenset(
+        (trace.service[child], trace.text("http_route", child) or trace.name(child))
+        for call in trace.operations
+        if trace.category[call] == Category.CALL
+        for child in trace.children[call]
+        if trace.kind[child] == _SERVER
+    )
 
 
 def _served_scope(trace: Trace, span: int) -> int:
@@ -136,7 +155,13 @@ def _plain_group(trace: Trace, entry: int, spans: list[int], text: str) -> Group
     multiple, failed = trace.multiple, trace.failed
     if any(multiple[span] or failed[span] for span in spans):
         return None
-    shapes = tuple([shape_of(trace, span) for span in spans])
+    category, index, shape_at = trace.category, trace.shape_index, trace.frame.shapes
+    shapes = tuple(
+        [
+            shape_at[index[span]] if category[span] in _OPERATIONS else shape_of(trace, span)
+            for span in spans
+        ]
+    )
     first = shapes[0]
     if first.category == Category.CACHE and any(shape.list_size > 1 for shape in shapes):
         return None
@@ -154,7 +179,7 @@ def _retold(shape: Shape, text: str) -> Shape:
 
 def shape_of(trace: Trace, span: int) -> Shape:
     """The shape of a member; a request served without its client span gets one by its route."""
-    if trace.category[span] in (Category.QUERY, Category.CACHE, Category.CALL):
+    if trace.category[span] in _OPERATIONS:
         return trace.shape(span)
     method = trace.text("http_method", span)
     route = trace.text("http_route", span) or trace.name(span)

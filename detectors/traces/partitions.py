@@ -12,11 +12,13 @@ from detectors.traces.trace import Trace
 
 _NAMESPACE = ("db.namespace", "db.name", "db.instance", "db.mongodb.collection")
 _MAX_LOOKED_AT = 64
+_MAX_DEPTH = 512
 _SWITCHES = re.compile(
     r"^(?:USE\b|SELECT_DB\b|SET\b.*\b(?:search_path|schema|tenant\w*|\w*[._]tenant\w*|role)\b)",
     re.IGNORECASE,
 )
-_FIRST_WORD = re.compile(r"[A-Za-z]+")
+# The names of GraphQL operations stand behind their kind.
+_FIRST_WORD = re.compile(r"(?:\b(?:query|mutation|subscription)\s+)?([A-Za-z]+)")
 
 
 def by_partition_column(group: Group, columns: Collection[str]) -> bool:
@@ -60,6 +62,8 @@ def databases(trace: Trace, group: Group) -> int:
 
 def switches(trace: Trace, group: Group) -> int:
     """Times that the schema, the database or the tenant was changed between the repeats."""
+    if Category.CONTROL not in trace.category:
+        return 0
     low, high = trace.start_ns[group.spans[0]], trace.start_ns[group.spans[-1]]
     service = trace.service[group.spans[0]]
     return sum(
@@ -82,10 +86,12 @@ def scattered_names(trace: Trace, group: Group) -> int:
     names: Counter[str] = Counter()
     for span in group.spans:
         below = span
-        while trace.parent[below] >= 0 and trace.parent[below] != group.anchor:
+        for _ in range(_MAX_DEPTH):  # parents of hostile spans run in circles
+            if trace.parent[below] < 0 or trace.parent[below] == group.anchor:
+                break
             below = trace.parent[below]
         if below == span:
             return 0
         names[key_pattern(trace.name(below))] += 1
-    words = {word.group().lower() for name in names if (word := _FIRST_WORD.search(name))}
+    words = {word.group(1).lower() for name in names if (word := _FIRST_WORD.search(name))}
     return len(names) if max(names.values()) == 1 and len(words) > 1 else 0

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from detectors.extent import user_of
 from detectors.finding import Evidence, Finding, Impact, Priority
 from detectors.fingerprint import fingerprint
+from detectors.fragments import ROUTE_INFERRED
 from detectors.traces.trace import NANOSECONDS, Trace
 
 _MAX_SPAN_IDS = 50
@@ -58,17 +60,38 @@ def span_finding(trace: Trace, spans: Sequence[int], report: Report) -> Finding:
             statements=(report.statements or (report.shape,))[:_MAX_STATEMENTS],
             repetitions=len(spans),
             code=code,
+            users=users_of(trace, first),
             detail={
                 "request_seconds": round(request_s, 6),
                 "wasted_share": round(share, 4),
+                **inferred_route(trace, first),
                 **report.detail,
             },
         ),
-        impact=Impact(wasted_seconds_per_request=report.wasted_s),
+        impact=Impact(
+            wasted_seconds_per_request=report.wasted_s,
+            worst_wasted_seconds=report.wasted_s,
+            worst_repetitions=len(spans),
+        ),
         fix=report.fix,
         confidence=report.confidence if trace.complete else min(report.confidence, 0.6),
         complete=trace.complete,
     )
+
+
+def users_of(trace: Trace, span: int) -> tuple[str, ...]:
+    """The user whose request this was: its own span tells, or that with which the trace began."""
+    entry = trace.entry[span]
+    for told in dict.fromkeys((entry, trace.entry[0])):
+        user = user_of(trace.attributes(told)) if told >= 0 else ""
+        if user:
+            return (user,)
+    return ()
+
+
+def inferred_route(trace: Trace, span: int) -> dict[str, float | str]:
+    """The mark of a finding whose route is only what stands nearest to it."""
+    return {} if trace.entry[span] >= 0 else {ROUTE_INFERRED: 1.0}
 
 
 def request_seconds(trace: Trace, span: int) -> float:

@@ -42,6 +42,8 @@ class Shape:
         columns: The columns that the WHERE clause compares with values, in lower case.
         compares_more: The WHERE clause also compares what is no plain column.
         waits: It waits on purpose (SLEEP, LISTEN, blocking pops), streams or maintains.
+        queue: It takes the next rows of a queue (SKIP LOCKED): asked again, it answers otherwise.
+        vague: Only a name is known, and it may stand for any statement.
         family: Equal for keys and URLs that may differ in one word; empty where `text` says it.
     """
 
@@ -57,6 +59,8 @@ class Shape:
     list_size: int = 0
     waits: bool = False
     family: str = ""
+    queue: bool = False
+    vague: bool = False
 
     @property
     def reads(self) -> bool:

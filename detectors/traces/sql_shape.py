@@ -17,13 +17,19 @@ CONNECT_NAMES = re.compile(
 # Possessive quantifiers keep every pattern linear on hostile text; a literal may lack its end.
 _TOKEN = re.compile(
     r"""(?=[-/#'"`\[:%?$@0-9])(?:(/\*(?:[^*]|\*(?!/))*+(?:\*/|$)|--[^\n]*+|\#[^\n]*+)
-    |('(?:[^'\\]|\\.|'')*+(?:'|\\?$))
+    |('(?:[^'\\]|\\.|'')*+(?:'|\\?$)|\$\$(?:[^$]|\$(?!\$))*+(?:\$\$|$))
     |("(?:[^"\\]|\\.|"")*+(?:"|\\?$))
     |(`[^`]*+(?:`|$)|\[[A-Za-z_][\w ]*+\]|::)
     |(%\(\w++\)s|%s|\?|(?<![\w$])\$\d++|(?<!\w):\w++|(?<![\w@])@\w++)
     |((?<![\w.$])(?:0[xX][0-9a-fA-F]++|\d++(?:\.\d*+)?(?:[eE][-+]?\d++)?)(?!\w)))""",
     re.VERBOSE | re.DOTALL,
 )
+# SQL Server's drivers send each statement with parameters as an argument of this procedure.
+_PREPARED = re.compile(
+    r"\s*exec(?:ute)?\s+(?:sys\.)?sp_executesql\s+N?'((?:[^']|'')++)", re.IGNORECASE
+)
+# A long list of columns that was cut off before it came to its table.
+_CUT = re.compile(r"\s*select\b(?!.*\bfrom\b).{250}", re.IGNORECASE | re.DOTALL)
 _COMMENT, _QUOTED, _IDENTIFIER, _MARK = 1, 3, 4, 5  # groups of the pattern above
 _LIST = re.compile(
     r"(\bIN|\bVALUES|=\s?(?:ANY|ALL|SOME)|\bARRAY|\bUNNEST)\s?([(\[])\s?"
@@ -35,8 +41,22 @@ _ABRIDGED = re.compile(
     r"\bIN\s?\(\s?(?:\.{2,}|\u2026|\?\s?\+|<[^()<>]{0,40}>|__\w{1,40}__|\{\w{1,40}\}|\[?REDACTED\]?)\s?\)",
     re.IGNORECASE,
 )
-_ROWS = re.compile(r"\b(VALUES) ?\(\s?[^()]*\)(?:\s?,\s?\([^()]*\))++", re.IGNORECASE)
-_ROW = re.compile(r"\bVALUES ?\([^()]*\)", re.IGNORECASE)
+_TUPLE = r"\((?:[^()]|\([^()]*+\))*+\)"
+_ROWS = re.compile(rf"\b(VALUES) ?{_TUPLE}(?:\s?,\s?{_TUPLE})++", re.IGNORECASE)
+_ROW = re.compile(rf"\bVALUES ?{_TUPLE}", re.IGNORECASE)
+_TUPLES = re.compile(
+    r"\b(IN) ?\(\s?\([^()]*+\)((?:\s?,\s?\([^()]*+\))*+)\s?(?:\)|,?\s?\([^()]*$)", re.IGNORECASE
+)
+_CAST = re.compile(r"(?<=\?)(?:::[\w ]++(?:\[\])?)++")
+_EITHER = re.compile(r"((?<![\w.])[\w.]++ ?= ?\?)((?: OR \1)++)", re.IGNORECASE)
+# One parameter that holds many rows.
+_SETS = re.compile(
+    r"\b(?:UNNEST|OPENJSON|JSON_TABLE|STRING_SPLIT|FIND_IN_SET"
+    r"|jsonb?_(?:array_elements(?:_text)?|each(?:_text)?|to_recordset|populate_recordset))\s?\(\s?\?",
+    re.IGNORECASE,
+)
+_WRITE = re.compile(r"^(?:UPDATE|DELETE)\b", re.IGNORECASE)
+_FETCHED_QUEUE = re.compile(r"\bSKIP LOCKED\b|\bREADPAST\b", re.IGNORECASE)
 _WHERE = re.compile(r"\bWHERE\b", re.IGNORECASE)
 _AFTER_WHERE = re.compile(
     r"\b(?:ORDER BY|GROUP BY|LIMIT|OFFSET|FETCH (?:FIRST|NEXT)|FOR (?:UPDATE|SHARE)|RETURNING)\b",
@@ -61,6 +81,13 @@ _TOP_KEYSET = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _RANGE = re.compile(r"(?<![\w.])(?:\w++\.)*+(\w++)\)?\s?[<>] ?\(?\?", re.IGNORECASE)
+_RANGE_OR_EQUAL = re.compile(r"(?<![\w.])(?:\w++\.)*+(\w++)\)?\s?[<>]=? ?\(?\?", re.IGNORECASE)
+_BETWEEN = re.compile(r"(?<![\w.])(?:\w++\.)*+(\w++)\)? BETWEEN \? AND \?", re.IGNORECASE)
+_LIMITED = re.compile(r"\bLIMIT \?|^\w+ TOP ?\(?\?", re.IGNORECASE)
+# Pages of servers without OFFSET: a row number within a range.
+_ROW_NUMBER = re.compile(
+    r"\bROWNUM\b.*\) ?\w* WHERE|\bROW_NUMBER ?\(\) OVER", re.IGNORECASE | re.DOTALL
+)
 _ORDERED = re.compile(r"\bORDER BY\b", re.IGNORECASE)
 _WAITS = re.compile(
     r"\b(?:pg_sleep\w*|sleep|waitfor|benchmark|get_lock|pg_(?:try_)?advisory\w*lock\w*|listen"
@@ -72,9 +99,11 @@ _WAITS = re.compile(
 )
 # Asked by pools and drivers, not by the application.
 _HOUSEKEEPING = re.compile(
-    r"^select (?:\?|@@[\w.@]+|(?:version|last_insert_id|found_rows|row_count|pg_backend_pid"
+    r"^select (?:\?|@@[\w.@]+|(?:cast\s?\()?(?:\w+\.)?(?:version|last_insert_id"
+    r"|found_rows|row_count|pg_backend_pid"
     r"|current_schemas?|current_database|database|connection_id|lastval|scope_identity"
-    r"|current_setting|set_config)\s?\([^()]*\))(?: from dual)?$",
+    r"|current_setting|set_config|serverproperty|now|txid_current)\s?\([^()]*\)(?: as \w+\))?)"
+    r"(?: from dual)?$",
     re.IGNORECASE,
 )
 _QUOTES = {ord(mark): None for mark in '`"[]'}
@@ -91,12 +120,17 @@ class _Facts:
     compares_more: bool
     paginated: bool
     waits: bool
+    chunk: bool
+    queue: bool
 
 
 def sql_shape(system: str, text: str) -> Shape:
     """The shape of a SQL statement."""
     values: list[str] = []
-    unknown = False
+    prepared = _PREPARED.match(text)
+    if prepared is not None:
+        text = prepared.group(1).replace("''", "'")
+    unknown = _CUT.match(text) is not None
     strings_in_double_quotes = "mysql" in system or "maria" in system
 
     def replace(match: re.Match[str]) -> str:
@@ -113,7 +147,7 @@ def sql_shape(system: str, text: str) -> Shape:
         return "?"
 
     flat = " ".join(_TOKEN.sub(replace, text).split()).strip(" ;")
-    flat, abridged = _ABRIDGED.subn("IN (?)", flat)
+    flat, abridged = _ABRIDGED.subn("IN (?)", _CAST.sub("", flat))
     flat, list_size = _without_lists(flat)
     facts = _facts(flat)
     key, offset = (None, "") if unknown or abridged else _split_key(flat, values)
@@ -127,8 +161,9 @@ def sql_shape(system: str, text: str) -> Shape:
         key=key,
         offset=offset,
         paginated=facts.paginated,
-        list_size=LONG_LIST if abridged else list_size,
+        list_size=LONG_LIST if abridged or facts.chunk else list_size,
         waits=facts.waits,
+        queue=facts.queue,
     )
 
 
@@ -140,17 +175,27 @@ def _without_lists(flat: str) -> tuple[str, int]:
         return _ROWS.sub(r"\1 (?)", flat), rows.group().count("(")
     if operation in {"INSERT", "REPLACE"} and _ROW.search(flat) is not None:
         return _ROW.sub("VALUES (?)", flat), 0
-    longest = 0
+    sizes = [LONG_LIST if _SETS.search(flat) else 0]
+    if " UNION ALL " in flat:
+        sizes.append(flat.count(" UNION ALL ") + 1)
 
     def shorten(match: re.Match[str]) -> str:
-        nonlocal longest
         word = match.group(1).upper()
         # The whole list is one parameter, or its end was cut off.
         long = word.startswith("=") or word in {"ARRAY", "UNNEST"} or match.group(4)
-        longest = max(longest, match.group(3).count("?"), LONG_LIST if long else 0)
+        sizes.append(max(match.group(3).count("?"), LONG_LIST if long else 0))
         return f"{word} (?)"
 
-    return _LIST.sub(shorten, flat), longest
+    def shorten_tuples(match: re.Match[str]) -> str:
+        sizes.append(match.group(2).count("(") + 1)
+        return "IN (?)"
+
+    def shorten_either(match: re.Match[str]) -> str:
+        sizes.append(match.group(2).count("?") + 1)
+        return match.group(1)
+
+    flat = _LIST.sub(shorten, _TUPLES.sub(shorten_tuples, flat))
+    return _EITHER.sub(shorten_either, flat), max(sizes)
 
 
 def _operation(flat: str) -> str:
@@ -171,7 +216,24 @@ def _facts(flat: str) -> _Facts:
         compares_more=compares_more,
         paginated=_is_page(flat),
         waits=_WAITS.search(flat) is not None,
+        chunk=_is_chunk(flat),
+        queue=_FETCHED_QUEUE.search(flat) is not None,
     )
+
+
+def _is_chunk(flat: str) -> bool:
+    """Does it take a range of keys, or as many rows as a limit says? Then it is a batch already."""
+    where = _where(flat)
+    equal = [match.group(1).lower() for match in _EQUAL.finditer(where)]
+    if any(identifies(column) for column in equal):
+        return False
+    between = [match.group(1).lower() for match in _BETWEEN.finditer(where)]
+    ranges = [match.group(1).lower() for match in _RANGE_OR_EQUAL.finditer(where)]
+    if any(is_primary(column) for column in between) or any(
+        is_primary(column) and ranges.count(column) > 1 for column in ranges
+    ):
+        return True
+    return _WRITE.search(flat) is not None and _LIMITED.search(flat) is not None
 
 
 def _where(flat: str) -> str:
@@ -207,6 +269,8 @@ def _is_page(flat: str) -> bool:
         ranges = [match.group(1).lower() for match in _RANGE.finditer(where)]
         seeks = any(is_primary(column) for column in ranges)
         return seeks or not any(identifies(column) for column in equal)
+    if _ROW_NUMBER.search(flat) and (_BETWEEN.search(flat) or _RANGE_OR_EQUAL.search(flat)):
+        return True
     if not _OFFSET.search(flat):
         return False
     return not where or _ORDERED.search(flat) is not None

@@ -10,14 +10,23 @@ from detectors.traces.vocabulary import (
     CACHE_CONTROL,
     KEY_MANY_COMMANDS,
     MANY_KEY_COMMANDS,
+    PIPELINES,
 )
 
 _KEY_PART = re.compile(r"[^:/.|]++")
 _JSON_VALUE = re.compile(
     r'(?<=[:,\[])\s*+(?:"(?:[^"\\]|\\.)*+"|-?\d++[\d.eE+-]*+|true|false)(?=\s*+[,}\]])'
 )
+# What these name is part of the statement, not of its key.
+_JSON_NAMED = re.compile(
+    r'"(?:find|aggregate|count|distinct|insert|update|delete|findAndModify|collection|TableName'
+    r'|IndexName|index|\$db)"\s*+:\s*+"(?:[^"\\]|\\.)*+"'
+)
 _JSON_LIST = re.compile(r"\[\s?\?(?:\s?,\s?\?)*+\s?\]")
-_JSON_PAGE = re.compile(r'"(?:skip|from|search_after|scroll_id|offset)"\s?:\s?[^,}]++')
+_JSON_PAGE = re.compile(
+    r'"(?:skip|from|search_after|scroll_id|offset|NextToken)"\s?:\s?[^,}]++'
+    r'|"(?:ExclusiveStartKey|LastEvaluatedKey)"\s?:\s?\{(?:[^{}]|\{[^{}]*+\})*+\}'
+)
 _OBJECTS = re.compile(r'"(?:documents|updates|deletes|docs|pipeline_ops)"\s?:\s?\[')
 _BULK = re.compile(
     r"\b(?:_?bulk(?:write)?|_?msearch|_?mget|insertmany|batchgetitem|batchwriteitem|getmore)\b",
@@ -30,6 +39,7 @@ _DOCUMENT_CONTROL = frozenset({
     "ISMASTER", "HELLO", "PING", "CONNECT", "STARTTRANSACTION", "COMMITTRANSACTION",
     "ABORTTRANSACTION", "ENDSESSIONS", "SASLSTART", "SASLCONTINUE", "BUILDINFO",
 })  # fmt: skip
+_HOLE = "\x00"
 _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD"})
 
 
@@ -40,7 +50,7 @@ def cache_shape(text: str) -> Shape:
         return Shape("", Category.CONTROL)
     words = lines[0].split()
     command = words[0].upper()
-    if len(lines) > 1 or command in {"PIPELINE", "MULTI_GET", "GET_MANY", "SET_MANY"}:
+    if len(lines) > 1 or command in PIPELINES:
         size = max(len(lines), 2)
         return Shape(f"{command} (pipeline)", Category.CACHE, command, list_size=size)
     arguments = words[1:]
@@ -78,7 +88,7 @@ def _key_family(command: str, pattern: str) -> str:
     return f"{command} {parts[0]} {len(parts)}" if len(parts) > 1 else ""
 
 
-def document_shape(text: str) -> Shape:
+def document_shape(text: str, collection: str = "") -> Shape:
     """The shape of a command of MongoDB, Elasticsearch and the like; a JSON body or a name."""
     if "{" not in text:
         return _named(text)
@@ -91,7 +101,11 @@ def document_shape(text: str) -> Shape:
     flat = " ".join(text.split())
     pages = _JSON_PAGE.findall(flat)
     batch = LONG_LIST if flat.count("{") > 2 and _OBJECTS.search(flat) else 0
+    kept = _JSON_NAMED.findall(flat)
+    flat = _JSON_NAMED.sub(_HOLE, flat)
     bare = " ".join(_JSON_VALUE.sub(replace, _JSON_PAGE.sub('"page": ?', flat)).split())
+    for constant in kept:
+        bare = bare.replace(_HOLE, constant, 1)
     sizes = [match.group().count("?") for match in _JSON_LIST.finditer(bare)]
     bare = _JSON_LIST.sub("[?]", bare)
     word = re.match(r"\W*([A-Za-z_]+)", bare)
@@ -99,10 +113,12 @@ def document_shape(text: str) -> Shape:
     if operation in {"", "QUERY", "SIZE", "PAGE", "SORT"}:
         operation = "SEARCH"
     unknown = "?" in text or not values
+    named = f'"{collection}"' in bare or not collection
     return Shape(
-        text=bare,
+        text=bare if named else f"{collection} {bare}",
         category=Category.CONTROL if operation in _DOCUMENT_CONTROL else Category.QUERY,
         operation="FIND" if operation == "FILTER" else operation,
+        table=collection,
         key=None if unknown and not pages else KEY_SEPARATOR.join(values),
         offset=KEY_SEPARATOR.join(pages),
         paginated=bool(pages),

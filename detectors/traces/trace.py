@@ -11,7 +11,9 @@ import orjson
 
 from detectors.finding import CodeLocation
 from detectors.traces.frame import SpanFrame
-from detectors.traces.shape import Category, Shape
+from detectors.traces.layers import Sibling, shown_twice
+from detectors.traces.shape import Category, Shape, key_pattern
+from detectors.traces.waiting import entries, waited_ns
 from store.model import BoolArray
 
 NANOSECONDS = 1_000_000_000
@@ -20,7 +22,6 @@ _MAX_DEPTH = 512
 _WRAPPERS = 4
 _MAX_REQUESTS = 64
 _OPERATIONS = frozenset({Category.QUERY, Category.CACHE, Category.CALL})
-UNKNOWN_ROUTE = "(unknown)"
 
 
 class Trace:
@@ -73,22 +74,9 @@ class Trace:
     @cached_property
     def entry(self) -> list[int]:
         """For each span, the span by which its request entered the service; -1 where unknown."""
-        entry = [-2] * self.n
-        for span in range(self.n):
-            path: list[int] = []
-            current = span
-            while entry[current] == -2 and len(path) < _MAX_DEPTH:
-                path.append(current)
-                entry[current] = -1  # also ends a cycle of parents
-                above = self.parent[current]
-                if self.kind[current] in {_SERVER, _CONSUMER} or (
-                    above < 0 and not self.orphan[current]
-                ):
-                    entry[current] = current
-                elif above >= 0:
-                    current = above
-            for member in path:
-                entry[member] = entry[current]
+        rows = slice(self.first, self.first + self.n)
+        parent = self.frame.parent[rows] - self.first
+        entry: list[int] = entries(self.frame.entry[rows], parent, _MAX_DEPTH).tolist()
         if -1 in entry:
             self._adopt(entry)
         return entry
@@ -117,22 +105,70 @@ class Trace:
         An ORM's span around the driver's span says the same: the outer one counts, unless only the
         inner one tells its statement. A client's span that only has a name wraps what is in it.
         """
-        dropped: set[int] = set()
-        found = [span for span in range(self.n) if self.category[span] in _OPERATIONS]
-        for span in found:
+        dropped = {**self._nested, **self._beside}
+        return [span for span in self._asking if span not in dropped]
+
+    @cached_property
+    def _asking(self) -> list[int]:
+        return [span for span in range(self.n) if self.category[span] in _OPERATIONS]
+
+    @cached_property
+    def _nested(self) -> dict[int, int]:
+        """Spans that say the same as one above or below them, which counts."""
+        dropped: dict[int, int] = {}
+        for span in self._asking:
             above = self.parent[span]
             if above < 0 or self.entry[above] == above:
                 continue  # nothing wraps it
+            calls = self.category[span] == self.category[above] == Category.CALL
+            if calls and self.service[span] != self.service[above]:
+                dropped[span] = above  # a proxy passes the call on
+                continue
             for above in self._around(span):
-                if self.category[above] == self.category[span]:
-                    inner_tells = self.stated[span] and not self.stated[above]
-                    dropped.add(above if inner_tells else span)
-                    break
                 if self.category[above] in _OPERATIONS:
-                    if self.stated[above]:
+                    less, more = self._of_two(above, span)
+                    if less >= 0:
+                        dropped[less] = more
+                    if less != above or self.category[above] == self.category[span]:
                         break
-                    dropped.add(above)
-        return [span for span in found if span not in dropped]
+        return dropped
+
+    def _of_two(self, above: int, span: int) -> tuple[int, int]:
+        """The one that says nothing more than the other one, and that; -1 where both do."""
+        if self.category[above] == self.category[span]:
+            inner_tells = self.stated[span] and not self.stated[above]
+            return (above, span) if inner_tells else (span, above)
+        if self.category[span] == Category.CALL and self.category[above] != Category.CALL:
+            # The call is how a query travels.
+            told = self.stated[above] or not self.shape(above).vague
+            return (span, above) if told else (above, span)
+        return (-1, -1) if self.stated[above] else (above, span)
+
+    @cached_property
+    def _beside(self) -> dict[int, int]:
+        """Queries that two instrumentations show side by side; the longer span counts."""
+        layered = self.frame.layered_forms
+        if not layered:
+            return {}
+        nested = self._nested
+        chosen = [
+            span for span in self._asking if self.form[span] in layered and span not in nested
+        ]
+        siblings: dict[tuple[int, int], list[Sibling]] = {}
+        for span, name in zip(chosen, self.codes("name", chosen), strict=True):
+            one = Sibling(span, name, self.start_ns[span], self.end_ns[span])
+            siblings.setdefault((self.parent_key[span], self.form[span]), []).append(one)
+        return {
+            span: other
+            for group in siblings.values()
+            if len(group) > 1
+            for span, other in shown_twice(group).items()
+        }
+
+    @cached_property
+    def _shown_as(self) -> dict[int, int]:
+        """For each operation a span that says the same and is not counted."""
+        return {kept: span for span, kept in (*self._nested.items(), *self._beside.items())}
 
     def _around(self, span: int) -> Iterator[int]:
         """The nearest spans above a span in its own service, below the request's own span."""
@@ -190,22 +226,55 @@ class Trace:
         """The route of the request that a span served, by pattern and never by its ids."""
         entry = self.entry[span]
         if entry < 0:
-            return UNKNOWN_ROUTE
+            return self._best_known_request(span)
         return self.text("http_route", entry) or self.name(entry)
+
+    def _best_known_request(self, span: int) -> str:
+        """Of a span whose request's own span is lost: what stands nearest to its route.
+
+        The only other request of its service in the trace, else the outermost function above it
+        (without ids), else the service.
+        """
+        service = self.service[span]
+        routes = {
+            self.route(request)
+            for request in range(self.n)
+            if self.entry[request] == request and self.service[request] == service
+        }
+        if len(routes) == 1:
+            return routes.pop()
+        top = span
+        for _ in range(_MAX_DEPTH):
+            above = self.parent[top]
+            if above < 0 or self.service[above] != service:
+                break
+            top = above
+        if top != span and self.category[top] == Category.OTHER:
+            return key_pattern(self.name(top))
+        return self.service_name(span)
 
     def code(self, span: int) -> CodeLocation | None:
         """Where the span was started, or the nearest span above that knows, marked as inferred."""
+        twin = self._shown_as.get(span)
+        if twin is not None and not self._own_code(span, inferred=False):
+            known = self._own_code(twin, inferred=False)
+            if known is not None:
+                return known
         current, inferred = span, False
         for _ in range(_MAX_DEPTH):
-            function = self.text("code_function", current)
-            file = self.text("code_file", current)
-            if function or file:
-                line = self._value("code_line", current)
-                return CodeLocation(file, int(line or 0), function, inferred)
+            known = self._own_code(current, inferred=inferred)
+            if known is not None:
+                return known
             current, inferred = self.parent[current], True
             if current < 0 or self.service[current] != self.service[span]:
                 break
         return self._nearest_application_span(span)
+
+    def _own_code(self, span: int, *, inferred: bool) -> CodeLocation | None:
+        function, file = self.text("code_function", span), self.text("code_file", span)
+        if not function and not file:
+            return None
+        return CodeLocation(file, int(self._value("code_line", span) or 0), function, inferred)
 
     def _nearest_application_span(self, span: int) -> CodeLocation | None:
         """The nearest function that has a span; where there is none, the request itself."""
@@ -223,7 +292,9 @@ class Trace:
     def union_ns(self, spans: Iterable[int]) -> int:
         """Time covered by at least one of the spans."""
         total, until = 0, -1
-        for start, end in sorted([(self.start_ns[span], self.end_ns[span]) for span in spans]):
+        starts, ends = self.start_ns, self.end_ns
+        for span in sorted(spans):  # spans ascend in start
+            start, end = starts[span], ends[span]
             if end > until:
                 total += end - max(start, until)
                 until = end
@@ -231,63 +302,18 @@ class Trace:
 
     def on_critical_path_ns(self, spans: Iterable[int]) -> int:
         """Time during which the request waited for one of the spans and for nothing else."""
-        critical = self._critical
-        return sum([critical[span] for span in spans if span in critical])
+        waited = self._waited_ns
+        return sum([waited[span] for span in spans if waited[span] > 0])
 
     @cached_property
-    def _critical(self) -> dict[int, int]:
-        """For each span, how long it (with all below it) kept the request waiting.
-
-        Backwards from the end of each root: the child that ended last is waited for until it
-        started, then the one that ended last before that (Yang, Miller 1988, on a tree of spans).
-        A child on another host may have a skewed clock; it is moved into its parent.
-        """
-        found: dict[int, int] = {}
-        roots = [span for span in range(self.n) if self.parent[span] < 0]
-        work = [(root, self.start_ns[root], self.end_ns[root], 0) for root in roots]
-        seen: set[int] = set()
-        while work:
-            span, low, high, shift = work.pop()
-            if high < low or span in seen:
-                continue
-            seen.add(span)
-            found[span] = high - low
-            if self.children[span]:
-                work.extend(self._waited_for(span, low, high, shift))
+    def _waited_ns(self) -> list[int]:
+        """For each span, how long it (with all below it) kept the request waiting."""
+        frame, rows = self.frame, slice(self.first, self.first + self.n)
+        parent = frame.parent[rows] - self.first
+        found: list[int] = waited_ns(
+            parent, frame.service[rows], frame.start_ns[rows], frame.end_ns[rows]
+        ).tolist()
         return found
-
-    def _waited_for(
-        self, parent: int, low: int, high: int, shift: int
-    ) -> list[tuple[int, int, int, int]]:
-        steps = []
-        service, ends, starts = self.service, self.end_ns, self.start_ns
-        placed = []
-        for child in self.children[parent]:
-            same = service[child] == service[parent]
-            move = shift if same else shift + self._skew(parent, child)
-            placed.append((ends[child] + move, starts[child] + move, child, move))
-        cursor = high
-        for end, start, child, move in sorted(placed, reverse=True):
-            if start >= cursor:
-                continue
-            if cursor <= low:
-                break
-            until = min(cursor, end)
-            since = max(low, start)
-            if until > since:
-                steps.append((child, since, until, move))
-                cursor = since
-        return steps
-
-    def _skew(self, parent: int, child: int) -> int:
-        """What to add to the clock of a child of another service, so that it lies in its parent."""
-        if self.start_ns[child] < self.start_ns[parent]:
-            return self.start_ns[parent] - self.start_ns[child]
-        if self.end_ns[child] > self.end_ns[parent] and self.duration_ns(child) <= self.duration_ns(
-            parent
-        ):
-            return self.end_ns[parent] - self.end_ns[child]
-        return 0
 
     def _value(self, column: str, span: int) -> Any:
         return self.frame.value(column, self.first + span)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from detectors.finding import CodeLocation
 from tests.api.test_warroom_compare import a_fix
 from tests.api.test_warroom_findings import FINDING, known, several
 from tests.warroom.world import NOW_MS, World
@@ -40,7 +42,7 @@ def test_the_list_says_what_where_since_when_and_what_to_do(
     known(world, FINDING)
     assert told(capsys, "findings") == [
         "P1 open       f1  brand is asked for once a product",
-        "   shop/views.py:42  seen 1 s ago  24.0 h a day wasted",
+        "   shop products/  shop/views.py:42  seen 1 s ago  24.0 h a day wasted",
         "   fix: select_related('brand')",
     ]
     assert told(capsys, "findings", "--status", "suppressed") == []
@@ -67,6 +69,28 @@ def test_one_finding_is_shown_with_its_proof(
         "opened by warroom",
     ):
         assert part in text
+
+
+def test_a_finding_says_who_was_hit_and_how_bad_the_worst_request_was(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    impact = replace(FINDING.impact, users_hit=812, worst_wasted_seconds=2.5, worst_repetitions=100)
+    known(world, replace(FINDING, impact=impact))
+    text = "\n".join(told(capsys, "findings", "show", "f1"))
+    assert "812 users hit" in text
+    assert "at worst   2.5 s wasted at 100 repeats; 120.0 hours a day if all were so" in text
+    shown = world.get("/findings/f1")["impact"]
+    assert (shown["users_hit"], shown["worst_request"]["repetitions"]) == (812, 100)
+
+
+def test_a_span_around_a_query_does_not_pass_for_a_line_of_code(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = CodeLocation("", 0, "GET /list", inferred=True)
+    known(world, replace(FINDING, evidence=replace(FINDING.evidence, code=code), occurrences=1))
+    text = "\n".join(told(capsys, "findings", "show", "f1"))
+    assert "code       not in the spans; the nearest one around it is GET /list" in text
+    assert "seen       once, 1 s ago" in text
 
 
 def test_decisions_are_sent_with_their_reason(

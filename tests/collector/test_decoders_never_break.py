@@ -29,7 +29,7 @@ from collector.processors.redact import Redact, is_card_number, redact_json, red
 from collector.relabel import Action, RelabelRule, compiled, relabelled
 from collector.scrape.text_format import PageParser
 from store.errors import BadInput, LimitExceeded
-from store.model import LOG_SCHEMA, SPAN_SCHEMA, LogBatch
+from store.model import LOG_SCHEMA, SPAN_CODED_SCHEMA, LogBatch
 from tests.collector.otlp_bodies import trace_request
 
 NOW_MS = 1_790_000_000_000
@@ -89,7 +89,7 @@ TRACE_BODY = trace_request(2).SerializeToString()
 def test_span_bytes(body: bytes) -> None:
     with suppress(BadInput):
         found = TraceDecoder().decode(body, NOW_MS)
-        assert found.batch.table.schema == SPAN_SCHEMA
+        assert found.batch.table.schema == SPAN_CODED_SCHEMA
         Redact()(Limit()(found.batch).batch)
 
 

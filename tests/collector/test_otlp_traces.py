@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from collector.otlp import span_scanner
 from collector.otlp.traces import TraceDecoder
 from store.errors import BadInput, LimitExceeded
-from store.model import SPAN_SCHEMA
+from store.model import SPAN_CODED_SCHEMA
 from tests.collector.otlp_bodies import NOW_NS, trace_request
 
 NOW_MS = NOW_NS // 1_000_000
@@ -162,7 +162,7 @@ def test_no_byte_beyond_the_end_is_read(body: bytes) -> None:
 def test_what_is_left_of_a_damaged_body_is_counted(body: bytes) -> None:
     with suppress(BadInput):
         decoded = TraceDecoder().decode(body, NOW_MS)
-        assert decoded.batch.table.schema == SPAN_SCHEMA
+        assert decoded.batch.table.schema == SPAN_CODED_SCHEMA
         assert sum(decoded.by_source.values()) == len(decoded.batch)
 
 

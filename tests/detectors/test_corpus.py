@@ -6,14 +6,16 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
+from detectors.finding import CodeLocation
 from detectors.merging import merge_findings
 from detectors.registry import DetectorSettings
 from detectors.traces.frame import build_frame
 from detectors.traces.normaliser import Normaliser
 from detectors.traces.trace import traces_of
 from tests.detectors.corpus import Case, TraceBuilder, cases, table
+from tests.detectors.corpus_frameworks import BY_ID, frameworks, rootless
 
-CASES = cases()
+CASES = [*cases(), *frameworks()]
 
 
 def results(case: Case, seed: int = 0):  # type: ignore[no-untyped-def]
@@ -54,6 +56,44 @@ def test_the_gate_is_named(case: Case) -> None:
         for refused in detector.detect(trace).not_reported
     }
     assert set(case.gates) <= named
+
+
+@pytest.mark.parametrize(
+    ("function", "route"),
+    [("", "shop"), ("sync_products", "sync_products"), ("Order#17.lines", "Order#*.lines")],
+)
+def test_a_loop_without_its_request_is_named_after_what_stands_nearest(
+    function: str, route: str
+) -> None:
+    case = Case("", tuple(rootless(function=function).rows))
+    (finding,) = [found for result in results(case) for found in result.findings]
+    assert finding.route == route
+    assert not finding.complete
+
+
+def test_the_code_of_the_span_that_is_not_counted_is_the_code_of_the_query() -> None:
+    trace = TraceBuilder()
+    for turn in range(8):
+        outer = trace.query(BY_ID, 3 + turn * 9, 6)
+        trace.query(BY_ID, 4 + turn * 9, 4, parent=outer, code_file="/srv/p.py", code_line=7,
+                    code_function="p")  # fmt: skip
+    (finding,) = [
+        found for result in results(Case("", tuple(trace.rows))) for found in result.findings
+    ]
+    assert finding.evidence.repetitions == 8
+    assert finding.evidence.code == CodeLocation("/srv/p.py", 7, "p")
+
+
+def test_spans_that_are_each_others_parents_end_nothing() -> None:
+    trace = TraceBuilder()
+    for turn in range(6):
+        call, other = (90 + turn).to_bytes(8, "big"), (190 + turn).to_bytes(8, "big")
+        trace.call(f"http://stock/items/{turn}", 3 + turn * 9, 6, parent=other)
+        trace.rows[-1]["span_id"] = call
+        trace.span("reply", call, 4 + turn * 9, 4, service="stock")
+        trace.rows[-1]["span_id"] = other
+    found = [item for result in results(Case("", tuple(trace.rows))) for item in result.findings]
+    assert [item.kind for item in found] == ["n_plus_one_call"]
 
 
 def test_a_job_with_thousands_of_long_calls_is_judged_in_one_walk() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -44,6 +45,14 @@ def test_a_stampede_takes_five_traces_that_miss_one_key_within_two_seconds(
     cases: list[Case], believed: int
 ) -> None:
     assert len(Quorum().pass_on(misses(cases))) == believed
+
+
+def test_a_clock_that_is_wrong_elsewhere_makes_nobody_forget() -> None:
+    quorum = Quorum()
+    first, late = misses(stampede(5)), misses(stampede(1, key="other"), first=900)
+    ahead = replace(late[0], last_seen_ms=late[0].last_seen_ms + 3_600_000)
+    believed = [*quorum.pass_on(first[:3]), *quorum.pass_on([ahead]), *quorum.pass_on(first[3:])]
+    assert len(believed) == 5
 
 
 @settings(max_examples=25, deadline=None)

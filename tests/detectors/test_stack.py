@@ -213,3 +213,19 @@ def test_calls_are_forgotten_after_a_day_and_bounded() -> None:
     rows = list(TraceBuilder(7).rows)
     edges.observe(build_frame(table(rows), Normaliser()), T0_MS)
     assert edges.topology(T0_MS + 86_400_001) == NO_CALLS
+
+
+@pytest.mark.parametrize(
+    ("kind", "statement", "language", "words"),
+    [
+        ("consecutive_queries", "SELECT a FROM b", "nodejs", "Promise.all"),
+        ("consecutive_calls", "GET a/b", "go", "errgroup"),
+        ("consecutive_calls", "GET a/b", "", "at the same time"),
+        ("paginated_loop", "GET erp/orders?page", "python", "larger pages"),
+        ("paginated_loop", "SELECT a FROM b LIMIT ? OFFSET ?", "go", "OFFSET"),
+    ],
+)
+def test_chains_and_pages_are_mended_in_the_words_of_their_language(
+    kind: str, statement: str, language: str, words: str
+) -> None:
+    assert words in fix_in(Stack(language), finding(kind, statement))

@@ -16,12 +16,15 @@ from typing_extensions import override
 
 from store.backends.duckdb import append_log
 from store.backends.duckdb.append_log import DiskLog, segments_of
+from store.backends.duckdb.coded import coded
 from store.backends.duckdb.head import Columns
 from store.backends.duckdb.log_reading import read_segment, read_segments
 from store.backends.duckdb.rounds import BadRound, Round, decode, encode, numbered
 from store.errors import StoreUnavailable
 from store.model import (
     EVENT_SCHEMA,
+    SPAN_CODED_READ_SCHEMA,
+    SPAN_CODED_SCHEMA,
     SPAN_SCHEMA,
     STALE_NAN_BITS,
     Exemplar,
@@ -228,9 +231,28 @@ def full_round() -> Round:
         ),
         metadata={"up": MetricMetadata("up", MetricType.GAUGE, "Is up.", "bool")},
         exemplars=[(7, Exemplar(up, Labels.of(trace_id="x"), 5, 0.1))],
-        spans=numbered(span_table(3), 11),
+        spans=numbered(coded(span_table(3), SPAN_CODED_SCHEMA), 11),
         events=numbered(event_table(), 4),
     )
+
+
+def test_spans_that_an_older_version_logged_in_full_are_read() -> None:
+    spans = numbered(span_table(3), 11)
+    again = decode(memoryview(b"".join(encode(Round(spans=spans))))).spans
+    assert again is not None
+    assert again.schema == SPAN_CODED_READ_SCHEMA
+    assert again.to_pylist() == spans.to_pylist()
+
+
+def test_a_logged_text_that_is_not_among_its_texts_is_refused() -> None:
+    texts = pa.DictionaryArray.from_arrays(
+        pa.array([0, 0, 7], pa.int32()), pa.array(["shop"]), safe=False
+    )
+    good = numbered(coded(span_table(3), SPAN_CODED_SCHEMA), 11)
+    place = good.schema.get_field_index("service")
+    bad = good.set_column(place, good.schema.field("service"), texts)
+    with pytest.raises(BadRound):
+        decode(memoryview(b"".join(encode(Round(spans=bad)))))
 
 
 def test_a_round_survives_its_bytes() -> None:

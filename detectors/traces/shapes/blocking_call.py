@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import ClassVar
 
 from detectors.finding import Finding
+from detectors.selling import sells
 from detectors.settings import require
 from detectors.traces.detector import DetectorResult
 from detectors.traces.frame import SERVER, SpanFrame
@@ -25,7 +26,6 @@ _AUTHORISATION = re.compile(
     r"|klarna|worldpay|mollie",
     re.IGNORECASE,
 )
-_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +84,22 @@ class BlockingCall:
             if trace.category[span] == Category.CALL and trace.duration_ns(span) >= least_ns
         ]
         below = _below(trace, long_calls)
+        form_ns: Counter[tuple[int, int]] = Counter()
         for span in long_calls:
-            closed = first_closed(self._gates(trace, span, below[span]))
+            form_ns[trace.entry[span], trace.form[span]] += trace.on_critical_path_ns([span])
+        for span in long_calls:
+            tries = form_ns[trace.entry[span], trace.form[span]]
+            others_ns = tries - trace.on_critical_path_ns([span])
+            closed = first_closed(self._gates(trace, span, below[span], others_ns))
             if closed is None:
                 findings.append(self._finding(trace, span))
             else:
                 refused.append(refuse(self.kinds[0], trace.shape(span).text, closed))
         return DetectorResult(tuple(findings), tuple(refused))
 
-    def _gates(self, trace: Trace, span: int, inner: list[int]) -> Iterator[Gate]:
+    def _gates(
+        self, trace: Trace, span: int, inner: list[int], other_tries_ns: int
+    ) -> Iterator[Gate]:
         yield Gate(GateName.ROUTE_MAY_WAIT, float(self._must_not_wait(trace, span)), 1)
         expected = float(self._is_expected(trace, span))
         yield Gate(GateName.EXPECTED_TO_BLOCK, expected, 1, below=True)
@@ -110,7 +117,8 @@ class BlockingCall:
         if told:
             yield Gate(GateName.WAITS_FURTHER_IN, own_ns / _MS, self.settings.min_ms)
         request_s = request_seconds(trace, span)
-        share = own_ns / NANOSECONDS / request_s if request_s > 0 else 0.0
+        waited_ns = own_ns + other_tries_ns
+        share = waited_ns / NANOSECONDS / request_s if request_s > 0 else 0.0
         yield Gate(GateName.MIN_SHARE, share, self.settings.min_share)
 
     def _must_not_wait(self, trace: Trace, span: int) -> bool:
@@ -118,9 +126,7 @@ class BlockingCall:
         entry = trace.entry[span]
         if entry < 0 or (trace.kind[entry] != SERVER and not trace.text("http_route", entry)):
             return False
-        route = trace.route(span)
-        spaced = _CAMEL.sub(" ", route).lower()
-        return any(_word(word).search(spaced) for word in self.settings.routes)
+        return sells(trace.route(span), self.settings.routes)
 
     def _is_expected(self, trace: Trace, span: int) -> bool:
         text = trace.shape(span).text
@@ -140,12 +146,6 @@ class BlockingCall:
             confidence=0.8,
         )
         return span_finding(trace, [span], report)
-
-
-@lru_cache(maxsize=256)
-def _word(word: str) -> re.Pattern[str]:
-    """Its singular and its plural, not a part of another word: "order" is not in "border"."""
-    return re.compile(rf"(?<![a-z]){re.escape(word.lower())}s?(?![a-z])")
 
 
 def _below(trace: Trace, spans: list[int]) -> dict[int, list[int]]:

@@ -13,12 +13,13 @@ from detectors.finding import Evidence, Finding, Impact, Priority
 from detectors.fingerprint import fingerprint
 from detectors.impact import batched_seconds
 from detectors.settings import LoopSettings
-from detectors.traces import loops, partitions
+from detectors.traces import batches, loops, partitions
 from detectors.traces.advice import loop_fix, loop_title
 from detectors.traces.detector import DetectorResult
 from detectors.traces.frame import SERVER, SpanFrame
 from detectors.traces.gates import Gate, GateName, NotReported, first_closed, refuse
 from detectors.traces.loops import Group
+from detectors.traces.report import inferred_route, users_of
 from detectors.traces.shape import Category
 from detectors.traces.trace import NANOSECONDS, Trace
 from store.model import BoolArray
@@ -119,7 +120,13 @@ class NPlusOne:
         if group.batched and group.count < settings.min_repetitions:
             yield Gate(GateName.ALREADY_BATCHED, group.batched, 1, below=True)
         yield Gate(GateName.MIN_REPETITIONS, group.count, settings.min_repetitions)
+        waits = float(group.shape.queue or group.shape.waits or batches.polls(trace, group))
+        yield Gate(GateName.DELIBERATE_WAIT, waits, 1, below=True)
+        yield Gate(GateName.VAGUE, float(group.shape.vague), 1, below=True)
         yield Gate(GateName.ALREADY_BATCHED, self._list_size(group), chunk, below=True)
+        yield Gate(GateName.ALREADY_BATCHED, batches.in_one_batch(trace, group), 2, below=True)
+        hidden = float(batches.hidden_lists(trace, group))
+        yield Gate(GateName.ALREADY_BATCHED, hidden, 1, below=True)
         union_s = trace.union_ns(group.spans) / NANOSECONDS
         yield Gate(GateName.MIN_UNION_TIME, union_s * 1_000, settings.min_union_ms)
         request_s = _request_s(trace, group)
@@ -146,9 +153,9 @@ class NPlusOne:
 def _kind(group: Group) -> str:
     shape = group.shape
     keys = group.keys
-    if any(item.paginated for item in group.shapes):
+    if any(item.paginated for item in group.distinct):
         by_key = (
-            not any(item.offset for item in group.shapes) and "OFFSET" not in shape.text.upper()
+            not any(item.offset for item in group.distinct) and "OFFSET" not in shape.text.upper()
         )
         if keys is None or len(keys) == 1 or by_key or _seeks(shape.text):
             return "paginated_loop"
@@ -166,7 +173,11 @@ def _seeks(text: str) -> bool:
 
 def _request_s(trace: Trace, group: Group) -> float:
     if group.entry < 0:
-        return 0.0
+        # It took at least as long as what is known of it.
+        own = trace.service[group.spans[0]]
+        known = [span for span in range(trace.n) if trace.service[span] == own]
+        first, last = trace.start_ns[known[0]], max(trace.end_ns[span] for span in known)
+        return (last - first) / NANOSECONDS
     return trace.duration_ns(group.entry) / NANOSECONDS
 
 
@@ -202,6 +213,7 @@ def _finding(trace: Trace, group: Group, kind: str) -> Finding:
         "request_seconds": round(request_s, 6),
         "wasted_share": round(min(1.0, wasted_s / request_s), 4) if request_s > 0 else 0.0,
         "union_seconds": round(trace.union_ns(spans) / NANOSECONDS, 6),
+        **inferred_route(trace, owner),
     }
     parent = trace.span_id(group.anchor) if group.anchor >= 0 else trace.parent_span_id(spans[0])
     return Finding(
@@ -221,9 +233,14 @@ def _finding(trace: Trace, group: Group, kind: str) -> Finding:
             statements=_statements(trace, group),
             repetitions=group.count,
             code=code,
+            users=users_of(trace, owner),
             detail=detail,
         ),
-        impact=Impact(wasted_seconds_per_request=wasted_s),
+        impact=Impact(
+            wasted_seconds_per_request=wasted_s,
+            worst_wasted_seconds=wasted_s,
+            worst_repetitions=group.count,
+        ),
         fix=loop_fix(kind, group.shape, count=group.count),
         confidence=0.95 if complete else 0.6,
         complete=complete,
@@ -238,8 +255,12 @@ def _statements(trace: Trace, group: Group) -> tuple[str, ...]:
         work = [child for span in group.spans for child in trace.children[span]]
         if trace.category[group.spans[0]] == Category.OTHER:
             work = list(group.spans)
+        seen: set[int] = set()  # parents of hostile spans run in circles
         while work:
             span = work.pop()
+            if span in seen:
+                continue
+            seen.add(span)
             work.extend(trace.children[span])
             if trace.category[span] in {Category.QUERY, Category.CACHE, Category.CALL}:
                 text = f"{trace.service_name(span)}: {trace.shape(span).text}"

@@ -26,6 +26,7 @@ _PATTERN = (
     r"|(acquire|check ?out|borrow|wait[_ ]for)[\w .:-]*(conn|pool)|get[_ ]?conn|^connect$"
     r"|^(pg|mysql2?|mariadb|db|sql|postgres\w*|mongo\w*|redis|oracle)([.\w]*\.)?connect$"
     r"|conn\w*[ ._:-]*(wait|acquire|checkout|queue|borrow)|^prisma:engine:connection$"
+    r"|\w*connection\.open(async)?$|^open[_ ]?connection$"
 )
 _WAITING = re.compile(_PATTERN)
 

@@ -19,7 +19,7 @@ from store.model import BoolArray
 _MS = 1_000_000
 _FIX = (
     "Look at its plan (EXPLAIN ANALYZE): an index for the WHERE and ORDER BY columns, fewer rows "
-    "(LIMIT, a narrower range), fewer columns (.only()), or move it out of the request."
+    "(LIMIT, a narrower range), fewer columns, or move it out of the request."
 )
 
 

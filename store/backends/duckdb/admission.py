@@ -82,7 +82,8 @@ class Admission:
                 hint="drop labels at the source",
             )
         for name, value in labels.pairs:
-            _check_length(name, limits.max_label_name_bytes, f"label name {name[:40]!r}")
+            if len(name) * 4 > limits.max_label_name_bytes or not name.isascii():
+                _check_length(name, limits.max_label_name_bytes, f"label name {name[:40]!r}")
             if len(value) * 4 > limits.max_label_value_bytes or not value.isascii():
                 what = f"the value of the label {name!r}"
                 _check_length(value, limits.max_label_value_bytes, what)
@@ -125,4 +126,4 @@ def size_of(batch: Batch) -> int:
     if isinstance(batch, SampleBatch):
         columns = _BYTES_A_SAMPLE * len(batch) + _BYTES_A_SERIES * len(batch.series)
         return columns + histograms.size_of(batch)
-    return int(batch.table.nbytes)
+    return int(batch.table.get_total_buffer_size())

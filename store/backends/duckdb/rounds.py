@@ -17,10 +17,12 @@ import orjson
 import pyarrow as pa
 
 from store.backends.duckdb.append_log import Part
+from store.backends.duckdb.coded import coded
 from store.backends.duckdb.head import Columns
 from store.model import (
     EVENT_READ_SCHEMA,
     LOG_READ_SCHEMA,
+    SPAN_CODED_READ_SCHEMA,
     SPAN_READ_SCHEMA,
     Exemplar,
     Labels,
@@ -43,7 +45,7 @@ class Round:
         metadata: Families whose metadata is new or another.
         exemplars: Exemplars, each with the id of its series.
         histograms: Payloads of the histograms that `columns` marks: series, time, bytes.
-        spans: Spans of `SPAN_READ_SCHEMA`; None for none.
+        spans: Spans of `SPAN_CODED_READ_SCHEMA`; None for none.
         events: New events of `EVENT_READ_SCHEMA`; None for none.
         logs: Log records of `LOG_READ_SCHEMA`; None for none.
     """
@@ -157,7 +159,7 @@ def _decoded(payload: memoryview) -> Round:
         done.columns = _columns(payload, begin, rows)
         begin += rows * _BYTES_A_SAMPLE
     if "spans" in head:
-        done.spans = _table(payload[begin : begin + head["spans"]], SPAN_READ_SCHEMA)
+        done.spans = _spans(payload[begin : begin + head["spans"]])
         begin += head["spans"]
     if "events" in head:
         done.events = _table(payload[begin : begin + head["events"]], EVENT_READ_SCHEMA)
@@ -185,9 +187,25 @@ def _columns(payload: memoryview, begin: int, rows: int) -> Columns:
     return Columns(series, ts_ms, bits)
 
 
+def _spans(stream: memoryview) -> pa.Table:
+    table = _read(stream)
+    if table.schema.equals(SPAN_READ_SCHEMA):  # of a version that had the texts in full
+        return coded(table, SPAN_CODED_READ_SCHEMA)
+    # A number without a text would be read as one all the same.
+    _checked(table, SPAN_CODED_READ_SCHEMA).validate(full=True)
+    return table
+
+
 def _table(stream: memoryview, schema: pa.Schema) -> pa.Table:
+    return _checked(_read(stream), schema)
+
+
+def _read(stream: memoryview) -> pa.Table:
     with pa.ipc.open_stream(pa.py_buffer(stream)) as reader:
-        table = reader.read_all()
+        return reader.read_all()
+
+
+def _checked(table: pa.Table, schema: pa.Schema) -> pa.Table:
     if not table.schema.equals(schema):
         raise ValueError("the columns are others")
     return table

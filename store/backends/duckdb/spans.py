@@ -9,10 +9,11 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from store.backends.duckdb.coded import check_dictionaries, coded, is_coded
 from store.backends.duckdb.database import Database, arrow
 from store.backends.duckdb.tail import Tail, rows_after
 from store.errors import BadInput, LimitExceeded
-from store.model import SPAN_READ_SCHEMA, SPAN_SCHEMA
+from store.model import SPAN_CODED_SCHEMA, SPAN_READ_SCHEMA, SPAN_SCHEMA
 from store.ports import TROUBLED_SCHEMA, TraceQuery
 
 _COLUMNS = ", ".join(f'"{name}"' for name in SPAN_READ_SCHEMA.names)
@@ -82,12 +83,15 @@ _MOST_TROUBLED = 200_000
 
 
 def checked(table: pa.Table) -> pa.Table:
-    """The table with exactly the columns of `SPAN_SCHEMA`.
+    """The table with exactly the columns of `SPAN_CODED_SCHEMA`.
 
     Raises:
         BadInput: A column is missing, of another type, or null where it must not be.
     """
-    return conform(table, SPAN_SCHEMA)
+    if table.schema.equals(SPAN_CODED_SCHEMA):
+        check_dictionaries(table)
+        return conform(table, SPAN_CODED_SCHEMA)
+    return coded(conform(table, SPAN_SCHEMA), SPAN_CODED_SCHEMA)
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -132,7 +136,7 @@ class SpanStore:
 
     def spans_after(self, seq: int, *, limit: int) -> pa.Table:
         table = rows_after(self._database, self._tail.spans(), _AFTER, seq, limit)
-        return table.cast(SPAN_READ_SCHEMA)
+        return table if is_coded(table) else table.cast(SPAN_READ_SCHEMA)
 
     def traces(self, trace_ids: Sequence[bytes]) -> pa.Table:
         if len(trace_ids) > _MOST_TRACES:

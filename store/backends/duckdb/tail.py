@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from store.backends.duckdb.coded import coded
 from store.backends.duckdb.database import Database
 from store.backends.duckdb.head import NOTHING, Columns
 from store.backends.duckdb.rounds import Round
@@ -82,7 +83,7 @@ class Tables:
             small = joined.num_rows < _LOOSE_TABLES * _LOOSE_TABLES
             self._whole.append(joined.combine_chunks() if small else joined)
             self._loose = []
-        return int(table.nbytes)
+        return int(table.get_total_buffer_size())  # `nbytes` looks at each column from Python
 
     def tables(self) -> list[pa.Table]:
         return [*self._whole, *self._loose]
@@ -153,7 +154,7 @@ def rows_after(
     parts: list[pa.Table] = []
     if not ahead or ahead[0].column("seq")[0].as_py() > seq + 1:
         stored = database.table(query, [seq, limit])
-        parts.append(stored.cast(ahead[0].schema) if ahead else stored)
+        parts.append(_like(stored, ahead[0].schema) if ahead else stored)
         seq = int(stored.column("seq")[-1].as_py()) if stored.num_rows else seq
         limit -= stored.num_rows
     for table in ahead:
@@ -164,6 +165,13 @@ def rows_after(
         parts.append(part)
         limit -= part.num_rows
     return pa.concat_tables(parts) if parts else ahead[0].slice(0, 0)
+
+
+def _like(stored: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Rows of the database as those ahead of it are."""
+    if any(pa.types.is_dictionary(field.type) for field in schema):
+        return coded(stored, schema)
+    return stored.cast(schema)
 
 
 @dataclass(frozen=True, slots=True)
