@@ -11,34 +11,35 @@ from alerts.notification import NotificationEntry
 from alerts.silences import Silence
 from alerts.state import AlertRecord, Step
 from store.model import Labels, Matcher, MatchOp
+from store.sql import json_text
 
 
-def row_of(record: AlertRecord) -> dict[str, Any]:
-    """What is stored of an alert's state."""
-    return {
-        "fingerprint": record.fingerprint,
-        "labels": record.labels.to_dict(),
-        "annotations": record.annotations,
-        "state": str(record.state),
-        "active_ms": record.active_ms,
-        "starts_ms": record.starts_ms,
-        "resolved_ms": record.resolved_ms,
-        "ended_ms": record.ended_ms,
-        "reason": str(record.reason),
-        "value": None if math.isnan(record.value) else record.value,
-        "source": record.source,
-        "unit": record.unit,
-        "generator_url": record.generator_url,
-        "keep_firing_s": record.keep_firing_s,
-        "incident_id": record.incident_id,
-    }
+def row_of(record: AlertRecord) -> tuple[Any, ...]:
+    """What is stored of an alert's state, in the order of the table's columns."""
+    return (
+        record.fingerprint,
+        json_text(record.labels.to_dict()),
+        json_text(record.annotations),
+        record.state.value,
+        record.active_ms,
+        record.starts_ms,
+        record.resolved_ms,
+        record.ended_ms,
+        record.reason.value,
+        None if math.isnan(record.value) else record.value,
+        record.source,
+        record.unit,
+        record.generator_url,
+        record.keep_firing_s,
+        record.incident_id,
+    )
 
 
 def record_of(row: Any) -> AlertRecord:
     """The state of a row."""
     return AlertRecord(
         fingerprint=row.fingerprint,
-        labels=Labels.of(row.labels),
+        labels=Labels.ordered(tuple(row.labels.items())),
         annotations=row.annotations,
         state=AlertState(row.state),
         active_ms=row.active_ms,

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from alerts.grouping import Group, group_id, joined, new_group
+from alerts.grouping import Group, joined, new_group
 from alerts.inhibition import Inhibitor
 from alerts.model import AlertState
 from alerts.notification import (
@@ -17,13 +17,13 @@ from alerts.notification import (
     NotificationEntry,
     lane_of,
 )
+from alerts.places import Places
 from alerts.route_tree import ESCALATION, Integration, Route, Routing
 from alerts.silences import Silence
 from alerts.stages import dedup, inhibit, mute, silence
 from alerts.stages.dedup import DedupReason
-from alerts.state import AlertRecord
+from alerts.state import AlertRecord, in_incident
 from alerts.storm import Before, collapse, released
-from store.model import Labels
 
 _UPDATES = frozenset(
     {
@@ -65,10 +65,6 @@ class Members:
     alerts: list[AlertRecord]
 
 
-# Where an alert goes, by its fingerprint: each route with the labels and the id of its group.
-Places = dict[str, tuple[tuple[Route, Labels, str], ...]]
-
-
 def dispatch(
     snapshot: Snapshot,
     routing: Routing,
@@ -79,7 +75,7 @@ def dispatch(
 ) -> Dispatch:
     """Decide what every receiver must be told at `now_ms`.
 
-    `places` remembers where alerts went under this routing; it is filled here.
+    `places` remembers where alerts went under this routing.
     """
     result = Dispatch()
     known = Before(snapshot.entries, snapshot.records, now_ms, external_url)
@@ -141,14 +137,12 @@ def members_of(
     A resolved alert stays in its group until the group has been looked at once more.
     """
     members: dict[str, Members] = {}
-    places = {} if places is None else places
-    identities: dict[tuple[str, Labels], str] = {}
+    if places is None or places.routing is not routing:
+        places = Places(routing)
     for record in snapshot.records.values():
         if record.state is AlertState.PENDING:
             continue
-        if record.fingerprint not in places:
-            places[record.fingerprint] = _places(routing, record.labels, identities)
-        for route, labels, identity in places[record.fingerprint]:
+        for route, labels, identity in places.of(record.fingerprint, record.labels):
             member = members.get(identity)
             group = member.group if member else snapshot.groups.get(identity)
             if record.resolved_ms is not None and _told(group, record.resolved_ms):
@@ -162,19 +156,6 @@ def members_of(
                 member.group = group
                 member.alerts.append(record)
     return members
-
-
-def _places(
-    routing: Routing, labels: Labels, identities: dict[tuple[str, Labels], str]
-) -> tuple[tuple[Route, Labels, str], ...]:
-    found = []
-    for route in routing.route.match(labels):
-        group_labels = route.group_labels(labels)
-        key = route.id, group_labels
-        if key not in identities:
-            identities[key] = group_id(route, group_labels)
-        found.append((route, group_labels, identities[key]))
-    return tuple(found)
 
 
 def _told(group: Group | None, resolved_ms: int) -> bool:
@@ -310,7 +291,7 @@ def with_incidents(
 ) -> dict[str, AlertRecord]:
     """The records, each with the incident that it belongs to."""
     return {
-        fingerprint: replace(record, incident_id=incident_of[fingerprint])
+        fingerprint: in_incident(record, incident_of[fingerprint])
         if fingerprint in incident_of and record.incident_id != incident_of[fingerprint]
         else record
         for fingerprint, record in records.items()

@@ -2,49 +2,39 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from alerts import ack_timeout, posted, silence_reminder, tick_rows
 from alerts import incidents as incident_rules
-from alerts.dispatch import Dispatch, Snapshot, dispatch, with_incidents
+from alerts.dispatch import Snapshot, dispatch, with_incidents
 from alerts.drill import Drill, plan
 from alerts.escalation import steps as escalation
-from alerts.escalation.group_now import groups_now
 from alerts.escalation.steps import Escalation
 from alerts.incident_messages import IncidentMessage, incident_messages
 from alerts.incidents import Incident, IncidentEvent
-from alerts.model import Alert, AlertState
+from alerts.model import Alert
 from alerts.notification import EventAction, Notice
+from alerts.on_call.stand_ins import StandIn
 from alerts.recurring_silences import occurrences
 from alerts.repository import AlertRepository, AlertTransaction
 from alerts.route_tree import Routing
+from alerts.routing_now import RoutingNow
 from alerts.silences import Silence, checked, expired, updated
 from alerts.state import (
     OUTAGE_TOLERANCE_MS,
     AlertRecord,
-    advance,
+    advance_all,
     fingerprint,
 )
 from alerts.state_series import AlertSeries
+from alerts.tick_result import TickResult, result_of
 from alerts.working_memory import WorkingMemory, after
+from detectors.topology import NO_CALLS, Topology
 from store.errors import BadInput, LimitExceeded
 
 MAX_ALERTS = 50_000
 _Change = Callable[[Incident, Mapping[str, AlertRecord]], Incident]
-
-
-@dataclass(frozen=True, slots=True)
-class TickResult:
-    """What one tick came to."""
-
-    now_ms: int
-    pending: int
-    firing: int
-    resolved: int
-    notices: tuple[Notice, ...]
-    records: tuple[AlertRecord, ...]
 
 
 class AlertEngine:
@@ -66,20 +56,17 @@ class AlertEngine:
         self.repository = repository
         self.external_url = external_url
         self._series = series
-        self._routing = routing
-        self._swap = threading.Lock()
+        self._routing = RoutingNow(routing)
         self._memory: WorkingMemory | None = None
 
     @property
     def routing(self) -> Routing:
-        """The configuration in force."""
-        with self._swap:
-            return self._routing
+        """The configuration in force, with the overrides on call."""
+        return self._routing.current
 
     def reload(self, routing: Routing) -> None:
         """Use another configuration from the next tick on."""
-        with self._swap:
-            self._routing = routing
+        self._routing.reload(routing)
 
     def tick(
         self,
@@ -87,6 +74,7 @@ class AlertEngine:
         alerts: Sequence[Alert],
         *,
         unknown_sources: Collection[str] = frozenset(),
+        topology: Topology = NO_CALLS,
     ) -> TickResult:
         """Bring everything up to `now_ms`.
 
@@ -95,6 +83,7 @@ class AlertEngine:
             alerts: Every alert whose condition holds now, from all sources.
             unknown_sources: Units or sources (see `Alert`) that could not be evaluated: their
                 alerts keep their state.
+            topology: Who calls whom: what belongs together becomes one incident.
 
         Raises:
             LimitExceeded: There are more than `MAX_ALERTS` alerts; nothing was changed.
@@ -105,9 +94,9 @@ class AlertEngine:
                 reason="alerts",
                 hint="an alerting rule lacks an aggregation",
             )
-        routing = self.routing
         with self.repository.begin() as transaction:
             last_ms = transaction.lock()
+            routing = self._routing.know(transaction.stand_ins())
             transaction.save_silences(occurrences(transaction, now_ms))
             memory = self._recalled(transaction, last_ms)
             before = memory.snapshot
@@ -115,9 +104,13 @@ class AlertEngine:
             active = posted.active(posts, now_ms)
             active |= {fingerprint(alert.labels): alert for alert in alerts}
             outage = 0 < last_ms < now_ms - OUTAGE_TOLERANCE_MS
-            records = _advanced(before, active, now_ms, unknown_sources, outage=outage)
+            records = advance_all(
+                before.records, active, now_ms, unknown=unknown_sources, outage=outage
+            )
             records = posted.with_last_words(records, posts, now_ms)
-            changes = incident_rules.follow(records, memory.incidents, now_ms, turn=memory.turn)
+            changes = incident_rules.follow(
+                records, memory.incidents, now_ms, turn=memory.turn, topology=topology
+            )
             late = ack_timeout.expire(changes, now_ms, routing.ack_timeout_ms)
             records = with_incidents(records, changes.incident_of)
             places = memory.places_under(routing)
@@ -131,7 +124,7 @@ class AlertEngine:
             look = replace(before, records=records)
             outcome.notices += self._unsolicited(transaction, look, late, now_ms)
             look = replace(look, entries={**before.entries, **outcome.entries})
-            outcome.notices = _escalated(
+            outcome.notices = tick_rows.escalated(
                 transaction, look, outcome.notices, changes.unresolved, routing, now_ms
             )
             transaction.save_incidents(
@@ -150,13 +143,12 @@ class AlertEngine:
                 incidents=changes.unresolved,
                 unsaved=unsaved,
                 turn=memory.turn + 1,
-                routing=routing,
                 places=places,
             )
         self._memory = kept
         if self._series is not None:
             self._series.append(records.values(), now_ms)
-        return _result(now_ms, tuple(records.values()), outcome)
+        return result_of(now_ms, tuple(records.values()), outcome)
 
     def _unsolicited(
         self,
@@ -333,6 +325,28 @@ class AlertEngine:
                     return True
         return False
 
+    def stand_in(self, stand_in: StandIn) -> None:
+        """Somebody stands in on call, from now on also for this process's readers."""
+        with self.repository.begin() as transaction:
+            transaction.save_stand_in(stand_in)
+            known = transaction.stand_ins()
+        self._routing.know(known)
+
+    def end_stand_in(self, schedule: str, stand_in_id: str) -> bool:
+        """Take back an override of a schedule; False when it has none of that id."""
+        with self.repository.begin() as transaction:
+            known = transaction.stand_ins()
+            left = [s for s in known if (s.schedule, s.id) != (schedule, stand_in_id)]
+            if len(left) < len(known):
+                transaction.delete_stand_in(stand_in_id)
+        self._routing.know(left)
+        return len(left) < len(known)
+
+    def stand_ins(self) -> tuple[StandIn, ...]:
+        """Overrides that people made."""
+        with self.repository.begin() as transaction:
+            return transaction.stand_ins()
+
     def silences(self) -> list[Silence]:
         """Every silence that is kept."""
         with self.repository.begin() as transaction:
@@ -347,52 +361,3 @@ class AlertEngine:
         """States, groups, notification log and silences as they are now."""
         with self.repository.begin() as transaction:
             return self._recalled(transaction, transaction.generation()).snapshot
-
-
-def _advanced(
-    before: Snapshot,
-    active: dict[str, Alert],
-    now_ms: int,
-    unknown: Collection[str],
-    *,
-    outage: bool,
-) -> dict[str, AlertRecord]:
-    records = {}
-    for identity in sorted({*before.records, *active}):
-        previous = before.records.get(identity)
-        lost = previous is not None and (previous.unit in unknown or previous.source in unknown)
-        record = advance(previous, active.get(identity), now_ms, unknown=lost, outage=outage)
-        if record is not None:
-            records[identity] = record
-    return records
-
-
-def _escalated(
-    transaction: AlertTransaction,
-    look: Snapshot,
-    notices: Sequence[Notice],
-    unresolved: Collection[Incident],
-    routing: Routing,
-    now_ms: int,
-) -> list[Notice]:
-    """The notices, with what escalations make of those that are meant for them."""
-    running = transaction.escalations()
-    lanes = (*running, *(one.lane for one in notices if escalation.is_escalation(one, routing)))
-    groups = groups_now(lanes, look.entries, look.records, unresolved)
-    told = escalation.follow(running, notices, groups, routing, now_ms)
-    transaction.save_escalations(told)
-    return told.notices
-
-
-def _result(now_ms: int, records: tuple[AlertRecord, ...], outcome: Dispatch) -> TickResult:
-    counts = dict.fromkeys(AlertState, 0)
-    for record in records:
-        counts[record.state] += 1
-    return TickResult(
-        now_ms=now_ms,
-        pending=counts[AlertState.PENDING],
-        firing=counts[AlertState.FIRING],
-        resolved=counts[AlertState.RESOLVED],
-        notices=tuple(outcome.notices),
-        records=records,
-    )

@@ -50,6 +50,11 @@ class Fields:
         self._known.append(name)
         return self._data.get(name)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields that stand there."""
+        return tuple(map(str, self._data))
+
     def has(self, name: str) -> bool:
         return self._data.get(name) is not None
 

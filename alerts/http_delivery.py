@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -58,7 +60,25 @@ async def post(
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as exc:
         raise DeliveryError("the receiver's address is not valid", permanent=True) from exc
     except httpx.HTTPError as exc:
-        raise DeliveryError(f"no answer: {type(exc).__name__}", permanent=False) from exc
+        raise DeliveryError(f"no answer: {_reason(exc)}", permanent=False) from exc
+
+
+def _reason(error: BaseException | None) -> str:
+    """What a person can act on: in the words of the first cause that is known."""
+    name = type(error).__name__
+    while error is not None:
+        if isinstance(error, socket.gaierror):
+            return "the name of the receiver's host cannot be resolved"
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"the receiver's certificate is not trusted: {error.verify_message}"
+        if isinstance(error, ssl.SSLError):
+            return f"TLS failed: {error.reason or 'no handshake'}"
+        if isinstance(error, ConnectionRefusedError):
+            return "the connection was refused"
+        if isinstance(error, httpx.RemoteProtocolError):
+            return "the connection was closed before the answer's end, or it was no HTTP"
+        error = error.__cause__ or error.__context__
+    return name
 
 
 def failure(answer: Answer, who: str) -> DeliveryError:

@@ -1,7 +1,7 @@
 """Incidents: alerts that belong together, with a timeline. Pure decisions; rows are kept elsewhere.
 
-An alert joins an open incident when both touch the same service, or the same label of the shop
-(slo, kpi), or when the incident's last alert began within `JOIN_WINDOW_MS`. Infos open nothing.
+An alert joins the open incident that it belongs to by the strongest reason of
+`alerts.belonging`. Infos open nothing.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 
+from alerts.belonging import JOIN_WINDOW_MS, RANK, Belongs, Neighbours, Traits
 from alerts.state import AlertRecord
+from detectors.topology import NO_CALLS, Topology
 from store.model import Labels
 
-JOIN_WINDOW_MS = 5 * 60_000
+_BELIEVED_MS = 6 * 3_600_000
 MAX_TEXTS_A_TICK = 2_000
 MAX_LINES_A_TICK = 100
-_SHARED = ("service", "slo", "kpi")
 _RANK = {"page": 0, "critical": 0, "ticket": 1, "warning": 1}
 
 
@@ -32,13 +34,14 @@ class IncidentState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class IncidentAlert:
-    """An alert's part in an incident."""
+    """An alert's part in an incident; `reason` says by what it belongs there (`Belongs`)."""
 
     fingerprint: str
     labels: Labels
     annotations: dict[str, str]
     fired_ms: int
     resolved_ms: int | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ def follow(
     now_ms: int,
     *,
     turn: int = 0,
+    topology: Topology = NO_CALLS,
 ) -> IncidentChanges:
     """Bring incidents up to the alert states of this tick.
 
@@ -96,7 +100,9 @@ def follow(
         unresolved: Incidents that are not resolved yet.
         now_ms: The tick.
         turn: Counts ticks: of very many alerts, each one's newest text has its turn to be kept.
+        topology: Who calls whom.
     """
+    neighbours = Neighbours(topology)
     current = {incident.id: _Running(incident) for incident in unresolved}
     changes = IncidentChanges()
     firing = sorted(
@@ -107,7 +113,7 @@ def follow(
     for record in firing:
         if record.incident_id and record.incident_id not in current:
             continue  # resolved by hand, and nothing new: it must end and begin again first
-        home = _home(record, current, now_ms)
+        home, reason = _home(record, current, neighbours, now_ms)
         if home is None:
             home = _Running(_opened(record, now_ms), changed=True)
             current[home.incident.id] = home
@@ -117,7 +123,7 @@ def follow(
                 )
             )
         fresh = turns == 1 or int(record.fingerprint[:8], 16) % turns == turn % turns
-        home.join(record, now_ms, changes, fresh=fresh)
+        home.join(record, reason, changes, now_ms, fresh=fresh)
         changes.incident_of[record.fingerprint] = home.incident.id
     for running in current.values():
         running.end(records, now_ms, changes)
@@ -156,14 +162,25 @@ class _Running:
         self._parts = {part.fingerprint: part for part in incident.alerts}
         self._touched: dict[str, None] = {}
         self._latest_ms = max((a.fired_ms for a in incident.alerts), default=incident.detected_ms)
-        self._keys = {key for part in incident.alerts for key in _keys(part.labels)}
+        self._traits: Traits | None = None
 
-    def takes(self, record: AlertRecord, now_ms: int) -> bool:
+    def belongs(self, record: AlertRecord, neighbours: Neighbours, now_ms: int) -> Belongs | None:
         recent = now_ms - self._latest_ms <= JOIN_WINDOW_MS
-        return recent or not self._keys.isdisjoint(_keys(record.labels))
+        # Worked out when it is asked for first: most ticks bring nothing new.
+        if self._traits is None:
+            self._traits = Traits()
+            for part in self._parts.values():
+                self._traits.add(part.labels, part.annotations)
+        return self._traits.belongs(record.labels, record.annotations, neighbours, recent=recent)
 
     def join(
-        self, record: AlertRecord, now_ms: int, changes: IncidentChanges, *, fresh: bool
+        self,
+        record: AlertRecord,
+        reason: Belongs,
+        changes: IncidentChanges,
+        now_ms: int,
+        *,
+        fresh: bool,
     ) -> None:
         """Take an alert in; `fresh`: one that is in already brings its newest text."""
         known = self._parts.get(record.fingerprint)
@@ -171,22 +188,27 @@ class _Running:
             if fresh and known.annotations != record.annotations:
                 self._put(replace(known, annotations=record.annotations))
             return
-        part = IncidentAlert(record.fingerprint, record.labels, record.annotations, now_ms)
+        told = known.reason if known is not None else str(reason)
+        part = IncidentAlert(
+            record.fingerprint, record.labels, record.annotations, now_ms, reason=told
+        )
         self._parts.pop(record.fingerprint, None)
         self._put(part)
         self._latest_ms = max(self._latest_ms, now_ms)
-        self._keys |= _keys(record.labels)
+        if self._traits is not None:
+            self._traits.add(record.labels, record.annotations)
         incident = self.incident
         summary = record.annotations.get("summary") or record.name
         changes.events.append(
             IncidentEvent(incident.id, now_ms, "alert", summary, record.fingerprint)
         )
         worse = _RANK.get(record.severity, 0) < _RANK.get(incident.severity, 0)
-        if worse or record.starts_ms < incident.started_ms:
+        began_ms = _began_ms(record)
+        if worse or began_ms < incident.started_ms:
             self.incident = replace(
                 incident,
                 severity=record.severity if worse else incident.severity,
-                started_ms=min(incident.started_ms, record.starts_ms),
+                started_ms=min(incident.started_ms, began_ms),
             )
 
     def end(
@@ -276,14 +298,18 @@ def _bounded(events: Sequence[IncidentEvent]) -> list[IncidentEvent]:
     return kept
 
 
-def _home(record: AlertRecord, current: Mapping[str, _Running], now_ms: int) -> _Running | None:
+def _home(
+    record: AlertRecord, current: Mapping[str, _Running], neighbours: Neighbours, now_ms: int
+) -> tuple[_Running | None, Belongs]:
+    """The incident that an alert belongs to by the strongest reason; of several the oldest."""
     if record.incident_id in current:
-        return current[record.incident_id]
-    return next((one for one in current.values() if one.takes(record, now_ms)), None)
-
-
-def _keys(labels: Labels) -> frozenset[tuple[str, str]]:
-    return frozenset((name, value) for name, value in labels if name in _SHARED)
+        return current[record.incident_id], Belongs.FIRST
+    home, best = None, Belongs.FIRST
+    for one in current.values():
+        reason = one.belongs(record, neighbours, now_ms)
+        if reason is not None and (home is None or RANK[reason] < RANK[best]):
+            home, best = one, reason
+    return home, best
 
 
 def _opened(record: AlertRecord, now_ms: int) -> Incident:
@@ -293,6 +319,22 @@ def _opened(record: AlertRecord, now_ms: int) -> Incident:
         title=record.annotations.get("summary") or record.name,
         severity=record.severity or "page",
         state=IncidentState.OPEN,
-        started_ms=record.starts_ms,
+        started_ms=_began_ms(record),
         detected_ms=now_ms,
     )
+
+
+def _began_ms(record: AlertRecord) -> int:
+    """When the fault began: by the data where the alert says so, else when its condition held.
+
+    What was found long ago, as an old fault that shows again, says nothing of this incident.
+    """
+    seen_ms = min(record.active_ms, record.starts_ms)
+    try:
+        since = datetime.fromisoformat(record.annotations.get("since", ""))
+    except ValueError:
+        return seen_ms
+    if since.tzinfo is None:
+        return seen_ms
+    since_ms = round(since.timestamp() * 1_000)
+    return since_ms if 0 <= seen_ms - since_ms <= _BELIEVED_MS else seen_ms

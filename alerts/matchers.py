@@ -43,8 +43,16 @@ def check(matcher: Matcher) -> Matcher:
         try:
             _compiled(matcher.value)
         except re2.error as exc:
-            raise ValueError(f"{matcher.value!r} is not a regular expression (RE2): {exc}") from exc
+            raise ValueError(
+                f"{matcher.value!r} is not a regular expression (RE2): {_said(exc)}"
+            ) from exc
     return matcher
+
+
+def _said(error: re2.error) -> str:
+    """The reason; the library gives bytes."""
+    reason = error.args[0] if error.args else ""
+    return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
 
 
 def matches(matcher: Matcher, labels: Labels) -> bool:

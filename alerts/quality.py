@@ -20,6 +20,7 @@ from alerts.on_call.who import who_is_on_call
 NOISE_MS = 5 * 60_000
 FLAP_MS = 60 * 60_000
 FLAPS = 3
+OFF_SHIFT = "off shift"
 _MAX_LISTED = 20
 _BY_HAND = frozenset({"ack", "note"})
 
@@ -50,9 +51,10 @@ class Quality:
     """The report. Shares are 0 to 1, and None where there was nothing to count.
 
     Attributes:
-        pages_by_shift: By schedule and person on call, at the time of the page.
+        pages_by_shift: By schedule and person: who got the page, and the duty he had then.
         actionable, noise: Shares of the incidents that have ended.
-        mtta_s, mttr_s: Mean seconds from detection to acknowledgement, and to the end.
+        mttd_s, mtta_s, mttr_s: Mean seconds from the beginning to detection, from detection to
+            acknowledgement, and from the beginning to the end.
         cut: More happened in the span than was counted.
         noisiest: Alerts by how often they began, with their incidents' noise among them.
     """
@@ -67,6 +69,7 @@ class Quality:
     pages_by_shift: dict[str, dict[str, int]]
     actionable: float | None
     noise: float | None
+    mttd_s: float | None
     mtta_s: float | None
     mttr_s: float | None
     noisiest: tuple[tuple[str, int], ...]
@@ -100,12 +103,13 @@ def assess(
         pages_by_shift=_by_shift(history.pages, on_call),
         actionable=len(handled) / len(ended) if ended else None,
         noise=len(noise) / len(ended) if ended else None,
+        mttd_s=_mean_s(one.detected_ms - one.started_ms for one in history.incidents),
         mtta_s=_mean_s(
             one.acknowledged_ms - one.detected_ms
             for one in history.incidents
             if one.acknowledged_ms is not None
         ),
-        mttr_s=_mean_s((one.resolved_ms or 0) - one.detected_ms for one in ended),
+        mttr_s=_mean_s((one.resolved_ms or 0) - one.started_ms for one in ended),
         noisiest=tuple(Counter({k: len(v) for k, v in begun.items()}).most_common(_MAX_LISTED)),
         flapping=_flapping(begun),
     )
@@ -151,11 +155,23 @@ def _most_within_an_hour(times: Sequence[int]) -> int:
 
 
 def _by_shift(pages: Sequence[Delivery], on_call: OnCall) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = {}
-    for name, schedule in on_call.schedules.items():
-        counts = Counter(who_is_on_call(schedule, p.at_ms).user or "nobody" for p in pages)
-        found[name] = dict(counts.most_common())
-    return found
+    """Each page once: for the person whose receiver got it, on the schedule that he was on.
+
+    One told by name while on no schedule counts under `OFF_SHIFT`; a receiver that is nobody's
+    belongs to no shift.
+    """
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for page in pages:
+        users = [user.name for user in on_call.users.values() if page.receiver in user.receivers]
+        on_duty = (
+            (name, duty)
+            for name, schedule in on_call.schedules.items()
+            if (duty := who_is_on_call(schedule, page.at_ms).user) in users
+        )
+        if users:
+            shift, user = next(on_duty, (OFF_SHIFT, users[0]))
+            counts[shift][user] += 1
+    return {name: dict(count.most_common()) for name, count in sorted(counts.items())}
 
 
 def _mean_s(spans_ms: Iterable[int]) -> float | None:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from alerts.fields import Fields
 from alerts.route_tree import Secret
-from alerts.template_syntax import parse_template
+from alerts.template_check import check_notice_template
 from alerts.template_text import TemplateError
 
 # Answers ("file" | "env", name) with the secret; only the composition root can read either.
@@ -80,9 +80,12 @@ def texts(fields: Fields, *names: str) -> dict[str, str]:
 def checked_text(fields: Fields, name: str, text: str) -> str:
     """The text, if it is a well-formed template."""
     try:
-        parse_template(text)
+        check_notice_template(text)
     except TemplateError as exc:
-        raise fields.error(name, f"the template of {name!r} is not valid: {exc}") from exc
+        problem = f"the template of {name!r} is not valid: {exc}"
+        raise fields.error(
+            name, problem, hint="templates are Go's, over Alertmanager's data"
+        ) from exc
     return text
 
 

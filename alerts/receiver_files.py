@@ -54,7 +54,7 @@ def parse_receiver(fields: Fields, shared: Globals, read: SecretReader) -> Recei
         for child in fields.children(f"{kind}_configs", f"a {kind}_config")
     ]
     supported = [f"{kind}_configs" for kind in PARSERS]
-    for kind in fields.document.data["receivers"][fields.path[-1]]:
+    for kind in fields.names:
         if str(kind).endswith("_configs") and kind not in supported:
             raise fields.error(
                 str(kind),

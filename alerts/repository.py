@@ -6,7 +6,7 @@ either all of it or nothing.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,13 +23,15 @@ from alerts.incidents import Incident, IncidentAlert, IncidentEvent
 from alerts.ledger import repository as ledger
 from alerts.model import Alert
 from alerts.notification import Notice, NotificationEntry
+from alerts.on_call import repository as overrides
+from alerts.on_call.stand_ins import StandIn
 from alerts.posted import Post
 from alerts.recurring import repository as recurring
 from alerts.recurring.silences import RecurringSilence
 from alerts.silences import Silence
 from alerts.state import AlertRecord
 from store.model import Labels
-from store.sql import Base, SessionFactory
+from store.sql import Base, SessionFactory, write_rows
 
 _META = Base.metadata
 # One row: the lock that several replicas take, and the instant of the last tick.
@@ -201,17 +203,11 @@ class AlertTransaction:
     def forget_posted(self, before_ms: int) -> None:
         self._session.execute(sa.delete(POSTED).where(POSTED.c.ends_ms < before_ms))
 
-    def save_states(
-        self, records: Sequence[AlertRecord], gone: Iterable[str], known: Container[str]
-    ) -> None:
-        """Write changed alert states, and drop those that are no more.
-
-        `known` are the fingerprints that have a row: others need no look.
-        """
-        changed = [record.fingerprint for record in records if record.fingerprint in known]
-        self._delete(STATES.c.fingerprint, [*gone, *changed])
-        if records:
-            self._session.execute(sa.insert(STATES), [row_of(record) for record in records])
+    def save_states(self, records: Sequence[AlertRecord], gone: Iterable[str]) -> None:
+        """Write changed alert states, and drop those that are no more."""
+        self._delete(STATES.c.fingerprint, gone)
+        rows = [row_of(record) for record in records]
+        write_rows(self._session, STATES, rows, key=["fingerprint"])
 
     def save_groups(self, groups: Iterable[Group], gone: Iterable[str]) -> None:
         self._delete(GROUPS.c.id, gone)
@@ -288,6 +284,19 @@ class AlertTransaction:
     def delete_recurring(self, silence_id: str) -> bool:
         """False when there is none of that id."""
         return recurring.delete(self._session, silence_id)
+
+    def stand_ins(self) -> tuple[StandIn, ...]:
+        return overrides.load(self._session)
+
+    def save_stand_in(self, stand_in: StandIn) -> None:
+        overrides.save(self._session, stand_in)
+
+    def delete_stand_in(self, stand_in_id: str) -> bool:
+        """False when there is none of that id."""
+        return overrides.delete(self._session, stand_in_id)
+
+    def forget_stand_ins(self, before_ms: int) -> None:
+        overrides.forget(self._session, before_ms)
 
     def lanes(self, beginning: str) -> frozenset[str]:
         """Lanes of the outbox that begin so."""

@@ -39,6 +39,8 @@ _GLOBAL_TEXTS = (
 )
 _GLOBAL_SECRETS = ("slack_api_url", "slack_app_token", "opsgenie_api_key", "smtp_auth_password")
 _MAX_DEPTH = 32
+_TWICE = "rename one of them"
+_WHAT = "the Alertmanager configuration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,20 @@ def parse_alertmanager(text: str, file: str, *, read_secret: SecretReader = _no_
         ConfigError: With file, line and what to write instead.
     """
     document = parse_document(text, file)
-    top = Fields(document, (), "the Alertmanager configuration")
+    return read_alertmanager(Fields(document, (), _WHAT), document.data, read_secret)
+
+
+def read_alertmanager(top: Fields, data: Any, read_secret: SecretReader) -> Routing:
+    """Likewise, of a part of a document; fields that `top` was told to ignore are another's.
+
+    Args:
+        top: The part.
+        data: What stands there, to be shown without its secrets.
+        read_secret: Reads what `*_file` and `*_env` fields name.
+
+    Raises:
+        ConfigError: With file, line and what to write instead.
+    """
     top.ignore("templates")
     resolve_timeout_ms, shared = _globals(top.child("global", "global"), read_secret)
     receivers = _receivers(top, shared, read_secret)
@@ -92,7 +107,7 @@ def parse_alertmanager(text: str, file: str, *, read_secret: SecretReader = _no_
         ),
         time_intervals=intervals,
         resolve_timeout_ms=resolve_timeout_ms,
-        text=yaml.safe_dump(without_secrets(document.data), sort_keys=False),
+        text=yaml.safe_dump(without_secrets(data), sort_keys=False),
     )
     top.done()
     return routing
@@ -157,7 +172,7 @@ def _receivers(top: Fields, shared: Globals, read: SecretReader) -> dict[str, Re
     for child in top.children("receivers", "a receiver"):
         receiver = parse_receiver(child, shared, read)
         if receiver.name in receivers:
-            raise child.error("name", f"the receiver {receiver.name!r} stands twice")
+            raise child.error("name", f"the receiver {receiver.name!r} stands twice", hint=_TWICE)
         receivers[receiver.name] = receiver
     return receivers
 
@@ -226,7 +241,7 @@ def _route(
 def _positive(fields: Fields, name: str, default: int) -> int:
     value = fields.duration_ms(name, default)
     if value == 0:
-        raise fields.error(name, f"{name} must not be zero")
+        raise fields.error(name, f"{name} must not be zero", hint="write it like 5m")
     return value
 
 
@@ -256,7 +271,9 @@ def _interval_names(
     names = fields.strings(name)
     for interval in names:
         if interval not in intervals:
-            raise fields.error(name, f"the time interval {interval!r} is not defined")
+            known = f"defined: {', '.join(intervals) or 'none'}"
+            problem = f"the time interval {interval!r} is not defined"
+            raise fields.error(name, problem, hint=known)
     return names
 
 
@@ -272,7 +289,8 @@ def _matchers(fields: Fields, new: str, equal: str, regex: str) -> tuple[Matcher
         try:
             found.extend(parse_matchers(text))
         except ValueError as exc:
-            raise fields.error(new, str(exc), hint='write it like severity="page"') from exc
+            hint = "" if "write it like" in str(exc) else 'write it like severity="page"'
+            raise fields.error(new, str(exc), hint=hint) from exc
     return tuple(found)
 
 
@@ -300,7 +318,7 @@ def _intervals(top: Fields) -> dict[str, tuple[TimeInterval, ...]]:
         for child in top.children(section, "a time interval"):
             name = child.string("name")
             if name in found:
-                raise child.error("name", f"the time interval {name!r} stands twice")
+                raise child.error("name", f"the time interval {name!r} stands twice", hint=_TWICE)
             parts = child.children("time_intervals", "a time interval")
             found[name] = tuple(parse_interval(part) for part in parts)
             child.done()

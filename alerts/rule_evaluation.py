@@ -24,6 +24,7 @@ STALE_NAN = float(np.array([STALE_NAN_BITS], dtype=np.uint64).view(np.float64)[0
 _WORD = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 # Functions whose answer depends on more than the series and its value.
 _CHANGING = re.compile(r"\b(query|now)\b")
+_OVER_LIMIT = "exceeded limit of"
 _APPEND_TIMEOUT_S = 30.0
 # With more rules than this, groups that have an interval take turns within it, as in Prometheus.
 MAX_RULES_AT_ONCE = 1_000
@@ -51,8 +52,9 @@ class _Slot:
     health: UnitHealth | None = None
     series: frozenset[Labels] = frozenset()
     alerts: tuple[Alert, ...] = ()
-    # What was rendered last, by series: with the same value it comes out the same.
+    # What was rendered last, by series: with the same value it comes out the same, if `lasting`.
     rendered: dict[Labels, Alert] = field(default_factory=dict)
+    lasting: bool = False
     phase_ms: int = 0
 
     def due(self, now_ms: int) -> bool:
@@ -200,9 +202,8 @@ class RuleEvaluator:
         )
         found: dict[Labels, Alert] = {}
         before, slot.rendered = slot.rendered, {}
-        lasting = not _CHANGING.search(rule.texts)
         for labels, value in self._querier.instant(rule.expr, at_ms).items():
-            known = before.get(labels) if lasting else None
+            known = before.get(labels) if slot.lasting else None
             if known is None or known.value != value:
                 known = _alert_of(slot, rule, labels, value, context)
             alert = slot.rendered[labels] = known
@@ -216,12 +217,17 @@ class RuleEvaluator:
 
     def _check_limit(self, slot: _Slot, count: int, what: str) -> None:
         if 0 < slot.group.limit < count:
-            raise QueryError(f"exceeded limit of {slot.group.limit} with {count} {what}")
+            raise QueryError(f"{_OVER_LIMIT} {slot.group.limit} with {count} {what}")
 
 
 def unknown_units(health: Iterable[UnitHealth]) -> frozenset[str]:
-    """Units (`Alert.unit`) of the rules that failed."""
-    return frozenset(unit.unit for unit in health if not unit.ok)
+    """Units (`Alert.unit`) of the rules that failed.
+
+    One over its group's limit is not among them: as in Prometheus its alerts end.
+    """
+    return frozenset(
+        unit.unit for unit in health if not unit.ok and not unit.error.startswith(_OVER_LIMIT)
+    )
 
 
 def _alert_of(
@@ -266,6 +272,7 @@ def _phase_ms(group: RuleGroup) -> int:
 def _slot(group: RuleGroup, rule: Rule, place: int, kept: _Slot | None) -> _Slot:
     unit = _unit(group, rule, place)
     slot = _Slot(group, rule, unit, frozenset(_WORD.findall(rule.expr)))
+    slot.lasting = isinstance(rule, AlertingRule) and not _CHANGING.search(rule.texts)
     if kept is not None:
         slot.last_ms, slot.series = kept.last_ms, kept.series
         slot.health = replace(kept.health, unit=unit) if kept.health else None

@@ -196,7 +196,9 @@ def _alerting(fields: Fields, alert: str, expr: str, labels: dict[str, str]) -> 
     for section, texts in (("labels", labels), ("annotations", annotations)):
         for name, text in texts.items():
             if not _LABEL.fullmatch(name):
-                raise fields.error(section, f"{name!r} is no label name", hint=_LABEL_HINT)
+                path = (*fields.path, section, name)
+                problem = f"{name!r} is no label name"
+                raise fields.document.error(path, problem, hint=_LABEL_HINT)
             try:
                 check_rule_template(text)
             except TemplateError as exc:
@@ -220,5 +222,6 @@ def _labels(fields: Fields) -> dict[str, str]:
     for name in labels:
         if not _LABEL.fullmatch(name) or name == "__name__":
             problem = f"{name!r} is no label that a rule may set"
-            raise fields.error("labels", problem, hint=_LABEL_HINT)
+            path = (*fields.path, "labels", name)
+            raise fields.document.error(path, problem, hint=_LABEL_HINT)
     return labels

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -33,7 +32,6 @@ __all__ = [
     "RuleFile",
     "RuleGroup",
     "RuleOptions",
-    "RulesQuery",
     "alerts_answer",
     "parse_rule_file",
     "rules_answer",
@@ -43,40 +41,19 @@ __all__ = [
 _NEVER = "0001-01-01T00:00:00Z"
 
 
-@dataclass(frozen=True, slots=True)
-class RulesQuery:
-    """The filters of `/api/v1/rules`; an empty one does not narrow. `type` is alert or record."""
-
-    type: str = ""
-    rule_names: tuple[str, ...] = ()
-    rule_groups: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
-    exclude_alerts: bool = False
-
-    def takes(self, status: RuleStatus) -> bool:
-        kind = "alert" if isinstance(status.rule, AlertingRule) else "record"
-        return (
-            self.type in {"", kind}
-            and (not self.rule_names or status.rule.name in self.rule_names)
-            and (not self.rule_groups or status.group.name in self.rule_groups)
-            and (not self.files or status.group.file in self.files)
-        )
-
-
 def rules_answer(
-    statuses: Sequence[RuleStatus], records: Iterable[AlertRecord], query: RulesQuery = RulesQuery()
+    statuses: Sequence[RuleStatus], records: Iterable[AlertRecord], *, interval_ms: int = 0
 ) -> dict[str, Any]:
-    """The `data` of `/api/v1/rules`: Prometheus's shape."""
+    """The `data` of `/api/v1/rules`: Prometheus's shape, every rule; the router narrows it.
+
+    `interval_ms`: of groups that have none of their own.
+    """
     by_unit: dict[str, list[AlertRecord]] = {}
     for record in records:
         if record.state is not AlertState.RESOLVED:
             by_unit.setdefault(record.unit, []).append(record)
-    taken = [status for status in statuses if query.takes(status)]
-    groups = []
-    for _, members in groupby(taken, key=_place):
-        listed = list(members)
-        groups.append(_group(listed, by_unit, exclude_alerts=query.exclude_alerts))
-    return {"groups": groups}
+    groups = (list(members) for _, members in groupby(statuses, key=_place))
+    return {"groups": [_group(members, by_unit, interval_ms) for members in groups]}
 
 
 def alerts_answer(records: Iterable[AlertRecord]) -> dict[str, Any]:
@@ -90,27 +67,22 @@ def _place(status: RuleStatus) -> tuple[str, str]:
 
 
 def _group(
-    statuses: list[RuleStatus], by_unit: dict[str, list[AlertRecord]], *, exclude_alerts: bool
+    statuses: list[RuleStatus], by_unit: dict[str, list[AlertRecord]], interval_ms: int
 ) -> dict[str, Any]:
     group = statuses[0].group
     ran = [status.health for status in statuses if status.health is not None]
     return {
         "name": group.name,
         "file": group.file,
-        "interval": group.interval_ms / 1000,
+        "interval": (group.interval_ms or interval_ms) / 1000,
         "limit": group.limit,
         "evaluationTime": sum(health.duration_s for health in ran),
         "lastEvaluation": rfc3339(max(h.at_ms for h in ran)) if ran else _NEVER,
-        "rules": [
-            _rule(status, by_unit.get(status.unit, []), exclude_alerts=exclude_alerts)
-            for status in statuses
-        ],
+        "rules": [_rule(status, by_unit.get(status.unit, [])) for status in statuses],
     }
 
 
-def _rule(
-    status: RuleStatus, records: list[AlertRecord], *, exclude_alerts: bool
-) -> dict[str, Any]:
+def _rule(status: RuleStatus, records: list[AlertRecord]) -> dict[str, Any]:
     rule = status.rule
     answer: dict[str, Any] = {
         "name": rule.name,
@@ -126,7 +98,7 @@ def _rule(
             "duration": rule.hold_s,
             "keepFiringFor": rule.keep_firing_s,
             "annotations": rule.annotations,
-            "alerts": [] if exclude_alerts else [_alert(record) for record in records],
+            "alerts": [_alert(record) for record in records],
         }
     return answer
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -75,10 +76,29 @@ class AlertRecord:
 @functools.lru_cache(maxsize=100_000)
 def fingerprint(labels: Labels) -> str:
     """Sixteen hex digits that name a label set."""
-    digest = hashlib.sha256()
-    for name, value in labels:
-        digest.update(f"{len(name)}:{name}{len(value)}:{value}".encode())
-    return digest.hexdigest()[:16]
+    text = "".join([f"{len(name)}:{name}{len(value)}:{value}" for name, value in labels.pairs])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def in_incident(record: AlertRecord, incident_id: str) -> AlertRecord:
+    """The record as a part of an incident; half the time of `replace`, for storms."""
+    return AlertRecord(
+        record.fingerprint,
+        record.labels,
+        record.state,
+        record.active_ms,
+        record.starts_ms,
+        record.resolved_ms,
+        record.reason,
+        record.ended_ms,
+        record.keep_firing_s,
+        record.annotations,
+        record.value,
+        record.source,
+        record.unit,
+        record.generator_url,
+        incident_id,
+    )
 
 
 def advance(
@@ -109,6 +129,25 @@ def advance(
     if unknown:
         return replace(previous, reason=Step.SOURCE_UNKNOWN)
     return _ended(previous, now_ms)
+
+
+def advance_all(
+    before: Mapping[str, AlertRecord],
+    active: Mapping[str, Alert],
+    now_ms: int,
+    *,
+    unknown: Collection[str] = (),
+    outage: bool = False,
+) -> dict[str, AlertRecord]:
+    """Every record after this tick, by fingerprint; `unknown` are units and sources."""
+    records = {}
+    for identity in sorted({*before, *active}):
+        previous = before.get(identity)
+        lost = previous is not None and (previous.unit in unknown or previous.source in unknown)
+        record = advance(previous, active.get(identity), now_ms, unknown=lost, outage=outage)
+        if record is not None:
+            records[identity] = record
+    return records
 
 
 def _began(previous: AlertRecord | None, alert: Alert, now_ms: int) -> AlertRecord:
@@ -149,6 +188,16 @@ def _holds(previous: AlertRecord, alert: Alert, now_ms: int, *, outage: bool) ->
         state, starts_ms, reason = AlertState.FIRING, now_ms, Step.HOLD_ELAPSED
     else:
         reason = Step.HOLD_RUNNING
+    annotations = _keeping_since(previous.annotations, alert.annotations)
+    if (
+        reason is previous.reason
+        and reason is not Step.CONDITION_BEGAN
+        and (starts_ms, None) == (previous.starts_ms, previous.ended_ms)
+        and alert.value == previous.value
+        and annotations == previous.annotations
+        and _kept_fields(alert) == _kept_fields(previous)
+    ):
+        return previous
     return replace(
         previous,
         state=state,
@@ -157,11 +206,15 @@ def _holds(previous: AlertRecord, alert: Alert, now_ms: int, *, outage: bool) ->
         reason=reason,
         ended_ms=None,
         keep_firing_s=alert.keep_firing_s,
-        annotations=_keeping_since(previous.annotations, alert.annotations),
+        annotations=annotations,
         value=alert.value,
         unit=alert.unit,
         generator_url=alert.generator_url,
     )
+
+
+def _kept_fields(one: Alert | AlertRecord) -> tuple[float, str, str]:
+    return one.keep_firing_s, one.unit, one.generator_url
 
 
 def _keeping_since(before: dict[str, str], now: dict[str, str]) -> dict[str, str]:

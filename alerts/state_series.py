@@ -15,6 +15,8 @@ from store.model import METRIC_NAME, Labels, SampleBatch
 from store.ports import Appender
 
 _log = structlog.get_logger()
+_STATE = "alertstate"
+_GIVEN = frozenset({METRIC_NAME, _STATE})
 
 
 _Series = tuple[AlertState, Labels, Labels]
@@ -65,7 +67,9 @@ class AlertSeries:
 
 
 def _series(record: AlertRecord) -> _Series:
-    labels = record.labels.to_dict()
-    state = {**labels, METRIC_NAME: "ALERTS", "alertstate": str(record.state)}
-    held = {**labels, METRIC_NAME: "ALERTS_FOR_STATE"}
-    return record.state, Labels(state.items()), Labels(held.items())
+    own = [pair for pair in record.labels.pairs if pair[0] not in _GIVEN]
+    state = sorted([*own, (METRIC_NAME, "ALERTS"), (_STATE, record.state.value)])
+    if len(own) < len(record.labels):
+        own = [pair for pair in record.labels.pairs if pair[0] != METRIC_NAME]
+    held = sorted([*own, (METRIC_NAME, "ALERTS_FOR_STATE")])
+    return record.state, Labels.ordered(tuple(state)), Labels.ordered(tuple(held))

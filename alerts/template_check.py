@@ -15,9 +15,15 @@ from alerts.template_syntax import (
     Pipeline,
     Reference,
     checked_template,
+    parse_template,
 )
 from alerts.template_text import TemplateError
 
+# Functions of Alertmanager's that are not known here: a text that calls one is left out.
+_ALERTMANAGERS = frozenset(
+    {"append", "date", "dict", "list", "safeUrl", "since", "toJson", "trimSpace", "tz"}
+    | {"urlUnescape", "call"}
+)
 RULE_VARIABLES = frozenset({"$", "$labels", "$externalLabels", "$externalURL", "$value"})
 
 
@@ -35,6 +41,22 @@ def check_rule_template(text: str) -> None:
     for body in template.definitions.values():
         _Names(known, {"$"}).nodes(body)
     _Names(known, set(RULE_VARIABLES)).nodes(template.nodes)
+
+
+def check_notice_template(text: str) -> None:
+    """Refuse a receiver's text that can never be rendered.
+
+    Templates that it names may stand in files that Warroom does not read: its own text stands in.
+
+    Raises:
+        TemplateError: It is not well formed, or names a function or variable that is not there.
+    """
+    if "{{" not in text:
+        return
+    template = parse_template(text)
+    known = _ALERTMANAGERS | functions(TemplateContext()).keys()
+    for body in (*template.definitions.values(), template.nodes):
+        _Names(known, {"$"}).nodes(body)
 
 
 class _Names:

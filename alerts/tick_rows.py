@@ -1,12 +1,15 @@
-"""What a tick writes, and what it forgets."""
+"""What a tick writes, whom escalations tell at it, and what it forgets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from alerts.dispatch import Dispatch, Snapshot
-from alerts.incidents import IncidentEvent
+from alerts.escalation import steps as escalation
+from alerts.escalation.group_now import groups_now
+from alerts.incidents import Incident, IncidentEvent
 from alerts.notification import EventAction, Notice
+from alerts.on_call.stand_ins import KEPT_MS as STAND_INS_KEPT_MS
 from alerts.repository import AlertTransaction
 from alerts.route_tree import Routing
 from alerts.silences import RETENTION_MS
@@ -36,6 +39,23 @@ def page_events(notices: Iterable[Notice], now_ms: int) -> list[IncidentEvent]:
     ]
 
 
+def escalated(
+    transaction: AlertTransaction,
+    look: Snapshot,
+    notices: Sequence[Notice],
+    unresolved: Collection[Incident],
+    routing: Routing,
+    now_ms: int,
+) -> list[Notice]:
+    """The notices, with what escalations make of those that are meant for them."""
+    running = transaction.escalations()
+    lanes = (*running, *(one.lane for one in notices if escalation.is_escalation(one, routing)))
+    groups = groups_now(lanes, look.entries, look.records, unresolved)
+    told = escalation.follow(running, notices, groups, routing, now_ms)
+    transaction.save_escalations(told)
+    return told.notices
+
+
 def retained(
     records: dict[str, AlertRecord], outcome: Dispatch, now_ms: int
 ) -> dict[str, AlertRecord]:
@@ -58,7 +78,7 @@ def save(
     """Write states, groups, the log and messages; answers with alerts whose text waits."""
     before = memory.snapshot.records
     changed, unsaved = to_write(before, records, memory)
-    transaction.save_states(changed, set(before) - set(records), before)
+    transaction.save_states(changed, set(before) - set(records))
     transaction.save_groups(outcome.groups.values(), outcome.ended_groups)
     transaction.save_entries(outcome.entries.values())
     transaction.enqueue(outcome.notices)
@@ -79,4 +99,5 @@ def sweep(
     transaction.forget_entries(forgotten)
     transaction.forget_silences(now_ms - RETENTION_MS)
     transaction.forget_posted(now_ms - RESOLVED_RETENTION_MS)
+    transaction.forget_stand_ins(now_ms - STAND_INS_KEPT_MS)
     return forgotten

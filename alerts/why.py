@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from alerts import why_words as words
 from alerts.dispatch import Members, Snapshot, inhibitor_of, members_of, pass_stages
 from alerts.engine import AlertEngine
 from alerts.escalation.steps import Escalation
 from alerts.grouping import Group
+from alerts.incidents import Incident
 from alerts.inhibition import Inhibitor
 from alerts.ledger.repository import OutboxRepository, OutboxRow
 from alerts.model import AlertState
-from alerts.notification import Held, NotificationEntry, lane_of
+from alerts.notification import EventAction, Held, NotificationEntry, lane_of
 from alerts.route_tree import Routing
 from alerts.state import AlertRecord
 from store.timestamps import rfc3339
@@ -22,7 +24,7 @@ from store.timestamps import rfc3339
 class Reason:
     """One stage's decision; `detail` names what did it, `explanation` is for people.
 
-    Stages are state, route, inhibit, mute, silence, group, dedup, escalation and delivery.
+    Stages are state, incident, route, inhibit, mute, silence, group, dedup, escalation, delivery.
     """
 
     stage: str
@@ -34,7 +36,10 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """`paged`: some receiver was told that it fires. The next look is RFC 3339, or None."""
+    """`paged`: a message that it fires went out to somebody, and was not refused for good.
+
+    The next look is RFC 3339, or None.
+    """
 
     paged: bool
     reasons: tuple[Reason, ...]
@@ -47,6 +52,7 @@ class Told:
 
     outbox: Sequence[OutboxRow] = ()
     escalations: Mapping[str, Escalation] = field(default_factory=dict)
+    incident: Incident | None = None
 
 
 def why(
@@ -63,23 +69,31 @@ def why(
         snapshot: What is kept, from `AlertEngine.snapshot`.
         routing: The configuration in force.
         now_ms: The instant asked about.
-        ledger: Recent messages and the escalations that run.
+        ledger: Recent messages, the escalations that run, and the alert's incident.
     """
     record = snapshot.records.get(identity)
     if record is None:
         return None
-    reasons = [Reason("state", str(record.state), str(record.reason), record.unit)]
+    ledger = ledger or Told()
+    state = words.of_state(record)
+    reasons = [Reason("state", str(record.state), str(record.reason), record.unit, state)]
+    reasons += _incident(ledger.incident, record)
     if record.state is AlertState.PENDING:
         return Why(paged=False, reasons=tuple(reasons), next_notification_at=None)
     members = members_of(snapshot, routing, now_ms)
     inhibitor = inhibitor_of(snapshot.records, routing)
-    look = _Look(snapshot, routing, inhibitor, now_ms, ledger or Told())
+    look = _Look(snapshot, routing, inhibitor, now_ms, ledger)
     told, next_ms = False, None
     for route in routing.route.match(record.labels):
         member = _member(members, route.id, record)
-        reasons.append(Reason("route", "taken", f"receiver {route.receiver}", route.key))
+        taken = f"its labels lead to {route.receiver}"
+        reasons.append(Reason("route", "taken", f"receiver {route.receiver}", route.key, taken))
         if member is None:
-            reasons.append(Reason("group", "left", "resolved_and_told", ""))
+            rows = _told_of(look.ledger.outbox, record)
+            left = "it ended, and whoever was told of it was told that"
+            reasons.append(Reason("group", "left", "resolved_and_told", "", left))
+            reasons += _deliveries(rows)
+            told = told or _went_out(rows)
             continue
         here = look.at(member, record)
         reasons += here.reasons
@@ -117,15 +131,22 @@ class _Look:
             Reason(h.stage, "held", h.reason, ", ".join(h.by), self._by(h, record)) for h in mine
         ]
         decided = "flushed" if group.last_flush_ms is not None else "waits"
-        reasons.append(Reason("group", decided, _due(group, now_ms), group.key))
+        due = _due(group, now_ms)
+        reasons.append(Reason("group", decided, due, group.key, words.of_group(group, due)))
         entries = _entries(self.snapshot.entries, group, self.routing)
         if self.routing.receivers[group.receiver].integrations:
-            reasons += _told(entries, record.fingerprint)
+            reasons += _told(entries, record.fingerprint, member.route.repeat_interval_ms)
         else:
-            reasons.append(Reason("dedup", "not_sent", "receiver_without_integrations"))
+            nobody = f"nobody is behind the receiver {group.receiver}"
+            without = "receiver_without_integrations"
+            reasons.append(Reason("dedup", "not_sent", without, "", nobody))
         reasons += _escalated(self.ledger.escalations, entries)
-        reasons += _deliveries(self.ledger.outbox, entries)
-        paged = any(record.fingerprint in entry.firing for entry in entries)
+        rows = {entry.lane: _about(self.ledger.outbox, entry) for entry in entries}
+        reasons += _deliveries([row for some in rows.values() for row in some])
+        paged = any(
+            record.fingerprint in entry.firing and _went_out(rows[entry.lane], unknown=True)
+            for entry in entries
+        )
         next_ms = self._next_ms(member, record, entries, mine) if record.firing else None
         return _Here(reasons, paged, next_ms)
 
@@ -137,6 +158,8 @@ class _Look:
             name = source.name if source else ""
             rule = f" by the rule {found[1].name}" if found and found[1].name else ""
             return f"{name}{rule}".strip()
+        if held.stage == "mute":
+            return f"{held.reason.replace('_', ' ')} {', '.join(held.by)}"
         if held.stage == "silence":
             return "; ".join(
                 f"by {one.created_by} until {rfc3339(one.ends_ms)}: {one.comment}"
@@ -181,6 +204,7 @@ def _escalated(
             if one.running
             else f"policy {one.policy}",
             f"told {', '.join(one.told) or 'nobody'}",
+            words.of_escalation(one),
         )
         for one in found
     ]
@@ -207,38 +231,79 @@ def _entries(
     return [entries[lane] for lane in lanes if lane in entries]
 
 
-def _told(entries: Sequence[NotificationEntry], identity: str) -> list[Reason]:
+def _told(entries: Sequence[NotificationEntry], identity: str, repeat_ms: int) -> list[Reason]:
     if not entries:
-        return [Reason("dedup", "not_sent", "nothing_sent_yet", "")]
+        nobody = "no receiver of this route was told of its group yet"
+        return [Reason("dedup", "not_sent", "nothing_sent_yet", "", nobody)]
     return [
         Reason(
             "dedup",
-            "notified" if identity in entry.firing | entry.resolved else "not_in_last_notice",
+            "notified" if told else "not_in_last_notice",
             entry.reason,
             entry.lane,
+            words.of_dedup(entry, repeat_ms, told=told),
         )
         for entry in entries
+        for told in (identity in entry.firing | entry.resolved,)
     ]
 
 
-def _deliveries(outbox: Sequence[OutboxRow], entries: Sequence[NotificationEntry]) -> list[Reason]:
-    lanes = {entry.lane for entry in entries}
+def _about(outbox: Sequence[OutboxRow], entry: NotificationEntry) -> list[OutboxRow]:
+    """The messages of an entry; those of an escalation or a storm have its key."""
+    return [
+        row
+        for row in outbox
+        if row.notice.lane == entry.lane
+        or (entry.dedup_key and row.notice.dedup_key == entry.dedup_key)
+    ]
+
+
+def _went_out(rows: Sequence[OutboxRow], *, unknown: bool = False) -> bool:
+    """Some message that it fires was not refused for good; `unknown` where none is kept."""
+    states = [row.state for row in rows if row.notice.action is EventAction.TRIGGER]
+    return any(state != "failed" for state in states) if states else unknown
+
+
+def _incident(incident: Incident | None, record: AlertRecord) -> list[Reason]:
+    if incident is None:
+        return []
+    part = next((p for p in incident.alerts if p.fingerprint == record.fingerprint), None)
+    belongs = part.reason if part is not None else ""
+    told = words.of_incident(incident, belongs)
+    return [Reason("incident", incident.state.value, belongs or "part_of_it", incident.id, told)]
+
+
+def _told_of(outbox: Sequence[OutboxRow], record: AlertRecord) -> list[OutboxRow]:
+    """Messages that named the alert: its group is gone, and what was noted of it there."""
+    return [
+        row
+        for row in outbox
+        if row.notice.created_ms >= record.active_ms
+        and any(one.fingerprint == record.fingerprint for one in row.notice.alerts)
+    ]
+
+
+def _deliveries(outbox: Sequence[OutboxRow]) -> list[Reason]:
     return [
         Reason(
             "delivery",
             row.state,
             row.last_error or f"{row.notice.action} after {row.attempts} attempts",
             row.notice.id,
+            words.of_delivery(row),
         )
-        for row in outbox
-        if row.notice.lane in lanes
-    ][:20]
+        for row in outbox[:20]
+    ]
 
 
 def why_paged(
     engine: AlertEngine, outbox: OutboxRepository, identity: str, now_ms: int
 ) -> Why | None:
     """`why` over what the engine and the outbox keep now."""
-    escalations = {one.lane: one for one in engine.escalations()}
-    told = Told(outbox.rows(limit=500), escalations)
-    return why(identity, engine.snapshot(), engine.routing, now_ms, told)
+    snapshot = engine.snapshot()
+    record = snapshot.records.get(identity)
+    with engine.repository.begin() as transaction:
+        escalations = transaction.escalations()
+        incident = transaction.incident(record.incident_id) if record else None
+    told = Told(outbox.rows(limit=500), escalations, incident)
+    return why(identity, snapshot, engine.routing, now_ms, told)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from alerts.dispatch import Dispatch, Places, Snapshot
+from alerts.dispatch import Dispatch, Snapshot
 from alerts.incidents import Incident
+from alerts.places import Places
 from alerts.route_tree import Routing
 from alerts.state import AlertRecord
 
@@ -22,7 +23,7 @@ class WorkingMemory:
         generation: What `AlertTransaction.ticked` noted.
         unsaved: Alerts whose newest text or value is not in the database yet.
         turn: Counts ticks: each alert's text has its turn to be written.
-        places: Where alerts go under `routing`.
+        places: Where alerts go under the routing of the tick.
     """
 
     generation: int
@@ -30,17 +31,14 @@ class WorkingMemory:
     incidents: tuple[Incident, ...]
     unsaved: frozenset[str] = frozenset()
     turn: int = 0
-    routing: Routing | None = None
-    places: Places = field(default_factory=dict)
+    places: Places | None = None
 
     def places_under(self, routing: Routing) -> Places:
         """Where alerts went, if that was under the same routing; those gone are forgotten."""
-        if self.routing is not routing:
-            return {}
+        if self.places is None or self.places.routing is not routing:
+            return Places(routing)
         records = self.snapshot.records
-        if len(self.places) <= 2 * len(records) + 1_000:
-            return self.places
-        return {key: place for key, place in self.places.items() if key in records}
+        return self.places.kept(records, len(records))
 
 
 def after(before: Snapshot, records: Mapping[str, AlertRecord], outcome: Dispatch) -> Snapshot:
@@ -62,6 +60,8 @@ def to_write(
     written, waiting = [], set()
     for identity, record in records.items():
         previous = before.get(identity)
+        if previous is record and identity not in memory.unsaved:
+            continue
         if previous is not None and not _moved(previous, record):
             if previous == record and identity not in memory.unsaved:
                 continue

@@ -123,6 +123,9 @@ def incident_json(incident: Incident, events: Iterable[IncidentEvent] = ()) -> J
         "acknowledged_at": rfc3339(incident.acknowledged_ms) if incident.acknowledged_ms else None,
         "acknowledged_by": incident.acknowledged_by,
         "resolved_at": rfc3339(incident.resolved_ms) if incident.resolved_ms else None,
+        "mttd_s": _seconds(incident.started_ms, incident.detected_ms),
+        "mtta_s": _seconds(incident.detected_ms, incident.acknowledged_ms),
+        "mttr_s": _seconds(incident.started_ms, incident.resolved_ms),
         "alerts": [
             {
                 "fingerprint": part.fingerprint,
@@ -131,6 +134,7 @@ def incident_json(incident: Incident, events: Iterable[IncidentEvent] = ()) -> J
                 "summary": part.annotations.get("summary", ""),
                 "fired_at": rfc3339(part.fired_ms),
                 "resolved_at": rfc3339(part.resolved_ms) if part.resolved_ms else None,
+                "reason": part.reason,
             }
             for part in incident.alerts
         ],
@@ -138,6 +142,10 @@ def incident_json(incident: Incident, events: Iterable[IncidentEvent] = ()) -> J
         "revenue_at_risk": _revenue_at_risk(incident),
         "timeline": [event_json(event) for event in events],
     }
+
+
+def _seconds(start_ms: int, end_ms: int | None) -> float | None:
+    return None if end_ms is None else max(end_ms - start_ms, 0) / 1000
 
 
 def probable_cause_json(cause: ProbableCause) -> Json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
@@ -40,6 +40,9 @@ _DISPLAYED = (
     "/api/warroom/v1/live",
     "/api/warroom/v1/replay",
 )
+# Calendar programs know an address and nothing else: their key stands in it, and opens no more.
+_FEEDS = "/api/warroom/v1/on-call/"
+_MAX_QUERY = 2_048
 # A browser asks here what it may do, before it has a token.
 _SESSION = "/api/warroom/v1/session"
 
@@ -74,7 +77,9 @@ class GuardPolicy:
     is_page: Callable[[str], bool] = lambda _path: False
 
 
-def decide(policy: GuardPolicy, method: str, path: str, headers: Headers) -> Refusal | None:
+def decide(
+    policy: GuardPolicy, method: str, path: str, headers: Headers, feed_key: str = ""
+) -> Refusal | None:
     """None when the request may pass, else the reason why not. Pure but for the token look-up.
 
     A page on another site can resolve its own name to 127.0.0.1 (DNS rebinding) or post to us
@@ -90,14 +95,20 @@ def decide(policy: GuardPolicy, method: str, path: str, headers: Headers) -> Ref
         return Refusal.ORIGIN
     if not policy.tokens_required or _open_to_all(policy, method, path, headers):
         return None
+    if feed_key and not bearer(headers):
+        # The API's own tokens do not belong into an address, which others may read.
+        calendar = policy.role_of(feed_key) is Role.CALENDAR
+        return None if calendar else Refusal.NO_TOKEN
     return _by_token(policy, method, path, headers)
 
 
-async def judge(policy: GuardPolicy, method: str, path: str, headers: Headers) -> Refusal | None:
+async def judge(
+    policy: GuardPolicy, method: str, path: str, headers: Headers, feed_key: str = ""
+) -> Refusal | None:
     """`decide` by what is known now: a token may have been revoked since it was last asked for."""
     if policy.tokens_required and policy.prepare is not None:
-        await policy.prepare(secret_of(headers))
-    return decide(policy, method, path, headers)
+        await policy.prepare(bearer(headers) or feed_key or secret_of(headers))
+    return decide(policy, method, path, headers, feed_key)
 
 
 def _open_to_all(policy: GuardPolicy, method: str, path: str, headers: Headers) -> bool:
@@ -130,6 +141,8 @@ def _allowed(role: Role, method: str, path: str) -> bool:
         return role is Role.INGEST
     if role is Role.DISPLAY:
         return method in _SAFE and path.startswith(_DISPLAYED)
+    if role is Role.CALENDAR:
+        return method in _SAFE and _is_feed(path)
     return role is Role.VIEWER and (method in _SAFE or path.startswith(_READ_POST))
 
 
@@ -139,6 +152,17 @@ def _known_beacon(policy: GuardPolicy, method: str, path: str, headers: Headers)
         return False
     key = path.strip("/").partition("/")[2] or headers.get("x-api-key", "")
     return method == "OPTIONS" or key in policy.beacon_keys
+
+
+def _is_feed(path: str) -> bool:
+    return path.startswith(_FEEDS) and path.endswith(".ics")
+
+
+def feed_key_of(method: str, path: str, query: bytes) -> str:
+    """The key in a calendar's address, or nothing."""
+    if method not in _SAFE or not _is_feed(path) or len(query) > _MAX_QUERY:
+        return ""
+    return parse_qs(query.decode("latin-1")).get("key", [""])[0]
 
 
 def bearer(headers: Headers) -> str:
@@ -180,7 +204,9 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        refusal = await judge(self._policy, scope["method"], scope["path"], headers)
+        method, path = scope["method"], scope["path"]
+        key = feed_key_of(method, path, scope.get("query_string", b""))
+        refusal = await judge(self._policy, method, path, headers, key)
         if refusal is None:
             await self._app(scope, receive, send)
             return

@@ -1,10 +1,11 @@
-"""Notes for whoever takes over, as Markdown: what runs, what ended, what is kept quiet."""
+"""Notes for whoever takes over, as Markdown: what runs, ended, burns, changed, is kept quiet."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from alerts.incidents import Incident, IncidentState
 from alerts.matchers import format_matchers
@@ -13,10 +14,16 @@ from alerts.on_call.who import current
 from alerts.quality import History
 from alerts.silences import Silence, SilenceState
 from alerts.state import AlertRecord
+from slos.model import SloState, SloStatus
 from store.timestamps import rfc3339
 
 _MAX_LISTED = 50
 _MAX_NOTES = 5
+_MAX_NAMES = 10
+_LITTLE_LEFT = 0.25
+# Kinds of the timeline that say what was changed.
+CHANGES = frozenset({"deploy", "flag", "promotion", "policy"})
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +34,8 @@ class Watch:
     silences: Sequence[Silence]
     on_call: OnCall
     records: Mapping[str, AlertRecord]
+    slos: Sequence[SloStatus] = ()
+    changes: Sequence[Json] = ()
 
 
 def handover(watch: Watch, since_ms: int, now_ms: int) -> str:
@@ -38,6 +47,8 @@ def handover(watch: Watch, since_ms: int, now_ms: int) -> str:
         f"# Handover, {rfc3339(since_ms)} to {rfc3339(now_ms)}",
         _section("Still running", (_running(one, watch) for one in running)),
         _section("Ended", (_ended(one, watch) for one in ended)),
+        _section("Error budgets", _budgets(watch.slos)),
+        _section("Changes", _changes(watch.changes)),
         _section("Pages", _pages(watch.history)),
         _section("Silences", _silences(watch.silences, now_ms)),
         _section("On call", _on_call(watch.on_call, now_ms)),
@@ -54,21 +65,29 @@ def _section(title: str, lines: Iterable[str]) -> str:
 
 def _running(incident: Incident, watch: Watch) -> str:
     by = f", taken by {plain(incident.acknowledged_by)}" if incident.acknowledged_by else ""
-    firing = sum(
-        1
+    firing = [
+        part.labels.get("alertname")
         for part in incident.alerts
         if part.fingerprint in watch.records and watch.records[part.fingerprint].firing
-    )
+    ]
+    names = ", ".join(plain(name) for name in sorted(set(firing))[:_MAX_NAMES])
+    more = ", …" if len(set(firing)) > _MAX_NAMES else ""
+    count = "1 alert fires" if len(firing) == 1 else f"{len(firing)} alerts fire"
     head = (
         f"- **{plain(incident.title)}** ({incident.id}, {incident.severity}, "
-        f"{incident.state}{by}), since {rfc3339(incident.started_ms)}, {firing} alerts fire"
+        f"{incident.state}{by}), since {rfc3339(incident.started_ms)}, {count}"
+        f"{f': {names}{more}' if names else ''}"
     )
     return "\n".join([head, *_notes(incident, watch)])
 
 
 def _ended(incident: Incident, watch: Watch) -> str:
     took_s = ((incident.resolved_ms or 0) - incident.started_ms) // 1000
-    head = f"- {plain(incident.title)} ({incident.id}): lasted {took_s // 60} min {took_s % 60} s"
+    by = f"taken by {plain(incident.acknowledged_by)}" if incident.acknowledged_by else "not taken"
+    head = (
+        f"- {plain(incident.title)} ({incident.id}, {incident.severity}): "
+        f"{rfc3339(incident.started_ms)}, lasted {took_s // 60} min {took_s % 60} s, {by}"
+    )
     return "\n".join([head, *_notes(incident, watch)])
 
 
@@ -76,6 +95,26 @@ def _notes(incident: Incident, watch: Watch) -> list[str]:
     events = watch.history.events.get(incident.id, ())
     notes = [e for e in events if e.kind == "note"]
     return [f"  - {rfc3339(e.at_ms)} {plain(e.ref)}: {plain(e.title)}" for e in notes[-_MAX_NOTES:]]
+
+
+def _budgets(slos: Iterable[SloStatus]) -> list[str]:
+    """Those that burn, are spent or nearly so, or of which nothing is known."""
+    told = []
+    for slo in slos:
+        left = slo.error_budget_remaining
+        if slo.state is SloState.OK and (left is None or left > _LITTLE_LEFT):
+            continue
+        outlook = f"; {slo.outlook.statement}" if slo.outlook else ""
+        state = slo.state.value.replace("_", " ")
+        told.append(
+            f"- {plain(f'{slo.service}/{slo.name}')}: {state}; {plain(slo.statement + outlook)}"
+        )
+    return told
+
+
+def _changes(changes: Iterable[Json]) -> list[str]:
+    ordered = sorted(changes, key=lambda change: str(change["at"]))
+    return [f"- {c['at']} {plain(str(c['kind']))}: {plain(str(c['title']))}" for c in ordered]
 
 
 def _pages(history: History) -> list[str]:

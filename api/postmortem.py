@@ -8,10 +8,12 @@ from typing import Any
 from alerts.incidents import Incident, IncidentEvent
 from alerts.ledger.repository import Delivery
 from api.alert_shapes import incident_json
+from api.damage import Damage, lines_of
 from store.timestamps import rfc3339
 
 Json = dict[str, Any]
 _MAX_ROWS = 300
+NO_DAMAGE = Damage()
 # Changes this long before the first alert may be the cause.
 LOOK_BACK_MS = 30 * 60_000
 
@@ -21,6 +23,7 @@ def postmortem(
     events: Sequence[IncidentEvent],
     changes: Sequence[Json],
     deliveries: Sequence[Delivery],
+    damage: Damage = NO_DAMAGE,
 ) -> str:
     """Markdown. Times are UTC; what only people know stands as a question.
 
@@ -29,6 +32,7 @@ def postmortem(
         events: Its timeline, oldest first.
         changes: What else happened around it: `{at, kind, title}` of deploys, flags, findings.
         deliveries: Attempts to tell people, in any order.
+        damage: What it cost.
     """
     shown = incident_json(incident)
     parts = [
@@ -37,9 +41,9 @@ def postmortem(
         f"Incident `{incident.id}`, {_text(incident.severity)}, {incident.state.value}.",
         "",
         *_figures(incident),
-        *_impact(incident, shown),
+        *_impact(incident, shown, damage),
         *_causes(shown),
-        *_timeline(events, changes, deliveries),
+        *_timeline(incident, events, changes, deliveries),
         *_alerts(incident),
         *_questions(),
     ]
@@ -61,10 +65,11 @@ def _figures(incident: Incident) -> list[str]:
     return ["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows), ""]
 
 
-def _impact(incident: Incident, shown: Json) -> list[str]:
-    lines = ["## Impact", ""]
+def _impact(incident: Incident, shown: Json, damage: Damage) -> list[str]:
+    """What was measured over the incident's time, then what its alerts said while they fired."""
+    lines = ["## Impact", "", *(f"- {_text(line[2:])}" for line in lines_of(damage))]
     risk = shown["revenue_at_risk"]
-    if risk:
+    if risk and damage.revenue is None:
         lines.append(f"- Revenue at risk: {_text(risk['amount'])} {_text(risk['currency'])}")
     told: dict[str, None] = {}
     for part in incident.alerts:
@@ -73,7 +78,9 @@ def _impact(incident: Incident, shown: Json) -> list[str]:
             name = part.labels.get("slo") or part.labels.get("alertname")
             what = "SLO " if part.labels.get("slo") else ""
             told[f"- {what}{_text(name)}: {_text(impact)}"] = None
-    lines += list(told)[:_MAX_ROWS] or ([] if risk else ["Not measured."])
+    lines += list(told)[:_MAX_ROWS]
+    if len(lines) == 2:
+        lines.append("Not measured: no SLO counts its services' requests, and no orders are known.")
     return [*lines, ""]
 
 
@@ -86,15 +93,16 @@ def _causes(shown: Json) -> list[str]:
 
 
 def _timeline(
-    events: Sequence[IncidentEvent], changes: Sequence[Json], deliveries: Sequence[Delivery]
+    incident: Incident,
+    events: Sequence[IncidentEvent],
+    changes: Sequence[Json],
+    deliveries: Sequence[Delivery],
 ) -> list[str]:
-    rows = [(rfc3339(e.at_ms), e.kind, e.title) for e in events]
+    rows = [(rfc3339(incident.started_ms), "fault", "it began, by the data")]
+    rows += _told(events, deliveries)
     rows += [(str(c["at"]), str(c["kind"]), str(c["title"])) for c in changes]
-    rows += [
-        (rfc3339(d.at_ms), "delivery", f"{d.action} to {d.receiver} ({d.kind}): {_fate(d)}")
-        for d in deliveries
-    ]
     rows.sort(key=lambda row: row[0])
+    rows = _merged(rows)
     lines = ["## Timeline", "", "| at | what | |", "|---|---|---|"]
     lines += [f"| {at} | {_text(kind)} | {_text(title)} |" for at, kind, title in rows[:_MAX_ROWS]]
     if len(rows) > _MAX_ROWS:
@@ -102,15 +110,57 @@ def _timeline(
     return [*lines, ""]
 
 
+def _told(
+    events: Sequence[IncidentEvent], deliveries: Sequence[Delivery]
+) -> list[tuple[str, str, str]]:
+    """The incident's own lines; a page says how it was delivered, other messages have a line."""
+    attempts: dict[str, list[Delivery]] = {}
+    for delivery in deliveries:
+        attempts.setdefault(delivery.notice_id, []).append(delivery)
+    rows = []
+    for event in events:
+        tried = attempts.pop(event.ref, []) if event.kind == "page" else []
+        fate = "; ".join(f"{one.kind} {_fate(one)}" for one in tried)
+        by = f" ({event.ref})" if event.kind == "note" and event.ref else ""
+        title = f"{event.title}: {fate}" if fate else f"{event.title}{by}"
+        rows.append((rfc3339(event.at_ms), event.kind, title))
+    rows += [
+        (rfc3339(d.at_ms), "delivery", f"{d.action} to {d.receiver} ({d.kind}): {_fate(d)}")
+        for some in attempts.values()
+        for d in some
+    ]
+    return rows
+
+
+def _merged(rows: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """Lines that say the same within one second, once."""
+    counts: dict[tuple[str, str, str], int] = {}
+    first: dict[tuple[str, str, str], str] = {}
+    for at, kind, title in rows:
+        key = at[:19], kind, title
+        first.setdefault(key, at)
+        counts[key] = counts.get(key, 0) + 1
+    times = {key: f" (×{count})" if count > 1 else "" for key, count in counts.items()}
+    return [(first[key], key[1], f"{key[2]}{times[key]}") for key in counts]
+
+
 def _fate(delivery: Delivery) -> str:
-    return "taken" if delivery.ok else f"failed at attempt {delivery.attempt}"
+    if delivery.ok:
+        return "taken" if delivery.attempt <= 1 else f"taken at attempt {delivery.attempt}"
+    return f"failed at attempt {delivery.attempt}"
 
 
 def _alerts(incident: Incident) -> list[str]:
-    lines = ["## Alerts", "", "| alert | fired | ended | summary |", "|---|---|---|---|"]
+    lines = [
+        "## Alerts",
+        "",
+        "| alert | fired | ended | belongs by | summary |",
+        "|---|---|---|---|---|",
+    ]
     lines += [
         f"| {_text(part.labels.get('alertname'))} | {rfc3339(part.fired_ms)} "
-        f"| {_at(part.resolved_ms)} | {_text(part.annotations.get('summary', ''))} |"
+        f"| {_at(part.resolved_ms)} | {part.reason.replace('_', ' ')} "
+        f"| {_text(part.annotations.get('summary', ''))} |"
         for part in incident.alerts[:_MAX_ROWS]
     ]
     return [*lines, ""]

@@ -7,14 +7,16 @@ Tables live beside their owners, in `<room>/repository.py`; only their shape ove
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
 from alembic import command
 from alembic.config import Config
 from pydantic import ConfigDict, TypeAdapter
 from pydantic_core import PydanticSerializationError
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, Table, create_engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
@@ -40,7 +42,9 @@ def open_engine(url: str) -> Engine:
     """
     if not url.startswith("sqlite"):
         postgresql.check(url)
-        engine = create_engine(url, pool_pre_ping=True, json_serializer=_json_text)
+        engine = create_engine(
+            url, pool_pre_ping=True, json_serializer=_json_text, json_deserializer=_json_value
+        )
         postgresql.fit(engine)
         event.listen(engine, "handle_error", _unavailable)
         return engine
@@ -48,7 +52,9 @@ def open_engine(url: str) -> Engine:
     options: dict[str, Any] = {"connect_args": {"check_same_thread": False, "timeout": 10}}
     if in_memory:
         options["poolclass"] = StaticPool
-    engine = create_engine(url, json_serializer=_json_text, **options)
+    engine = create_engine(
+        url, json_serializer=_json_text, json_deserializer=_json_value, **options
+    )
     event.listen(engine, "handle_error", _unavailable)
     event.listen(engine, "connect", _durable_sqlite)
     if not in_memory:
@@ -65,6 +71,50 @@ def _json_text(value: Any) -> str:
         return _ANY.dump_json(value).decode()
     except PydanticSerializationError:  # half of a surrogate pair, which JSON can escape
         return json.dumps(value)
+
+
+def _json_value(text: str) -> Any:
+    """As `json.loads`, several times as fast: a restart reads as much."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:  # NaN, or half of a surrogate pair
+        return json.loads(text)
+
+
+def json_text(mapping: Mapping[str, str]) -> str:
+    """Texts by name as a JSON column holds them, for `write_rows`."""
+    try:
+        return orjson.dumps(mapping).decode()
+    except orjson.JSONEncodeError:  # half of a surrogate pair
+        return json.dumps(mapping)
+
+
+def write_rows(
+    session: Session, table: Table, rows: Sequence[Sequence[Any]], *, key: Sequence[str] = ()
+) -> None:
+    """Insert very many rows: a third of the time of SQLAlchemy's, which looks at each value.
+
+    Args:
+        session: The transaction.
+        table: Where to.
+        rows: A value for each column of the table, in its order, as the driver takes them: a JSON
+            column takes text.
+        key: Columns of a unique key. A row whose key is known is written over.
+    """
+    if not rows:
+        return
+    connection = session.connection()
+    preparer = connection.dialect.identifier_preparer
+    names = [preparer.quote(column.name) for column in table.columns]
+    place = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+    text = "INSERT INTO {} ({}) VALUES ({})".format(  # noqa: S608 - names of our own, no values
+        preparer.format_table(table), ", ".join(names), ", ".join([place] * len(names))
+    )
+    if key:
+        keys = [preparer.quote(name) for name in key]
+        changed = ", ".join(f"{name} = excluded.{name}" for name in names if name not in keys)
+        text += f" ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {changed}"
+    connection.exec_driver_sql(text, [tuple(row) for row in rows])
 
 
 def _unavailable(context: ExceptionContext) -> BaseException | None:

@@ -24,7 +24,8 @@ def lines(told: Mapping[str, Any]) -> list[str]:
         f"{told['from']} to {told['to']}",
         f"pages       {told['pages']} for {told['incidents']} incidents",
         f"actionable  {_share(told['actionable'])}, ended by itself soon {_share(told['noise'])}",
-        f"MTTA        {_span(told['mtta_s'])}, MTTR {_span(told['mttr_s'])}",
+        f"MTTD        {_span(told['mttd_s'])}, MTTA {_span(told['mtta_s'])}, "
+        f"MTTR {_span(told['mttr_s'])}",
     ]
     found += [f"day         {day}  {count}" for day, count in told["pages_by_day"].items()]
     found += [f"receiver    {name}  {n}" for name, n in told["pages_by_receiver"].items()]

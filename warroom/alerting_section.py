@@ -12,7 +12,8 @@ from alerts.on_call.model import OnCall
 from alerts.on_call_file import parse_on_call
 from alerts.receiver_fields import secret
 from alerts.route_tree import Routing, Secret, StormLimit
-from store.errors import ConfigError
+from store.documents import Document, parse_document
+from store.documents import Path as Place
 from warroom.config import OWN_ALERTING_KEYS, Settings
 
 
@@ -87,17 +88,26 @@ def with_own_settings(settings: Settings, routing: Routing) -> Routing:
         on_call=_read_on_call(settings, routing),
         inbound=_read_inbound(settings),
     )
-    for receiver in routing.receivers.values():
+    for place, receiver in enumerate(routing.receivers.values()):
         policy = receiver.escalation_policy
         if policy and policy not in routing.on_call.policies:
             known = ", ".join(sorted(routing.on_call.policies)) or "none"
-            raise ConfigError(
+            document, path = _receivers_of(settings)
+            raise document.error(
+                (*path, place, "escalation_policy"),
                 f"the receiver {receiver.name!r} names the escalation policy {policy!r}, "
                 "which is not defined",
-                file=settings.config_name,
                 hint=f"defined under on_call.escalation_policies: {known}",
             )
     return routing
+
+
+def _receivers_of(settings: Settings) -> tuple[Document, Place]:
+    """Where the receivers stand."""
+    file = settings.alertmanager
+    if file is None:
+        return settings.document, ("alerting", "receivers")
+    return parse_document(file.text, file.name), ("receivers",)
 
 
 def _read_on_call(settings: Settings, routing: Routing) -> OnCall:

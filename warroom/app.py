@@ -36,9 +36,9 @@ from warroom.clock import Clock
 from warroom.config import Address, Settings
 from warroom.forwarding import Forwarding, build_forwarding
 from warroom.heartbeat import LOOK_EVERY_S, Heartbeat
-from warroom.intake import Intake, build_intake
+from warroom.intake import Asked, Intake, build_intake
 from warroom.paging import Paging, PagingInputs, build_paging, unknown_units
-from warroom.reload import Configuration
+from warroom.reload import Configuration, Reloaded
 from warroom.schedule import Schedule
 from warroom.self_watch import SelfWatch
 from warroom.server import Listener, PortTaken
@@ -229,9 +229,15 @@ def _build(settings: Settings, now: Clock, opened: ExitStack) -> Service:
         ),
     )
     metrics.watch_store(store.stats, paging.ledger.counts)
+    metrics.watch_escalations(paging.escalation_counts)
     if cache is not None:
         metrics.watch_query_cache(cache.stats)
-    configuration = Configuration(settings, sight, paging, metrics, now)
+    schedule = Schedule(now)
+
+    async def ask(asked: Asked) -> None:
+        await intake.reload(asked, schedule, now())
+
+    configuration = Configuration(settings, Reloaded(sight, paging, ask), metrics, now)
     service: Service
     web = build_web(
         WebInputs(
@@ -272,7 +278,7 @@ def _build(settings: Settings, now: Clock, opened: ExitStack) -> Service:
         heartbeat=heartbeat,
         self_watch=SelfWatch(metrics.registry, appender),
         ticker=ticker,
-        schedule=Schedule(now),
+        schedule=schedule,
         metrics=metrics,
         closing=closing,
         now=now,
@@ -339,7 +345,9 @@ def _steps(sight: Sight, paging: Paging) -> Steps:
 
     def alert(now_ms: int, alerts: Sequence[Alert], unknown: frozenset[str]) -> None:
         explained = paging.explained(alerts, now_ms)
-        paging.engine.tick(now_ms, explained, unknown_sources=unknown)
+        paging.engine.tick(
+            now_ms, explained, unknown_sources=unknown, topology=paging.suspects.topology
+        )
 
     return Steps(
         record=sight.rules.record,

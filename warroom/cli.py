@@ -205,7 +205,7 @@ def _token(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("create", "list", "revoke"))
     parser.add_argument("name", nargs="?", default="", help="a name (create) or an id (revoke)")
     parser.add_argument(
-        "--role", default="viewer", choices=("viewer", "display", "ingest", "admin")
+        "--role", default="viewer", choices=("viewer", "display", "calendar", "ingest", "admin")
     )
     parser.add_argument("--days", type=int, default=0, help="days until it expires (0: never)")
     parser.add_argument("--config")

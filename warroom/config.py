@@ -12,16 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from typing_extensions import override
 
 from store.documents import Document, parse_document
 from store.errors import ConfigError
 from warroom.mistakes import said
-from warroom.units import duration_s, size_bytes
+from warroom.units import duration_s, label_name, size_bytes
 
 Duration = Annotated[float, BeforeValidator(duration_s)]
 Size = Annotated[int, BeforeValidator(size_bytes)]
+LabelName = Annotated[str, AfterValidator(label_name)]
 
 OFF = "off"
 STORES = ("duckdb", "duckdb:memory")
@@ -99,6 +100,7 @@ class FileConfig(_Strict):
 
     evaluation_interval: Duration = Field(default=5.0, ge=1.0, le=300.0)
     external_url: str = ""
+    external_labels: dict[LabelName, str] = {}
     scrape_configs: list[Any] = []
     remote_write: list[Any] = []
     rule_files: tuple[str, ...] = ()

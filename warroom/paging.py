@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import socket
 import uuid
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import httpx
-import yaml
 
 from alerts import rule_evaluation
 from alerts.engine import AlertEngine
+from alerts.escalation.steps import EscalationState
+from alerts.external_labels import with_external
+from alerts.fields import Fields
 from alerts.ledger.repository import OutboxRepository
 from alerts.model import Alert
 from alerts.outbox import Outbox
 from alerts.registry import NOTIFIERS
 from alerts.repository import AlertRepository
 from alerts.route_tree import Routing
-from alerts.routing import default_routing, parse_alertmanager
+from alerts.routing import default_routing, parse_alertmanager, read_alertmanager
 from alerts.sources import burn_rate, finding, kpi
 from alerts.state import fingerprint
 from alerts.state_series import AlertSeries
@@ -29,7 +32,7 @@ from store.model import UnitHealth
 from store.ports import Appender
 from store.sql import SessionFactory
 from warroom.alerting_section import alertmanager_part, read_secret, with_own_settings
-from warroom.config import Settings
+from warroom.config import OWN_ALERTING_KEYS, Settings
 from warroom.suspects import Suspects
 from warroom.tick import Readings
 
@@ -44,9 +47,16 @@ class Paging:
     ledger: OutboxRepository
     alerts_of: Callable[[Readings], tuple[Alert, ...]]
     suspects: Suspects
+    external_labels: Mapping[str, str]
+
+    def escalation_counts(self) -> dict[str, int]:
+        """How many escalations that have not ended are in each state."""
+        states = Counter(str(one.state) for one in self.engine.escalations())
+        return {str(state): states[str(state)] for state in EscalationState}
 
     def explained(self, alerts: Sequence[Alert], now_ms: int) -> Sequence[Alert]:
-        """The alerts, those of rules with their likeliest cause."""
+        """The alerts with the external labels, those of rules with their likeliest cause."""
+        alerts = with_external(alerts, self.external_labels)
         if not any(alert.source == "rule" for alert in alerts):
             return alerts
         records = self.engine.snapshot().records
@@ -102,7 +112,8 @@ def build_paging(settings: Settings, inputs: PagingInputs) -> Paging:
             *kpi.alerts_of(readings.kpis, external_url, *known),
         )
 
-    return Paging(engine, repository, outbox, ledger, alerts_of, suspects)
+    external_labels = settings.file.external_labels
+    return Paging(engine, repository, outbox, ledger, alerts_of, suspects, external_labels)
 
 
 def read_routing(settings: Settings) -> Routing:
@@ -120,9 +131,9 @@ def read_routing(settings: Settings) -> Routing:
         file = settings.alertmanager
         routing = parse_alertmanager(file.text, file.name, read_secret=secret)
     elif inline:
-        text = yaml.safe_dump(inline, sort_keys=False)
-        name = f"{settings.config_name} (alerting)"
-        routing = parse_alertmanager(text, name, read_secret=secret)
+        top = Fields(settings.document, ("alerting",), "alerting")
+        top.ignore(*OWN_ALERTING_KEYS)
+        routing = read_alertmanager(top, inline, secret)
     else:
         routing = default_routing()
     return with_own_settings(settings, routing)

@@ -12,6 +12,7 @@ import threading
 import structlog
 
 from store.errors import WarroomError
+from warroom import memory
 from warroom.app import Service, build
 from warroom.clock import system_now_ms
 from warroom.config import Options, Settings, load
@@ -78,8 +79,7 @@ async def _until(stop: asyncio.Event, service: Service) -> None:
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if starting.done():
         starting.result()
-        # What lives until the end need not be looked at by every collection.
-        gc.freeze()
+        memory.settle()
         print(f"warroom: ready at {service.url}", flush=True)
         # It may take seconds, and must hold up neither the start nor the end.
         threading.Thread(target=_say_unreached, args=(service,), daemon=True).start()

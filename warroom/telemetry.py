@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -104,6 +105,9 @@ class SelfMetrics:
     ) -> None:
         self.registry.register(StoreCollector(figures, outbox))
 
+    def watch_escalations(self, by_state: Callable[[], Mapping[str, int]]) -> None:
+        self.registry.register(EscalationCollector(by_state))
+
     def watch_query_cache(self, figures: Callable[[], CacheStats]) -> None:
         self.registry.register(QueryCacheCollector(figures))
 
@@ -169,6 +173,24 @@ class StoreCollector(Collector):
             up = 0.0
         yield messages
         yield GaugeMetricFamily("warroom_state_up", "1 while the state database answers.", value=up)
+
+
+class EscalationCollector(Collector):
+    """How many escalations are in each state, read when scraped; states with none are 0."""
+
+    def __init__(self, by_state: Callable[[], Mapping[str, int]]) -> None:
+        self._by_state = by_state
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        found = GaugeMetricFamily(
+            "warroom_alerts_escalations", "Escalations that have not ended.", labels=["state"]
+        )
+        # `warroom_state_up` tells of an outage.
+        with suppress(StoreUnavailable):
+            for state, count in self._by_state().items():
+                found.add_metric([state], float(count))
+        yield found
 
 
 def _store_metric(name: str, value: float) -> Metric:

@@ -52,4 +52,8 @@ def _act(
     if token.role is Role.DISPLAY:
         base = settings.file.external_url or f"https://{settings.listen}"
         show(f"on the wall display open {base}/?tv=1#token={secret}")
+    if token.role is Role.CALENDAR:
+        base = settings.file.external_url or f"https://{settings.listen}"
+        address = f"{base.rstrip('/')}/api/warroom/v1/on-call/<schedule>.ics?key={secret}"
+        show(f"in a calendar program subscribe to {address}")
     return 0

@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them in configuration files."""
+"""Durations, sizes and names as people write them in configuration files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from store.durations import parse_duration_ms
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?i?B)", re.IGNORECASE)
 _BYTES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _BYTES |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+
+_LABEL = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*|_[a-zA-Z0-9][a-zA-Z0-9_]*|_")
 
 
 def duration_s(text: str | float) -> float:
@@ -43,3 +45,14 @@ def size_bytes(text: str | int) -> int:
     if match is None:
         raise ValueError(f"{text!r} is no size; write it like 50GB or 512MiB")
     return int(float(match[1]) * _BYTES[match[2].lower()])
+
+
+def label_name(text: str) -> str:
+    """The name of a label that a person may set: not one that begins with two underscores.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if _LABEL.fullmatch(text) is None:
+        raise ValueError(f"{text!r} is no label name; it has letters, digits and _, like site_2")
+    return text

@@ -106,7 +106,8 @@ def build_sight(settings: Settings, stores: Stores) -> Sight:
 
 
 def _rule_options(settings: Settings) -> RuleOptions:
-    return RuleOptions(external_url=settings.file.external_url or f"http://{settings.listen}")
+    external_url = settings.file.external_url or f"http://{settings.listen}"
+    return RuleOptions(external_url, settings.file.external_labels)
 
 
 def _slos(stores: Stores, written: SloFiles, business: BusinessSettings) -> SloEvaluator:

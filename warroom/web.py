@@ -48,7 +48,6 @@ from api.routers import (
 )
 from api.routers import alerts as alert_routes
 from api.routers import boards as board_routes
-from api.routers import incidents as incident_routes
 from api.routers.loadtests import load_test_json
 from api.saved_boards.book import BoardBook
 from api.saved_boards.repository import BoardRepository
@@ -63,6 +62,7 @@ from detectors.explain import explain
 from detectors.finding import Finding
 from detectors.repository import FindingRepository
 from detectors.window_reading import WindowReader
+from slos.model import SloStatus
 from slos.repository import MaintenanceRepository, PolicyRepository
 from store.annotations.repository import AnnotationRepository
 from store.backends.duckdb import DuckDBStore
@@ -73,11 +73,12 @@ from store.timestamps import rfc3339
 from warroom.backups import take_snapshot
 from warroom.clock import Clock
 from warroom.config import Address, Settings
+from warroom.damage import Damages
 from warroom.hot_paths import HotPaths
 from warroom.intake import Intake
-from warroom.looking_back import ReadinessFacts, histories, sale_before
+from warroom.looking_back import KpisThen, ReadinessFacts, histories, sale_before
 from warroom.paging import Paging
-from warroom.paging_routes import paging_routes
+from warroom.paging_routes import Around, incident_route, paging_routes
 from warroom.reload import Configuration
 from warroom.tick import Readings
 from warroom.watch import Sight, business_settings, detector_settings
@@ -149,8 +150,10 @@ def build_web(inputs: WebInputs) -> Web:
             timeline=timeline,
             sources=lambda now_ms: _sources(inputs.intake, now_ms),
             earlier_sale=sale_before(business_settings(inputs.settings)),
+            kpi_then=KpisThen(inputs.sight.business.orders),
         ),
         interval_ms=round(inputs.settings.file.evaluation_interval * 1000),
+        now=inputs.now,
         time_zone=business_settings(inputs.settings).time_zone,
     )
     book = TokenBook(TokenRepository(inputs.sessions).known)
@@ -200,18 +203,9 @@ def _routers(
         slos.router(lambda: inputs.readings().slos),
         slo_agreements.router(_agreements(inputs)),
         business.router(inputs.sight.business, lambda: inputs.readings().kpis, now),
-        *paging_routes(inputs.paging, incidents, business_settings(inputs.settings).time_zone, now),
+        *paging_routes(inputs.paging, incidents, _around(inputs, timeline), now),
         alert_routes.router(reader, lambda fingerprint: _why(inputs, fingerprint)),
-        incident_routes.router(
-            incidents,
-            engine,
-            now,
-            incident_routes.Record(
-                timeline,
-                inputs.paging.ledger,
-                lambda labels, started: inputs.paging.suspects.ranked(labels, started, now()),
-            ),
-        ),
+        incident_route(inputs.paging, incidents, _around(inputs, timeline), now),
         drills.router(engine, inputs.paging.ledger, now),
         changes.router(inputs.annotations, timeline, now),
         loadtests.router(LoadTestRepository(inputs.sessions), now),
@@ -226,10 +220,20 @@ def _routers(
     ]
 
 
+def _around(inputs: WebInputs, timeline: Timeline) -> Around:
+    def statuses() -> Sequence[SloStatus]:
+        return inputs.readings().slos
+
+    sight = inputs.sight
+    damages = Damages(inputs.engine, sight.slos, statuses, sight.business, inputs.now)
+    return Around(timeline, statuses, damages, business_settings(inputs.settings).time_zone)
+
+
 def _replay(
     inputs: WebInputs, incidents: IncidentRepository, boards: LiveBoards, book: BoardBook
 ) -> APIRouter:
-    kept = histories(inputs.sessions, incidents, inputs.sight.findings)
+    quiet = inputs.paging.engine.silences
+    kept = histories(inputs.sessions, incidents, inputs.sight.findings, quiet)
     return replay.router(
         book.boards, boards, lambda at_ms: sources_at(boards.sources, kept, at_ms), inputs.now
     )
@@ -276,7 +280,9 @@ def _prometheus(inputs: WebInputs) -> prometheus.Source:
         admin=store,
         now_ms=inputs.now,
         rules=lambda: rules_answer(
-            inputs.sight.rules.statuses(), engine.snapshot().records.values()
+            inputs.sight.rules.statuses(),
+            engine.snapshot().records.values(),
+            interval_ms=round(inputs.settings.file.evaluation_interval * 1000),
         ),
         alerts=lambda: alerts_answer(engine.snapshot().records.values()),
         targets=inputs.intake.scraper.targets_status,

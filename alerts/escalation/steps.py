@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from alerts.escalation.group_now import GroupNow
+from alerts.escalation.lanes import KEYED, lane_to
 from alerts.notification import EventAction, Notice
 from alerts.on_call.model import OnCall, Policy, Step
 from alerts.on_call.who import who_is_on_call
@@ -20,7 +21,7 @@ from alerts.route_tree import ESCALATION, Routing
 from alerts.stages.dedup import DedupReason
 
 # Kinds of integrations that can be told who took an incident.
-ACKNOWLEDGING = frozenset({"pagerduty", "opsgenie", ESCALATION})
+ACKNOWLEDGING = KEYED | {ESCALATION}
 
 
 class EscalationState(StrEnum):
@@ -335,7 +336,7 @@ def _to_receiver(
             replace(
                 notice,
                 id=f"msg_{digest.hexdigest()[:32]}",
-                lane=f"{notice.lane}/to/{index}/{name}",
+                lane=lane_to(notice, name, index, routing),
                 receiver=name,
                 integration=index,
                 reason=reason,

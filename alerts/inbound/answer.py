@@ -42,8 +42,7 @@ def decide(
         return Answer.UNKNOWN
     if wish.at_ms is not None and wish.at_ms < incident.detected_ms - 60_000:
         return Answer.OLD
-    ends = wish.wish is not Wish.REOPEN
-    if ends and wish.at_ms is not None and wish.at_ms < reopened_ms:
+    if wish.at_ms is not None and wish.at_ms < _changed_ms(wish, incident, reopened_ms):
         return Answer.OLD
     match wish.wish:
         case Wish.ACKNOWLEDGE:
@@ -53,6 +52,13 @@ def decide(
         case Wish.REOPEN:
             is_open = incident.state is IncidentState.OPEN
             return Answer.NOTHING_NEW if is_open else Answer.REOPENED
+
+
+def _changed_ms(wish: Inbound, incident: Incident, reopened_ms: int) -> int:
+    """When what the wish would undo was done: a message from before, or sent again, is no news."""
+    if wish.wish is not Wish.REOPEN:
+        return reopened_ms
+    return max(incident.acknowledged_ms or 0, incident.resolved_ms or 0)
 
 
 def _acknowledge(wish: Inbound, incident: Incident) -> Answer:

@@ -66,7 +66,12 @@ def of_slack(body: bytes) -> Inbound | None:
     for action in actions if isinstance(actions, list) else ():
         one = _mapping(action)
         if one.get("action_id") == ACK_ACTION and _text(one, "value"):
-            return Inbound(Wish.ACKNOWLEDGE, f"{name} (Slack)", incident_id=_text(one, "value"))
+            return Inbound(
+                Wish.ACKNOWLEDGE,
+                f"{name} (Slack)",
+                incident_id=_text(one, "value"),
+                at_ms=_seconds(_text(one, "action_ts")),
+            )
     return None
 
 
@@ -101,6 +106,14 @@ def _mapping(value: Any) -> dict[str, Any]:
 def _text(fields: dict[str, Any], name: str) -> str:
     value = fields.get(name)
     return value[:_MAX_NAME] if isinstance(value, str) else ""
+
+
+def _seconds(text: str) -> int | None:
+    """Unix seconds such as `1548426417.840180`."""
+    try:
+        return int(float(text) * 1000)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _instant(text: str) -> int | None:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from alerts.incidents import Incident, IncidentAlert, IncidentEvent, IncidentState
 from store.model import Labels
-from store.sql import Base, SessionFactory
+from store.sql import Base, SessionFactory, json_text, write_rows
 
 INCIDENTS = sa.Table(
     "incidents",
@@ -34,6 +34,7 @@ INCIDENT_ALERTS = sa.Table(
     sa.Column("annotations", sa.JSON, nullable=False),
     sa.Column("fired_ms", sa.BigInteger, nullable=False),
     sa.Column("resolved_ms", sa.BigInteger),
+    sa.Column("reason", sa.String(32), nullable=False, server_default=""),
 )
 INCIDENT_EVENTS = sa.Table(
     "incident_events",
@@ -67,10 +68,11 @@ def load(session: Session, *where: Any, limit: int = 500) -> list[Incident]:
         parts[row.incident_id].append(
             IncidentAlert(
                 row.fingerprint,
-                Labels.of(row.labels),
+                Labels(row.labels.items()),
                 row.annotations,
                 row.fired_ms,
                 row.resolved_ms,
+                row.reason,
             )
         )
     return [_incident(row, parts[row.id]) for row in rows]
@@ -96,23 +98,8 @@ def save(
         parts: Of an incident's alerts only these changed; without them all are written.
     """
     for incident in incidents:
-        gone = session.execute(sa.delete(INCIDENTS).where(INCIDENTS.c.id == incident.id))
-        known = bool(gone.rowcount)  # type: ignore[attr-defined]  # of a delete there is one
-        session.execute(
-            sa.insert(INCIDENTS).values(
-                id=incident.id,
-                title=incident.title,
-                severity=incident.severity,
-                state=str(incident.state),
-                started_ms=incident.started_ms,
-                detected_ms=incident.detected_ms,
-                acknowledged_ms=incident.acknowledged_ms,
-                acknowledged_by=incident.acknowledged_by,
-                resolved_ms=incident.resolved_ms,
-            )
-        )
-        changed = (parts or {}).get(incident.id, incident.alerts)
-        _save_parts(session, incident.id, changed, known=known)
+        write_rows(session, INCIDENTS, [_row_of(incident)], key=["id"])
+        _save_parts(session, incident.id, (parts or {}).get(incident.id, incident.alerts))
     rows = [
         {
             "incident_id": event.incident_id,
@@ -127,31 +114,20 @@ def save(
         session.execute(sa.insert(INCIDENT_EVENTS), rows)
 
 
-def _save_parts(
-    session: Session, incident_id: str, parts: Sequence[IncidentAlert], *, known: bool
-) -> None:
-    """Write alerts of an incident; of one that was not `known` no row needs to go first."""
-    for start in range(0, len(parts), _BATCH):
-        some = parts[start : start + _BATCH]
-        if known:
-            session.execute(
-                sa.delete(INCIDENT_ALERTS).where(
-                    INCIDENT_ALERTS.c.incident_id == incident_id,
-                    INCIDENT_ALERTS.c.fingerprint.in_([part.fingerprint for part in some]),
-                )
-            )
-        rows = [
-            {
-                "incident_id": incident_id,
-                "fingerprint": part.fingerprint,
-                "labels": part.labels.to_dict(),
-                "annotations": part.annotations,
-                "fired_ms": part.fired_ms,
-                "resolved_ms": part.resolved_ms,
-            }
-            for part in some
-        ]
-        session.execute(sa.insert(INCIDENT_ALERTS), rows)
+def _save_parts(session: Session, incident_id: str, parts: Sequence[IncidentAlert]) -> None:
+    rows = [
+        (
+            incident_id,
+            part.fingerprint,
+            json_text(part.labels.to_dict()),
+            json_text(part.annotations),
+            part.fired_ms,
+            part.resolved_ms,
+            str(part.reason),
+        )
+        for part in parts
+    ]
+    write_rows(session, INCIDENT_ALERTS, rows, key=["incident_id", "fingerprint"])
 
 
 class IncidentRepository:
@@ -219,6 +195,20 @@ def _events(session: Session, where: Any, *, limit: int = 2000) -> list[Incident
         IncidentEvent(row.incident_id, row.at_ms, row.kind, row.title, row.ref)
         for row in reversed(rows)
     ]
+
+
+def _row_of(incident: Incident) -> tuple[Any, ...]:
+    return (
+        incident.id,
+        incident.title,
+        incident.severity,
+        incident.state.value,
+        incident.started_ms,
+        incident.detected_ms,
+        incident.acknowledged_ms,
+        incident.acknowledged_by,
+        incident.resolved_ms,
+    )
 
 
 def _incident(row: Any, parts: list[IncidentAlert]) -> Incident:

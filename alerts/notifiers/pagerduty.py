@@ -32,10 +32,16 @@ _MAX_LISTED = 20
 async def deliver(
     notice: Notice, integration: Integration, client: httpx.AsyncClient, now_ms: int
 ) -> Receipt:
-    """Send one event. Only 202 is success; 400 is never sent again."""
-    body = encode(event(notice, integration))
+    """Send one event. Only 202 is success; 400 is never sent again.
+
+    What a proxy finds too large goes once more without details: they are no reason to page nobody.
+    """
+    data = event(notice, integration)
     headers = {"Content-Type": "application/json"}
-    answer = await post(client, integration.options["url"], body, headers, now_ms)
+    answer = await post(client, integration.options["url"], encode(data), headers, now_ms)
+    if answer.status == 413 and "payload" in data:
+        body = orjson.dumps(_without_details(data))
+        answer = await post(client, integration.options["url"], body, headers, now_ms)
     if answer.status != 202:
         raise failure(answer, "PagerDuty")
     return Receipt(answer.status, answer.text[:200])
@@ -102,8 +108,9 @@ def _details(notice: Notice, page: Page, options: dict[str, str]) -> dict[str, A
 def encode(data: dict[str, Any]) -> bytes:
     """The event as bytes, within PagerDuty's bound: details go first, as in Alertmanager."""
     body = orjson.dumps(data)
-    if len(body) > MAX_EVENT_BYTES:
-        note = {"error": "the details were too large for PagerDuty; see the evidence link"}
-        data = {**data, "payload": {**data["payload"], "custom_details": note}}
-        body = orjson.dumps(data)
-    return body
+    return orjson.dumps(_without_details(data)) if len(body) > MAX_EVENT_BYTES else body
+
+
+def _without_details(data: dict[str, Any]) -> dict[str, Any]:
+    note = {"error": "the details were too large for PagerDuty; see the evidence link"}
+    return {**data, "payload": {**data["payload"], "custom_details": note}}

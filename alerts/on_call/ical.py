@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from alerts.on_call.model import Schedule
-from alerts.on_call.who import DAY_MS, Shift, shifts
+from alerts.on_call.who import DAY_MS, MAX_SPAN_MS, Shift, shifts
 
 # Longer than the longest turn: the shift that runs now began in the span.
 BACK_MS = 65 * DAY_MS
@@ -33,10 +33,7 @@ def calendar_of(schedule: Schedule, now_ms: int) -> str:
     A shift keeps its UID however often the calendar is asked for: days are cut at midnight UTC, so
     that the span's ends do not move between two requests of a day.
     """
-    today_ms = now_ms // DAY_MS * DAY_MS
-    found = shifts(schedule, today_ms - BACK_MS, today_ms + AHEAD_MS)
-    # The first began before the span, and the last ends after it.
-    whole = [shift for shift in found[1:-1] if shift.duty.user]
+    whole = _shown(schedule, now_ms)
     lines = [
         "BEGIN:VCALENDAR",
         "VERSION:2.0",
@@ -48,6 +45,23 @@ def calendar_of(schedule: Schedule, now_ms: int) -> str:
         "END:VCALENDAR",
     ]
     return "".join(f"{folded(line)}\r\n" for line in lines)
+
+
+def _shown(schedule: Schedule, now_ms: int) -> list[Shift]:
+    """Shifts whose beginning is known; one that runs beyond the span is cut at its end."""
+    today_ms = now_ms // DAY_MS * DAY_MS
+    from_ms, until_ms = today_ms - BACK_MS, today_ms + AHEAD_MS
+    # An override may be longer than any turn.
+    running = [o.start_ms for o in schedule.overrides if o.start_ms <= now_ms < o.end_ms]
+    earliest_ms = min([from_ms, *running]) // DAY_MS * DAY_MS - DAY_MS
+    from_ms = max(earliest_ms, until_ms - MAX_SPAN_MS)
+    return [
+        shift
+        for shift in shifts(schedule, from_ms, until_ms)
+        if shift.duty.user
+        and shift.start_ms > from_ms
+        and (shift.end_ms < until_ms or shift.start_ms <= now_ms)
+    ]
 
 
 def uid_of(schedule: Schedule, shift: Shift) -> str:

@@ -79,9 +79,15 @@ def shifts(schedule: Schedule, from_ms: int, until_ms: int) -> list[Shift]:
     return found
 
 
-def current(schedule: Schedule, at_ms: int, *, horizon_ms: int = 35 * DAY_MS) -> Shift:
-    """The duty at an instant, with its end as far as `horizon_ms` ahead."""
-    return shifts(schedule, at_ms, at_ms + horizon_ms)[0]
+def now_and_next(schedule: Schedule, at_ms: int, *, horizon_ms: int = 35 * DAY_MS) -> list[Shift]:
+    """The shift of an instant and those after it, as far as `horizon_ms` back and ahead."""
+    found = shifts(schedule, at_ms - horizon_ms, at_ms + horizon_ms)
+    return [shift for shift in found if shift.end_ms > at_ms]
+
+
+def current(schedule: Schedule, at_ms: int) -> Shift:
+    """The shift of an instant."""
+    return now_and_next(schedule, at_ms)[0]
 
 
 def instant_ms(local: datetime, time_zone: str) -> int:

@@ -7,6 +7,8 @@ from urllib.parse import quote
 
 from alerts.cause import Change, candidates_of, cause_annotations
 from alerts.model import Alert
+from alerts.template_functions import TemplateContext
+from alerts.templates import render_or_explain
 from detectors.finding import Finding
 from detectors.topology import NO_CALLS, Topology
 from slos.model import SloState, SloStatus, TierReading
@@ -57,27 +59,33 @@ def _alert(
     suspects: tuple[list[Change], Topology],
 ) -> Alert:
     burn = tier.long_burn or 0.0
+    name = status.alert_name or "ErrorBudgetBurn"
     labels = {
         **status.labels,
         **status.severity_labels.get(tier.severity, {}),
-        "alertname": status.alert_name or "ErrorBudgetBurn",
+        "alertname": name,
         "service": status.service,
         "slo": status.name,
     }
     labels.setdefault("severity", tier.severity)
+    context = TemplateContext(now_ms=status.at_ms, external_url=external_url)
+    written = {**status.annotations, **status.severity_annotations.get(tier.severity, {})}
+    told = {
+        key: render_or_explain(name, text, labels, burn, context) for key, text in written.items()
+    }
     identity = Labels.of(labels)
     since_ms = status.at_ms if tier.since_ms is None else tier.since_ms
     return Alert(
         labels=identity,
         annotations={
-            **status.annotations,
-            **status.severity_annotations.get(tier.severity, {}),
             "summary": f"{status.name}: error budget burning {burn:.3g}× too fast",
             **cause_annotations(identity, since_ms, suspects[0], _cause(status, tier), suspects[1]),
             "since": rfc3339(since_ms),
             "impact": _impact(status),
             "fix": "look at what changed just before, and at the slowest and failing routes",
             "evidence_url": f"{external_url.rstrip('/')}/slos?slo={quote(status.name)}",
+            # What the author wrote comes before what is worked out.
+            **told,
         },
         value=burn,
         since_ms=since_ms,

@@ -103,8 +103,10 @@ def impact_of(finding: Finding) -> str:
         parts.append(f"{impact.requests_per_second:.3g} requests/s")
     if impact.wasted_hours_per_day > 0:
         parts.append(f"{impact.wasted_hours_per_day:.1f} hours of waiting a day")
+    if impact.users_hit > 0:
+        parts.append(f"{impact.users_hit} users hit")
     if impact.money_per_hour:
-        parts.append(f"{impact.money_per_hour} an hour")
+        parts.append(f"{impact.money_per_hour} {impact.currency}".strip() + " an hour")
     return ", ".join(parts)
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
+from alerts.drill import MARK as DRILL
 from alerts.engine import AlertEngine
 from alerts.incident_log.repository import IncidentRepository
 from alerts.ledger.repository import OutboxRepository
 from alerts.quality import History, assess
-from api.handover import Watch, handover
+from api.handover import CHANGES, Watch, handover
 from api.shapes import Json
 from api.times import parse_time
+from slos.model import SloStatus
 from store.errors import BadInput
 from store.timestamps import rfc3339
 
@@ -37,17 +39,21 @@ class Archive:
     incidents: IncidentRepository
     ledger: OutboxRepository
     time_zone: str
+    timeline: Callable[[int, int], list[Json]] = lambda _start, _end: []
+    slos: Callable[[], Sequence[SloStatus]] = tuple
 
     def history(self, from_ms: int, until_ms: int) -> History:
         """Incidents, their timelines and pages of a span; `cut` where there are too many."""
         found = self.incidents.between(from_ms, until_ms, limit=MAX_INCIDENTS + 1)
         told = found[:MAX_INCIDENTS]
         lines = self.incidents.lines([incident.id for incident in told], limit=MAX_LINES)
-        pages = self.ledger.pages_between(from_ms, until_ms, limit=MAX_PAGES + 1)
+        sent = self.ledger.pages_between(from_ms, until_ms, limit=MAX_PAGES + 1)
+        # A drill is no page.
+        pages = [one for one in sent if not one.dedup_key.startswith(f"{DRILL}-")]
         cut = (
             len(found) > MAX_INCIDENTS
             or sum(map(len, lines.values())) >= MAX_LINES
-            or len(pages) > MAX_PAGES
+            or len(sent) > MAX_PAGES
         )
         return History(told, lines, pages[:MAX_PAGES], cut)
 
@@ -107,5 +113,7 @@ def _handover(archive: Archive, since_ms: int, now_ms: int) -> str:
         silences=engine.silences(),
         on_call=engine.routing.on_call,
         records=engine.snapshot().records,
+        slos=archive.slos(),
+        changes=[e for e in archive.timeline(since_ms, now_ms) if e["kind"] in CHANGES],
     )
     return handover(watch, since_ms, now_ms)

@@ -16,6 +16,7 @@ from alerts.incident_log.repository import IncidentRepository
 from alerts.incidents import Incident, IncidentAlert
 from alerts.ledger.repository import OutboxRepository
 from api.alert_shapes import incident_json, probable_cause_json
+from api.damage import Damage, DamageOf, damage_json
 from api.errors import NotFound
 from api.postmortem import LOOK_BACK_MS, postmortem
 from api.shapes import Json
@@ -57,11 +58,13 @@ class Record:
 
     Attributes:
         candidates: The likeliest causes of what began then, best first: labels, then the time.
+        damage: What it cost.
     """
 
     timeline: Callable[[int, int], list[Json]]
     deliveries: OutboxRepository
     candidates: Callable[[Labels, int], Sequence[ProbableCause]] = lambda _labels, _started: ()
+    damage: DamageOf = lambda _incident: Damage()
 
 
 def router(
@@ -80,7 +83,7 @@ def router(
 
     @routes.get("/incidents/{incident_id}")
     async def one_incident(incident_id: str) -> Json:
-        return await run_in_threadpool(_ranked, incidents, record, incident_id)
+        return await run_in_threadpool(_ranked, incidents, record, incident_id, now())
 
     @routes.post("/incidents/{incident_id}/ack")
     async def acknowledge(incident_id: str, body: Acknowledgement) -> Json:
@@ -121,21 +124,33 @@ def _postmortem(
     incident = incidents.incident(incident_id)
     if incident is None:
         raise NotFound(f"there is no incident {incident_id!r}")
-    end_ms = incident.resolved_ms or now_ms
-    around = record.timeline(incident.started_ms - LOOK_BACK_MS, end_ms)
-    changes = [event for event in around if event["kind"] not in _OWN_KINDS]
     deliveries = record.deliveries.deliveries(incident_id=incident_id)
-    return postmortem(incident, incidents.events(incident_id), changes, deliveries)
+    around = _around(incident, record, now_ms)
+    damage = record.damage(incident)
+    return postmortem(incident, incidents.events(incident_id), around, deliveries, damage)
 
 
-def _ranked(incidents: IncidentRepository, record: Record, incident_id: str) -> Json:
-    """One incident with what may have caused it: the candidates of its first alert."""
+def _around(incident: Incident, record: Record, now_ms: int) -> list[Json]:
+    """What else happened: faults that were found, deploys, flags, sales."""
+    end_ms = incident.resolved_ms or now_ms
+    found = record.timeline(incident.started_ms - LOOK_BACK_MS, end_ms)
+    return [event for event in found if event["kind"] not in _OWN_KINDS]
+
+
+def _ranked(incidents: IncidentRepository, record: Record, incident_id: str, now_ms: int) -> Json:
+    """One incident with what it cost, and the candidates for the cause of its first alert."""
+    shown = _incident(incidents, incident_id)
     incident = incidents.incident(incident_id)
-    first = _first(incident) if incident else None
-    causes = record.candidates(first.labels, incident.started_ms) if incident and first else ()
+    if incident is None:
+        raise NotFound(f"there is no incident {incident_id!r}")
+    first = _first(incident)
+    causes = record.candidates(first.labels, incident.started_ms) if first else ()
+    timeline = [*shown["timeline"], *_around(incident, record, now_ms)]
     return {
-        **_incident(incidents, incident_id),
+        **shown,
+        "timeline": sorted(timeline, key=lambda event: str(event["at"])),
         "candidates": [probable_cause_json(cause) for cause in causes],
+        "impact": damage_json(record.damage(incident)),
     }
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from alerts.matchers import matches_all
 from api.routers.prometheus_json import LIMIT_WARNING, encode, success
 from api.routers.prometheus_parameters import (
     MAX_TIME_MS,
@@ -21,6 +23,7 @@ from store.promql.parse import parse, parse_matchers, selector_matchers
 from store.promql.syntax import Expr, VectorSelector, children
 
 _MAX_SELECTORS = 1000
+_WHOLE = re.compile(r"-?\d{1,9}", re.ASCII)
 Matchers = tuple[Matcher, ...]
 
 
@@ -180,12 +183,15 @@ def delete(admin: SeriesAdmin, given: Parameters) -> bytes:
 
 
 def rules(groups: dict[str, Any], given: Parameters) -> bytes:
-    """/rules: groups and rules by `type`, `rule_name[]`, `rule_group[]` and `file[]`.
+    """/rules: groups and rules by `type`, `rule_name[]`, `rule_group[]`, `file[]` and `match[]`.
 
     Args:
         groups: The whole answer; it is not changed.
-        given: `exclude_alerts` leaves out the alerts of each rule.
+        given: `exclude_alerts` leaves out the alerts of each rule. `match[]` selects by the labels
+            as they are written in the file. With `group_limit` the answer has so many groups and
+            `groupNextToken`, which is the `group_next_token` of the next request.
     """
+    most, token = _page(given)
     kind = given.text("type").lower()
     if kind not in _RULE_TYPES:
         raise bad_parameter("type", f"not supported value {quoted(kind)}")
@@ -193,19 +199,60 @@ def rules(groups: dict[str, Any], given: Parameters) -> bytes:
     names, chosen, files = (
         frozenset(given.all(name)) for name in ("rule_name[]", "rule_group[]", "file[]")
     )
-    narrowed = bool(names)
+    selectors = _selectors(given)
+    narrowed = bool(names or selectors)
     kept = []
-    for group in groups["groups"]:
+    for group in _from_token(groups["groups"], token):
         if (chosen and group["name"] not in chosen) or (files and group["file"] not in files):
             continue
         mine = [
             {key: value for key, value in rule.items() if key != "alerts" or not without_alerts}
             for rule in group["rules"]
-            if _RULE_TYPES[kind] in ("", rule["type"]) and (not names or rule["name"] in names)
+            if _RULE_TYPES[kind] in ("", rule["type"])
+            and (not names or rule["name"] in names)
+            and (not selectors or _selected(rule["labels"], selectors))
         ]
         if mine or not narrowed:
             kept.append({**group, "rules": mine})
-    return success(encode({**groups, "groups": kept}))
+    answer = {**groups, "groups": kept[:most]}
+    if most and len(kept) > most:
+        answer["groupNextToken"] = _token(kept[most])
+    return success(encode(answer))
+
+
+def _page(given: Parameters) -> tuple[int | None, str]:
+    """`group_limit`, None without one, and `group_next_token`."""
+    text, token = given.text("group_limit"), given.text("group_next_token")
+    if not text:
+        if token:
+            problem = "group_limit needs to be present in order to paginate over the groups"
+            raise bad_parameter("group_next_token", problem)
+        return None, ""
+    if not _WHOLE.fullmatch(text):
+        problem = f"group_limit needs to be a valid number: {quoted(text)}"
+        raise bad_parameter("group_limit", problem)
+    if int(text) <= 0:
+        raise bad_parameter("group_limit", "group_limit needs to be greater than 0")
+    return int(text), token
+
+
+def _from_token(groups: list[dict[str, Any]], token: str) -> list[dict[str, Any]]:
+    if not token:
+        return groups
+    for place, group in enumerate(groups):
+        if _token(group) == token:
+            return groups[place:]
+    problem = f"invalid group_next_token {quoted(token)}. were rule groups changed?"
+    raise bad_parameter("group_next_token", problem)
+
+
+def _token(group: dict[str, Any]) -> str:
+    return hashlib.sha256(f"{group['file']};{group['name']}".encode()).hexdigest()
+
+
+def _selected(labels: dict[str, str], selectors: list[Matchers]) -> bool:
+    own = Labels.of(labels)
+    return any(matches_all(matchers, own) for matchers in selectors)
 
 
 def targets(found: dict[str, Any], given: Parameters) -> bytes:

@@ -19,10 +19,11 @@ MAX_TOKENS = 10_000
 
 
 class Role(StrEnum):
-    """What a token may do: send telemetry; show boards; read; read and change."""
+    """What a token may do: send telemetry; show boards; read a calendar; read; and change."""
 
     INGEST = "ingest"
     DISPLAY = "display"
+    CALENDAR = "calendar"
     VIEWER = "viewer"
     ADMIN = "admin"
 

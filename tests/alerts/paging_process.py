@@ -1,4 +1,4 @@
-"""Alerting as a process of its own, to be killed: `python -m tests.alerts.paging_process DB URL`.
+"""Alerting as a process to be killed: `python -m tests.alerts.paging_process DB URL HOW`.
 
 Its clock is the number of the tick, which goes on where the process before it was killed. Alerts
 fire for the first `FIRING` ticks. It ends when all has been told.
@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 
 import httpx
 
 from alerts.engine import AlertEngine
 from alerts.ledger.repository import OutboxRepository
 from alerts.model import Alert
+from alerts.on_call.model import OnCall, Policy, Step, User
 from alerts.outbox import Outbox, RetryPolicy
 from alerts.registry import NOTIFIERS
 from alerts.repository import AlertRepository
-from alerts.route_tree import Integration, Receiver, Routing, Secret
+from alerts.route_tree import ESCALATION, Integration, Receiver, Routing, Secret
 from alerts.routing import default_routing
 from store.model import Labels
 from store.sql import open_engine, open_sessions
@@ -39,6 +41,27 @@ def routing_to(url: str) -> Routing:
     return routing
 
 
+def escalating_to(url: str) -> Routing:
+    """People are told by the steps of a policy: first one whose key is refused, then two others."""
+    keys = {"refused": REFUSED_KEY, "ada": "R0UT1NGKEY", "ben": "R0UT1NGKEY"}
+    receivers = {
+        name: Receiver(
+            name,
+            (Integration("pagerduty", options={"url": url}, secrets={"routing_key": Secret(key)}),),
+        )
+        for name, key in keys.items()
+    }
+    receivers["on-call"] = Receiver("on-call", (Integration(ESCALATION),), "shop")
+    steps = (Step(0, users=("refused", "ada")), Step(15_000, users=("ben",)))
+    users = {name: User(name, (name,)) for name in keys}
+    plan = OnCall(users, policies={"shop": Policy("shop", steps, repeat=1)})
+    usual = default_routing()
+    return replace(usual, receivers={**usual.receivers, **receivers}, on_call=plan)
+
+
+ROUTINGS = {"direct": routing_to, "escalating": escalating_to}
+
+
 def alerts() -> list[Alert]:
     """Each in a group of its own."""
     return [
@@ -51,10 +74,10 @@ def alerts() -> list[Alert]:
     ]
 
 
-async def run(path: str, url: str) -> None:
+async def run(path: str, url: str, how: str) -> None:
     """Tick until everything is told."""
     sessions = open_sessions(open_engine(f"sqlite:///{path}"))
-    engine = AlertEngine(AlertRepository(sessions), routing_to(url))
+    engine = AlertEngine(AlertRepository(sessions), ROUTINGS[how](url))
     ledger = OutboxRepository(sessions)
     with engine.repository.begin() as transaction:
         last_ms = transaction.generation()
@@ -77,4 +100,4 @@ async def run(path: str, url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(run(sys.argv[1], sys.argv[2]))
+    asyncio.run(run(*sys.argv[1:4]))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from alerts.incidents import Incident, IncidentAlert, IncidentEvent, IncidentState
 from alerts.ledger.repository import Delivery
-from alerts.on_call.model import OnCall, Rotation, Schedule
+from alerts.on_call.model import OnCall, Rotation, Schedule, User
 from alerts.quality import History, assess
 from store.model import Labels
 
@@ -78,8 +78,21 @@ def test_it_counts_pages_action_noise_flapping_and_times() -> None:
     }
     start = datetime.fromisoformat("2026-11-27 00:00")
     rotation = Rotation(("ada", "ben"), start, 1)
-    plan = OnCall(schedules={"shop": Schedule("shop", "Europe/Berlin", (rotation,))})
-    pages = [page(NOW_MS), page(NOW_MS + 15 * 3_600_000), page(NOW_MS + DAY_MS, "mail")]
+    plan = OnCall(
+        {name: User(name, (f"{name}-phone",)) for name in ("ada", "ben")},
+        {
+            "shop": Schedule("shop", "Europe/Berlin", (rotation,)),
+            "search": Schedule("search", "Europe/Berlin", (Rotation(("ada",), start, 1),)),
+        },
+    )
+    pages = [
+        page(NOW_MS, "ada-phone"),
+        page(NOW_MS + 15 * 3_600_000, "ben-phone"),
+        # On the other schedule; then told by name, off duty; then to nobody's receiver.
+        page(NOW_MS + DAY_MS, "ada-phone"),
+        page(NOW_MS, "ben-phone"),
+        page(NOW_MS + DAY_MS, "mail"),
+    ]
     told = assess(
         History([taken, noted, noise, slow, by_hand, running], events, pages),
         plan,
@@ -87,9 +100,14 @@ def test_it_counts_pages_action_noise_flapping_and_times() -> None:
         NOW_MS + 2 * DAY_MS,
         time_zone="Europe/Berlin",
     )
-    assert told.pages_by_day == {"2026-11-27": 1, "2026-11-28": 2}
-    assert told.pages_by_receiver == {"on-call": 2, "mail": 1}
-    assert told.pages_by_shift == {"shop": {"ben": 2, "ada": 1}}
+    assert told.pages_by_day == {"2026-11-27": 2, "2026-11-28": 3}
+    assert told.pages_by_receiver == {"ada-phone": 2, "ben-phone": 2, "mail": 1}
+    assert told.pages_by_shift == {
+        "shop": {"ada": 1, "ben": 1},
+        "search": {"ada": 1},
+        "off shift": {"ben": 1},
+    }
+    assert told.mttd_s == 0.0
     assert (told.actionable, told.noise) == (3 / 5, 1 / 5)
     assert told.mtta_s == 120.0
     assert told.mttr_s == (30 + 4 + 2 + 60 + 3) * 60 / 5

@@ -22,7 +22,7 @@ from alerts.registry import NOTIFIERS
 from alerts.repository import AlertRepository, AlertTransaction
 from store.sql import SessionFactory, open_engine, open_sessions
 from tests.alerts.chaos_double import ChaosDouble, chaos_double
-from tests.alerts.paging_process import ALERTS, START_MS, alerts, routing_to
+from tests.alerts.paging_process import ALERTS, ROUTINGS, START_MS, alerts
 
 RETRY = RetryPolicy(first_s=1, longest_s=8, lease_ms=20_000)
 
@@ -74,7 +74,7 @@ class DyingRepository(AlertRepository):
             raise Killed
 
 
-async def _life(path: Path, seed: int) -> tuple[ChaosDouble, dict[str, int], int]:
+async def _life(path: Path, seed: int, how: str) -> tuple[ChaosDouble, dict[str, int], int]:
     """Alerts begin and end while the process dies again and again."""
     chances = random.Random(seed)
     kills = 0
@@ -82,7 +82,7 @@ async def _life(path: Path, seed: int) -> tuple[ChaosDouble, dict[str, int], int
         chaos_double(chances, faults=12) as double,
         httpx.AsyncClient(trust_env=False) as client,
     ):
-        routing = routing_to(double.url)
+        routing = ROUTINGS[how](double.url)
         for tick in range(40):
             database = open_engine(f"sqlite:///{path}")
             sessions = open_sessions(database)
@@ -116,36 +116,37 @@ def _judge(double: ChaosDouble, counts: dict[str, int]) -> None:
     assert set(counts) <= {"sent", "failed", "superseded"}
 
 
-def _crash_and_judge(tmp_path: Path, migrated: Path, seed: int) -> int:
+def _crash_and_judge(tmp_path: Path, migrated: Path, seed: int, how: str) -> int:
     path = tmp_path / "state.db"
     shutil.copyfile(migrated, path)
-    double, counts, kills = asyncio.run(_life(path, seed))
+    double, counts, kills = asyncio.run(_life(path, seed, how))
     _judge(double, counts)
     return kills
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(("seed", "how"), [(n, how) for how in ROUTINGS for n in range(4)])
 def test_after_random_crashes_each_incident_was_opened_once_and_resolved_once(
-    seed: int, tmp_path: Path, migrated: Path
+    seed: int, how: str, tmp_path: Path, migrated: Path
 ) -> None:
-    assert _crash_and_judge(tmp_path, migrated, seed) > 0
+    assert _crash_and_judge(tmp_path, migrated, seed, how) > 0
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("how", ROUTINGS)
 @pytest.mark.parametrize("seed", range(100, 300))
 def test_two_hundred_lives_full_of_crashes_end_with_one_open_and_one_resolve_each(
-    seed: int, tmp_path: Path, migrated: Path
+    seed: int, how: str, tmp_path: Path, migrated: Path
 ) -> None:
-    assert _crash_and_judge(tmp_path, migrated, seed) > 0
+    assert _crash_and_judge(tmp_path, migrated, seed, how) > 0
 
 
-async def _killed_by_signal(path: Path, seed: int, kills: int) -> ChaosDouble:
+async def _killed_by_signal(path: Path, seed: int, kills: int, how: str) -> ChaosDouble:
     """A real process is killed after a few of its ticks, again and again; the last one ends."""
     chances = random.Random(seed)
     async with chaos_double(chances, faults=12) as double:
         for turn in range(kills + 1):
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tests.alerts.paging_process", str(path), double.url),
+                *(sys.executable, "-m", "tests.alerts.paging_process", str(path), double.url, how),
                 stdout=asyncio.subprocess.PIPE,
             )
             assert process.stdout is not None
@@ -162,10 +163,10 @@ async def _killed_by_signal(path: Path, seed: int, kills: int) -> ChaosDouble:
     return double
 
 
-def _kill_and_judge(tmp_path: Path, migrated: Path, seed: int, kills: int) -> None:
+def _kill_and_judge(tmp_path: Path, migrated: Path, seed: int, kills: int, how: str) -> None:
     path = tmp_path / "state.db"
     shutil.copyfile(migrated, path)
-    double = asyncio.run(_killed_by_signal(path, seed, kills))
+    double = asyncio.run(_killed_by_signal(path, seed, kills, how))
     database = open_engine(f"sqlite:///{path}")
     counts = OutboxRepository(open_sessions(database)).counts()
     database.dispose()
@@ -175,12 +176,13 @@ def _kill_and_judge(tmp_path: Path, migrated: Path, seed: int, kills: int) -> No
 def test_a_process_killed_by_signal_goes_on_where_it_stopped(
     tmp_path: Path, migrated: Path
 ) -> None:
-    _kill_and_judge(tmp_path, migrated, 1, 3)
+    _kill_and_judge(tmp_path, migrated, 1, 3, "escalating")
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("how", ROUTINGS)
 @pytest.mark.parametrize("seed", range(10))
 def test_processes_killed_by_signal_many_times_still_page_once(
-    seed: int, tmp_path: Path, migrated: Path
+    seed: int, how: str, tmp_path: Path, migrated: Path
 ) -> None:
-    _kill_and_judge(tmp_path, migrated, seed, 5)
+    _kill_and_judge(tmp_path, migrated, seed, 5, how)

@@ -194,3 +194,38 @@ def test_what_was_sent_before_the_incident_was_given_back_does_not_take_it_again
     assert answer(Wish.RESOLVE, NOW_MS + 59_000) is Answer.OLD
     assert answer(Wish.ACKNOWLEDGE, NOW_MS + 61_000) is Answer.ACKNOWLEDGED
     assert answer(Wish.REOPEN, NOW_MS + 59_000) is Answer.NOTHING_NEW
+
+
+@pytest.mark.parametrize(
+    ("state", "done_ms", "sent_ms", "answer"),
+    [
+        (IncidentState.ACKNOWLEDGED, NOW_MS, NOW_MS - 1_000, Answer.OLD),
+        (IncidentState.ACKNOWLEDGED, NOW_MS, NOW_MS + 1_000, Answer.REOPENED),
+        (IncidentState.RESOLVED, NOW_MS, NOW_MS - 1_000, Answer.OLD),
+        (IncidentState.RESOLVED, NOW_MS, NOW_MS + 1_000, Answer.REOPENED),
+    ],
+)
+def test_a_message_that_is_older_than_what_it_would_take_back_is_not_believed(
+    state: IncidentState, done_ms: int, sent_ms: int, answer: Answer
+) -> None:
+    taken = state is IncidentState.ACKNOWLEDGED
+    incident = Incident(
+        "inc-1",
+        "t",
+        "page",
+        state,
+        NOW_MS - 60_000,
+        NOW_MS - 60_000,
+        acknowledged_ms=done_ms if taken else None,
+        resolved_ms=None if taken else done_ms,
+    )
+    wish = Inbound(Wish.REOPEN, "ada (PagerDuty)", dedup_key="k", at_ms=sent_ms)
+    assert decide(wish, incident, ["f"]) is answer
+
+
+def test_a_press_of_slack_s_button_knows_when_it_was_pressed() -> None:
+    action = {"action_id": ACK_ACTION, "value": "inc-1", "action_ts": "1548426417.840180"}
+    payload = {"type": "block_actions", "user": {"name": "ada"}, "actions": [action]}
+    wish = of_slack(b"payload=" + quote_plus(json.dumps(payload)).encode())
+    assert wish is not None
+    assert wish.at_ms == 1_548_426_417_840

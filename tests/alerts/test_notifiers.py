@@ -648,3 +648,52 @@ def test_a_mistake_in_a_receiver_is_told(kind: str, more: dict[str, Any], words:
     with pytest.raises(ConfigError, match=words) as caught:
         integration(kind, "http://x", **more)
     assert caught.value.line
+
+
+def test_what_a_proxy_finds_too_large_for_pagerduty_pages_without_details() -> None:
+    async def run() -> None:
+        async with http_double(Says(202, "{}")) as double:
+            double.answers = [Says(413, "too large")]
+            await sent(notice(), integration("pagerduty", double.url))
+            whole, bare = (asked.json for asked in double.asked)
+            assert "error" in bare["payload"].pop("custom_details")
+            assert whole["payload"].pop("custom_details")["labels"]
+            assert bare == whole
+
+    asyncio.run(run())
+
+
+async def _speaks_no_tls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(100)
+    writer.write(b"HTTP/1.1 400 X\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("http://no-such-host.invalid", "cannot be resolved"),
+        ("http://127.0.0.1:1", "refused"),
+        ("https://127.0.0.1:1", "refused"),
+        ("DOUBLE", "closed before"),
+        ("TLS", "TLS failed"),
+    ],
+)
+def test_a_delivery_without_an_answer_says_what_a_person_can_act_on(
+    address: str, reason: str
+) -> None:
+    async def run() -> DeliveryError:
+        plain = await asyncio.start_server(_speaks_no_tls, "127.0.0.1", 0)
+        tls = f"https://127.0.0.1:{plain.sockets[0].getsockname()[1]}"
+        async with http_double(Says(0)) as double:
+            places = {"DOUBLE": double.url, "TLS": tls}
+            with pytest.raises(DeliveryError) as caught:
+                await sent(notice(), integration("pagerduty", places.get(address, address)))
+        plain.close()
+        await plain.wait_closed()
+        return caught.value
+
+    error = asyncio.run(run())
+    assert reason in error.message
+    assert not error.permanent

@@ -174,6 +174,23 @@ def test_the_calendar_has_the_shift_that_runs_now_however_long_turns_are() -> No
     assert events[0]["DTSTART"] == "20261010T090000Z"
 
 
+def test_the_calendar_has_an_override_that_runs_however_long_it_is() -> None:
+    now_ms = instant_ms(clock("2026-11-23"), "UTC")
+    stand_in = Override("ben", now_ms - 120 * DAY_MS, now_ms + 300 * DAY_MS)
+    rotation = Rotation(("ada",), clock("2026-01-01"), 7)
+    (event,) = _events(calendar_of(Schedule("shop", "UTC", (rotation,), (stand_in,)), now_ms))
+    assert event["SUMMARY"] == "ben on call (shop)"
+    assert event["DTSTART"] == "20260726T000000Z"
+
+
+def test_the_shift_of_an_instant_is_told_from_its_true_beginning() -> None:
+    now_ms = instant_ms(clock("2026-11-25 12:00"), "UTC")
+    schedule = Schedule("shop", "UTC", (Rotation(("ada", "ben"), clock("2026-11-02"), 7),))
+    shift = current(schedule, now_ms)
+    assert shift.start_ms == instant_ms(clock("2026-11-23"), "UTC")
+    assert shift.end_ms == instant_ms(clock("2026-11-30"), "UTC")
+
+
 def test_a_calendar_without_events_still_has_a_component() -> None:
     later = Rotation(("ada",), clock("2030-01-01"), 7)
     now_ms = instant_ms(clock("2026-12-09 08:00"), "UTC")

@@ -17,7 +17,6 @@ from alerts import rule_evaluation
 from alerts.model import Alert, AlertState
 from alerts.rules import (
     RuleEvaluator,
-    RulesQuery,
     alerts_answer,
     parse_rule_file,
     rules_answer,
@@ -146,8 +145,9 @@ groups:
     assert [alert.name for alert in alerts] == ["Works"]
     assert [unit.ok for unit in health] == [False, True]
     assert unknown_units(health) == {"rule:r.yml;g;0;Broken"}
-    answer = rules_answer(evaluator.statuses(), [], RulesQuery(rule_names=("Broken",)))
-    (rule,) = answer["groups"][0]["rules"]
+    answer = rules_answer(evaluator.statuses(), [], interval_ms=15_000)
+    assert answer["groups"][0]["interval"] == 15
+    rule, _ = answer["groups"][0]["rules"]
     assert (rule["health"], rule["lastError"]) == ("err", "the store is away")
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from starlette.datastructures import Headers
 
-from api.guard import LOOPBACK_HOSTS, GuardPolicy, Refusal, decide
+from api.guard import LOOPBACK_HOSTS, GuardPolicy, Refusal, decide, feed_key_of
 from api.tokens.repository import Role
 
 ROLES = {
@@ -11,6 +11,7 @@ ROLES = {
     "admin-secret": Role.ADMIN,
     "view-secret": Role.VIEWER,
     "send-secret": Role.INGEST,
+    "feed-secret": Role.CALENDAR,
 }
 KEYS = frozenset({"shop-1"})
 ON_LOOPBACK = GuardPolicy(LOOPBACK_HOSTS, tokens_required=False, role_of=ROLES.get)
@@ -167,3 +168,44 @@ def test_signing_in_needs_a_token_that_is_known() -> None:
     for secret in ("wall-secret", "view-secret", "admin-secret"):
         assert in_public("POST", path, secret) is None
     assert in_public("DELETE", path) is None
+
+
+FEED = "/api/warroom/v1/on-call/shop.ics"
+
+
+def by_address(method: str, path: str, key: str, token: str = "") -> Refusal | None:
+    headers = {"host": "warroom.shop.example"}
+    if token:
+        headers["authorization"] = f"Bearer {token}"
+    feed_key = feed_key_of(method, path, f"key={key}&x=1".encode())
+    return decide(IN_PUBLIC, method, path, Headers(headers), feed_key)
+
+
+def test_a_calendar_program_reads_a_schedule_with_the_key_in_its_address() -> None:
+    assert by_address("GET", FEED, "feed-secret") is None
+    assert by_address("GET", FEED, "unknown") is Refusal.NO_TOKEN
+    assert by_address("GET", FEED, "") is Refusal.NO_TOKEN
+
+
+@pytest.mark.parametrize("token", ["admin-secret", "view-secret", "wall-secret"])
+def test_the_api_s_own_tokens_open_nothing_from_an_address(token: str) -> None:
+    assert by_address("GET", FEED, token) is Refusal.NO_TOKEN
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/warroom/v1/on-call"),
+        ("GET", "/api/warroom/v1/incidents"),
+        ("GET", "/api/v1/query"),
+        ("DELETE", "/api/warroom/v1/on-call/shop/overrides/x.ics"),
+    ],
+)
+def test_a_calendar_key_opens_nothing_else(method: str, path: str) -> None:
+    assert by_address(method, path, "feed-secret") is Refusal.NO_TOKEN
+    assert in_public(method, path, "feed-secret") in {Refusal.ROLE, Refusal.ORIGIN}
+
+
+def test_a_header_comes_before_the_key_in_an_address() -> None:
+    assert by_address("GET", FEED, "unknown", token="view-secret") is None
+    assert feed_key_of("GET", FEED, b"key=" + b"x" * 3_000) == ""

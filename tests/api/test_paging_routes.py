@@ -27,8 +27,9 @@ alerting:
       pagerduty_configs: [{{routing_key: KEY, url: "http://127.0.0.1:9/"}}]
       webhook_configs: [{{url: "http://127.0.0.1:9/"}}]
     - {{name: ada, webhook_configs: [{{url: "http://127.0.0.1:9/"}}]}}
+    - {{name: ben, webhook_configs: [{{url: "http://127.0.0.1:9/"}}]}}
 on_call:
-  users: [{{name: ada, receivers: [ada]}}]
+  users: [{{name: ada, receivers: [ada]}}, {{name: ben, receivers: [ben]}}]
   schedules:
     - {{name: shop, rotations: [{{users: [ada], every: day, starts: 2026-01-01}}]}}
   escalation_policies: [{{name: shop, steps: [{{schedules: [shop]}}]}}]
@@ -159,6 +160,45 @@ def test_who_is_on_call_is_told_and_exported(world: World) -> None:
     assert answer.headers["content-type"].startswith("text/calendar")
     assert answer.text.startswith("BEGIN:VCALENDAR\r\n")
     world.refusal("GET", f"{OWN}/on-call/nothing.ics", 404)
+
+
+def test_somebody_stands_in_by_the_api_until_it_is_taken_back(world: World) -> None:
+    path = f"{OWN}/on-call/shop/overrides/swap-1"
+    begin_ms = world.clock.now_ms
+    body = {"user": "ben", "until": rfc3339(begin_ms + 3_600_000), "by": "ada"}
+    assert world.ask("PUT", path, json=body).json()["from"] == rfc3339(begin_ms)
+    (schedule,) = world.get("/on-call")["schedules"]
+    assert (schedule["now"]["user"], schedule["now"]["reason"]) == ("ben", "override")
+    assert world.get("/on-call/shop/overrides")["overrides"][0]["created_by"] == "ada"
+    assert "SUMMARY:ben on call" in world.ask("GET", f"{OWN}/on-call/shop.ics").text
+    fire(world, "Broken")
+    assert "ben" in {row.notice.receiver for row in world.service.paging.ledger.rows()}
+    # Again under the same name: it is changed, not doubled.
+    assert world.ask("PUT", path, json={**body, "by": "ben"}).status_code == 200
+    assert len(world.get("/on-call/shop/overrides")["overrides"]) == 1
+    assert world.ask("DELETE", path).status_code == 204
+    assert world.get("/on-call")["schedules"][0]["now"]["user"] == "ada"
+    world.refusal("DELETE", path, 404)
+
+
+def test_an_override_that_makes_no_sense_is_refused(world: World) -> None:
+    path = f"{OWN}/on-call/shop/overrides/x"
+    for body in (
+        {"user": "eve", "until": "2030-01-01T00:00:00Z"},
+        {"user": "ben", "until": "2020-01-01T00:00:00Z"},
+        {"user": "ben", "from": "2029-01-02", "until": "2029-01-01"},
+        {"user": "ben", "until": "2999-01-01T00:00:00Z"},
+        {"user": "ben"},
+    ):
+        world.refusal("PUT", path, 400, json=body)
+    body = {"user": "ben", "until": "2030-01-01T00:00:00Z"}
+    world.refusal("PUT", f"{OWN}/on-call/none/overrides/x", 404, json=body)
+    assert world.get("/on-call/shop/overrides")["overrides"] == []
+    # Times without an offset are by the schedule's clock.
+    body = {"user": "ben", "from": "2029-07-01T00:00:00", "until": "2029-07-01T12:00:00+02:00"}
+    told = world.ask("PUT", path, json=body).json()
+    assert told["from"] == "2029-07-01T00:00:00.000Z"
+    assert told["until"] == "2029-07-01T10:00:00.000Z"
 
 
 def test_each_attempt_to_deliver_is_in_the_ledger(world: World) -> None:

@@ -361,8 +361,13 @@ async def test_rules_and_targets_can_be_narrowed(shop: Shop) -> None:
             "name": name,
             "file": f"{name}.yml",
             "rules": [
-                {"name": "Down", "type": "alerting", "alerts": [{"state": "firing"}]},
-                {"name": "up:sum", "type": "recording"},
+                {
+                    "name": "Down",
+                    "type": "alerting",
+                    "alerts": [{"state": "firing"}],
+                    "labels": {"team": name},
+                },
+                {"name": "up:sum", "type": "recording", "labels": {}},
             ],
         }
         for name in ("one", "two")
@@ -390,6 +395,22 @@ async def test_rules_and_targets_can_be_narrowed(shop: Shop) -> None:
             ("one", ["up:sum"])
         ]
         assert await names(**{"rule_name[]": "nothing"}) == []
+        assert await names(**{"match[]": '{team=~"t.*"}'}) == [("two", ["Down"])]
+        assert await names(**{"match[]": '{team="one"}', "file[]": "two.yml"}) == []
+        first = await data_of(await client.get("rules", params={"group_limit": "1"}))
+        assert [one["name"] for one in first["groups"]] == ["one"]
+        rest = {"group_limit": "1", "group_next_token": first["groupNextToken"]}
+        assert await names(**rest) == [("two", ["Down", "up:sum"])]
+        assert "groupNextToken" not in await data_of(await client.get("rules", params=rest))
+        for wrong in (
+            "group_next_token=x",
+            "group_limit=0",
+            "group_limit=x",
+            "match[]={",
+            'match[]={a=""}',
+        ):
+            assert (await client.get(f"rules?{wrong}")).status_code == 400, wrong
+        assert (await client.get("rules?group_limit=1&group_next_token=x")).status_code == 400
         assert (await client.get("rules", params={"exclude_alerts": "x"})).status_code == 400
         bare = await data_of(await client.get("rules", params={"exclude_alerts": "true"}))
         assert all("alerts" not in rule for one in bare["groups"] for rule in one["rules"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from typing import Any
 
 from tests.warroom.world import World
@@ -72,6 +74,69 @@ def test_a_post_mortem_tells_times_impact_causes_and_what_changed(world: World) 
     assert "- SLO checkout: 12% of the budget is left" in text
     assert "- Orders: deploy of 1.3" in text
     assert "| deploy | shop 1.3 \\| goes live |" in text
-    assert "| note | rolled back |" in text
+    assert "| note | rolled back (ann) |" in text
     rows = [line for line in text.splitlines() if line.startswith("| 20")]
     assert rows == sorted(rows, key=lambda row: row.split("|")[1])
+
+
+def call(world: World, caller: str, called: str) -> None:
+    """Store a trace in which one service calls another."""
+    end_ns = world.clock.now_ms * 1_000_000
+
+    def span(service: str, own: str, parent: str, kind: int) -> dict[str, Any]:
+        one = {
+            "traceId": f"{caller}{called}".encode().hex().ljust(32, "0")[:32],
+            "spanId": own * 8,
+            "parentSpanId": parent * 8,
+            "name": service,
+            "kind": kind,
+            "startTimeUnixNano": str(end_ns - 50_000_000),
+            "endTimeUnixNano": str(end_ns),
+        }
+        name = {"key": "service.name", "value": {"stringValue": service}}
+        return {"resource": {"attributes": [name]}, "scopeSpans": [{"spans": [one]}]}
+
+    spans = [span(caller, "aa", "", 2), span(called, "bb", "aa", 2)]
+    assert world.ask("POST", "/v1/traces", json={"resourceSpans": spans}).status_code == 200
+
+
+def test_alerts_of_services_that_stored_traces_connect_are_one_incident(world: World) -> None:
+    call(world, "web", "payments")
+    for _ in range(12):
+        world.evaluate()
+    for name, service in (("Refused", "payments"), ("Slow", "web")):
+        labels = {"alertname": name, "severity": "page", "service": service}
+        world.ask("POST", "/api/v2/alerts", json=[{"labels": labels}])
+        world.evaluate()
+    (incident,) = world.get("/incidents")["incidents"]
+    assert [alert["reason"] for alert in incident["alerts"]] == ["first_alert", "topology"]
+
+
+def test_a_post_mortem_measures_what_the_incident_cost(world: World) -> None:
+    begin_ms = world.clock.now_ms
+    good, bad = itertools.accumulate([100] * 40), itertools.accumulate([0] * 20 + [40] * 20)
+    rows = []
+    for place, (fine, failed) in enumerate(zip(good, bad, strict=True)):
+        at_ms = begin_ms + place * 15_000
+        rows.append(({"__name__": "checkouts_total", "result": "ok"}, at_ms, float(fine)))
+        rows.append(({"__name__": "checkouts_total", "result": "failed"}, at_ms, float(failed)))
+    world.samples(*rows)
+    world.clock.now_ms = begin_ms + 300_000
+    identity = post_alert(world)["incident_id"]
+    running = world.ask("GET", f"{OWN}/incidents/handover").text.split("## Ended")[0]
+    assert re.search(r"\d alerts fire: ErrorBudgetBurn, Orders", running)
+    world.clock.now_ms = begin_ms + 595_000
+    world.evaluate()
+    impact = world.get(f"/incidents/{identity}")["impact"]
+    (spent,) = impact["slos"]
+    assert (spent["slo"], spent["service"]) == ("checkout", "shop")
+    assert 0.2 < spent["error_ratio"] < 0.35
+    assert spent["bad_events"] > 500
+    assert spent["budget_spent"] > 1
+    text = world.ask("GET", f"{OWN}/incidents/{identity}/postmortem.md").text
+    assert "- SLO shop/checkout: " in text
+    assert "of the period's error budget" in text
+    assert "| fault | it began, by the data |" in text
+    assert "| first alert |" in text
+    notes = world.ask("GET", f"{OWN}/incidents/handover").text
+    assert "shop/checkout: " in notes.split("## Error budgets")[1].split("##")[0]
