@@ -18,7 +18,8 @@ import pyarrow as pa
 from typing_extensions import override
 
 from business_metrics.calendar import SaleDay
-from business_metrics.events import DAY_MIN, MINUTE_MS, EventFeed, MinuteHistory
+from business_metrics.events import EventFeed
+from business_metrics.minute_history import DAY_MIN, MINUTE_MS, MinuteHistory
 from store.model import EVENT_READ_SCHEMA
 
 Floats = npt.NDArray[np.float64]

@@ -23,7 +23,8 @@ from store.model import BoolArray, Int64Array
 # The stubs of the compute functions know no chunked columns.
 pc: Any = pyarrow.compute
 
-SEGMENTS = ("device", "channel", "country", "returning")
+# Each segment, and which value of a checkout counts that has several.
+SEGMENTS = {"device": "min", "channel": "min", "country": "min", "returning": "max"}
 _MAX_SEGMENT_VALUES = 50
 NEVER = np.iinfo(np.int64).max
 
@@ -82,28 +83,45 @@ class Abandonment:
 
 def fold(events: pa.Table, *, keep_ids: bool = False) -> Checkouts:
     """Checkouts of a table of events (`EVENT_SCHEMA`'s columns), columns all the way."""
+    table = by_checkout(events)
+    known = pc.and_(pc.is_valid(table["start"]), pc.invert(table["ignored"]))
+    table = table.filter(known)
+    return Checkouts(
+        start_ms=_numbers(table["start"]),
+        last_ms=_numbers(table["last"]),
+        purchased_ms=_numbers(pc.fill_null(table["bought"], NEVER)),
+        segments={name: codes_of(table[name]) for name in SEGMENTS},
+        ids=tuple(map(str, table["id"].to_pylist())) if keep_ids else (),
+    )
+
+
+def by_checkout(events: pa.Table) -> pa.Table:
+    """One row a checkout: `id`, `start` and `bought` (null: never), `last`, `ignored`, segments.
+
+    Each column is a least or a greatest of all events, so neither their order nor a repeat matters,
+    and two parts can be joined. A visitor who logs in on the way is a returning one.
+    """
     events = events.filter(pc.is_valid(events["checkout_id"]))
     kind, ts = events["type"], events["ts_ms"]
     nothing = pa.scalar(None, pa.int64())
     columns = {
         "id": events["checkout_id"],
-        "ts": ts,
+        "last": ts,
         "start": pc.if_else(pc.equal(kind, "begin_checkout"), ts, nothing),
         "bought": pc.if_else(pc.equal(kind, "purchase"), ts, nothing),
         "ignored": pc.or_(events["bot"], events["test"]),
     } | segment_columns(events)
-    rows = pa.table(columns).group_by("id")
-    wanted: Any = [("start", "min"), ("ts", "max"), ("bought", "min"), ("ignored", "max")]
-    table = rows.aggregate(wanted + [(name, "min") for name in SEGMENTS])
-    known = pc.and_(pc.is_valid(table["start_min"]), pc.invert(table["ignored_max"]))
-    table = table.filter(known)
-    return Checkouts(
-        start_ms=_numbers(table["start_min"]),
-        last_ms=_numbers(table["ts_max"]),
-        purchased_ms=_numbers(pc.fill_null(table["bought_min"], NEVER)),
-        segments={name: codes_of(table[f"{name}_min"]) for name in SEGMENTS},
-        ids=tuple(map(str, table["id"].to_pylist())) if keep_ids else (),
-    )
+    told: list[tuple[str, str]] = [
+        ("start", "min"),
+        ("last", "max"),
+        ("bought", "min"),
+        ("ignored", "max"),
+        *((name, SEGMENTS[name]) for name in SEGMENTS),
+    ]
+    wanted: Any = told
+    table = pa.table(columns).group_by("id").aggregate(wanted)
+    names = {f"{name}_{which}": name for name, which in told}
+    return table.rename_columns([names.get(name, name) for name in table.column_names])
 
 
 def segment_columns(events: pa.Table) -> dict[str, Any]:
@@ -133,8 +151,13 @@ def point(
     at_ms: int, chosen: BoolArray, results: tuple[BoolArray, BoolArray], *, provisional: bool
 ) -> AbandonmentPoint:
     """The figures of the chosen checkouts."""
-    started = int(chosen.sum())
-    completed, abandoned = (int((chosen & result).sum()) for result in results)
+    counts = [int(chosen.sum()), *(int((chosen & result).sum()) for result in results)]
+    return counted(at_ms, (counts[0], counts[1], counts[2]), provisional=provisional)
+
+
+def counted(at_ms: int, counts: tuple[int, int, int], *, provisional: bool) -> AbandonmentPoint:
+    """The figures of so many that started, completed and were abandoned."""
+    started, completed, abandoned = counts
     rate = low = high = None
     if provisional and started:
         low, high = abandoned / started, (started - completed) / started
@@ -143,6 +166,24 @@ def point(
         rate = abandoned / (completed + abandoned)
         low, high = wilson(abandoned, completed + abandoned)
     return AbandonmentPoint(at_ms, started, completed, abandoned, rate, low, high, provisional)
+
+
+def by_value(
+    checkouts: Checkouts, by: str, results: tuple[BoolArray, BoolArray]
+) -> list[tuple[str, tuple[int, int, int]]]:
+    """Started, completed and abandoned of each value of a segment, most frequent first.
+
+    What says nothing of the segment is left out.
+    """
+    codes, values = checkouts.segments[by]
+    started = np.bincount(codes, minlength=len(values))
+    each = [np.bincount(codes[result], minlength=len(values)) for result in results]
+    order = np.argsort(-started, kind="stable")[:_MAX_SEGMENT_VALUES].tolist()
+    return [
+        (values[code], (int(started[code]), int(each[0][code]), int(each[1][code])))
+        for code in order
+        if values[code] and started[code]
+    ]
 
 
 def cohorts(

@@ -23,8 +23,8 @@ from business_metrics.calendar import (
     same_sale_before,
     weeks_before,
 )
-from business_metrics.events import MINUTE_MS, MinuteHistory
 from business_metrics.expectation import NOTHING_EXPECTED, Expectation
+from business_metrics.minute_history import MINUTE_MS, MinuteHistory
 from business_metrics.reference_days import (
     LEAST_BLOCK_ORDERS,
     SMOOTH_MIN,
@@ -48,9 +48,14 @@ _OWN_LEAST_MIN = 5
 _OWN_LEAST_ORDERS = 20
 _LEVEL_LEAST_MIN = 30
 _PRIOR_ORDERS = 10.0
+# Days differ by about a tenth: what the last days were like tells as much as a hundred orders.
+_SETTLED_ORDERS = 100.0
+_UNLIKELY = 2.0
 _USUAL_MIN = 3 * 1_440
 _USUAL_LEAST_H = 12
+_SALE_LEAST_H = 4
 _WEEKS_APART = 1.25
+_APART_BY_CHANCE = 3.0
 # Beyond these the weeks describe another shop.
 _LEVEL_BOUNDS = (0.02, 50.0)
 # How far a shop strays from its baseline beyond chance, by what the baseline rests on.
@@ -74,7 +79,9 @@ class Season:
         lowest: The same of the week in which least was sold.
         source: What it rests on; see `Expectation`.
         spread: How unsure the counts leave it, relative to it.
-        usual: How the last days compared with their own season.
+        usual: How the last days, or the hours of this sale, compared with their own season.
+        settled: Enough of those hours are known for that.
+        sale: The minutes end on a sale day.
     """
 
     start_minute: int
@@ -83,6 +90,8 @@ class Season:
     source: str
     spread: float
     usual: float
+    settled: bool
+    sale: bool
 
     def covers(self, start_minute: int, end_minute: int) -> bool:
         """Whether it holds all of these minutes."""
@@ -100,7 +109,7 @@ class Season:
             middle, least = float(self.per_minute[span].sum()), float(self.lowest[span].sum())
             # Each minute is a mean over the minutes around it, so more orders stand behind it.
             orders = least * (1 + 2 * SMOOTH_MIN / minutes)
-            if least and middle / least > _WEEKS_APART + 2.0 / np.sqrt(orders):
+            if least and middle / least > _WEEKS_APART + _APART_BY_CHANCE / np.sqrt(orders):
                 most = max(most, middle / least)
         return most
 
@@ -121,7 +130,7 @@ class Baseline:
         self._history = history
         self._settings = settings
         self._zone = settings.zone
-        self._usual_known: tuple[tuple[object, ...], float] | None = None
+        self._usual_known: tuple[tuple[object, ...], tuple[float, bool]] | None = None
 
     def expect(
         self,
@@ -153,8 +162,9 @@ class Baseline:
         middle, lowest, source, spread = self._seasonal(
             first, end_minute, level_until_minute, excluded
         )
-        usual = self._usual(level_until_minute, excluded)
-        return Season(first, middle, lowest, source, spread, usual)
+        sale = bool(sale_on(self._settings.calendar, local_day(end_minute - 1, self._zone)))
+        usual, settled = self._usual(level_until_minute, excluded, sale=sale)
+        return Season(first, middle, lowest, source, spread, usual, settled, sale)
 
     def at_level(
         self,
@@ -177,41 +187,48 @@ class Baseline:
             source = "unlike_day" if source != "sale" else "unlike_sale"
         cv = min(float(np.linalg.norm((_CV[source], season.spread, level.spread))), _MAX_CV)
         sale = sale_on(self._settings.calendar, local_day(end_minute - 1, self._zone))
-        above = season.above_lowest(end_minute)
-        usual = level.factor if sale else min(season.usual, level.factor) / above
+        usual = level.factor
+        if bool(sale) == season.sale and (season.settled or not sale):
+            usual = min(season.usual, level.factor)
+        if not sale:
+            usual /= season.above_lowest(end_minute)
         factors = np.full(len(wanted), level.factor)
         unlike = ~self._like(start_minute, end_minute, sale=bool(sale))
         if unlike.any():
             # A sale began or ended in this hour: minutes on its other side have their own level.
             other = self._level(season, level_until_minute, start_minute, excluded)
-            factors[unlike] = other.factor if other is not None else season.usual
+            plain = 1.0 if season.sale else season.usual
+            factors[unlike] = other.factor if other is not None else plain
         return Expectation(start_minute, wanted * factors, cv, source, level.factor, usual)
 
-    def _usual(self, until: int, excluded: Sequence[Interval]) -> float:
+    def _usual(self, until: int, excluded: Sequence[Interval], *, sale: bool) -> tuple[float, bool]:
         """The median level of the hours of the last days: what a day is like of late.
 
-        Hours on sale days do not count. By the whole hour, so that it changes as seldom.
+        Hours on sale days do not count, on a sale day only they. By the whole hour, so that it
+        changes as seldom.
         """
         end = until - until % 60
-        key = (end, len(excluded), excluded[-1] if excluded else None)
+        key = (end, len(excluded), excluded[-1] if excluded else None, sale)
         if self._usual_known is None or self._usual_known[0] != key:
-            self._usual_known = (key, self._usual_at(end, excluded))
+            self._usual_known = (key, self._usual_at(end, excluded, sale=sale))
         return self._usual_known[1]
 
-    def _usual_at(self, end: int, excluded: Sequence[Interval]) -> float:
+    def _usual_at(
+        self, end: int, excluded: Sequence[Interval], *, sale: bool
+    ) -> tuple[float, bool]:
         start = end - _USUAL_MIN
         raw, _, source, _ = self._seasonal(start, end, end, excluded)
-        if source in ("none", "sale"):
-            return 1.0
+        if source == "none" or (source == "sale" and not sale):
+            return 1.0, False
         actual = self._history.slice(start, end)[0].astype(np.float64)
         valid = self._valid(start, end, excluded) & ~np.isnan(raw)
-        valid &= self._like(start, end, sale=False)
+        valid &= self._like(start, end, sale=sale)
         due = np.where(valid, raw, 0.0).reshape(-1, 60).sum(axis=1)
         seen = np.where(valid, actual, 0.0).reshape(-1, 60).sum(axis=1)
         full = due >= LEAST_BLOCK_ORDERS
-        if full.sum() < _USUAL_LEAST_H:
-            return 1.0
-        return float(np.median(seen[full] / due[full]))
+        if full.sum() < (_SALE_LEAST_H if sale else _USUAL_LEAST_H):
+            return 1.0, False
+        return float(np.median(seen[full] / due[full])), True
 
     def _unlike(self, minute: int) -> bool:
         """The day is a sale, or follows one: its level is not known from the hours before."""
@@ -334,10 +351,14 @@ class Baseline:
             # So little was due; that much more says that the baseline knows nothing of this shop.
             return None if seen > 10 * _PRIOR_ORDERS else _Level(1.0, known=False)
         today, torn = ratio(expected, actual, valid)
-        factor = (today * total + _PRIOR_ORDERS) / (total + _PRIOR_ORDERS)
+        prior, weight = 1.0, _PRIOR_ORDERS
+        settled = season.settled and not season.sale and not sale
+        if settled and _alike(today * total, season.usual * total):
+            prior, weight = season.usual, _SETTLED_ORDERS
+        factor = (today * total + prior * weight) / (total + weight)
         if not _LEVEL_BOUNDS[0] <= factor <= _LEVEL_BOUNDS[1]:
             return None
-        return _Level(factor, known=True, spread=max(torn, 1.0 / np.sqrt(seen + _PRIOR_ORDERS)))
+        return _Level(factor, known=True, spread=max(torn, 1.0 / np.sqrt(seen + weight)))
 
     def _like(self, start: int, end: int, *, sale: bool) -> BoolArray:
         """Which minutes are on a sale day, or on none."""
@@ -361,3 +382,8 @@ class Baseline:
         flat = np.full(end - start, orders / len(latest))
         cv = float(min(np.hypot(_CV["own_recent"], 1.0 / np.sqrt(orders)), _MAX_CV))
         return Expectation(start, flat, cv, "own_recent")
+
+
+def _alike(seen: float, due: float) -> bool:
+    """Whether so many may come on a day like the last few."""
+    return abs(seen - due) <= _UNLIKELY * float(np.sqrt(due + due * due / _SETTLED_ORDERS))

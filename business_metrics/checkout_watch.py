@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from business_metrics import abandonment
-from business_metrics.abandonment import AbandonmentPoint, Checkouts
-from business_metrics.events import EventFeed
+from business_metrics.abandonment import (
+    SEGMENTS,
+    AbandonmentPoint,
+    Checkouts,
+    by_value,
+    counted,
+    outcome,
+)
+from business_metrics.checkout_table import CheckoutTable
 from business_metrics.memory import Breach, BreachMemory
 from business_metrics.model import KpiReading
 from business_metrics.settings import BusinessSettings
+from store.model import BoolArray
 
 KPI = "checkout_abandonment"
 LIVE_KPI = "checkout_abandonment_live"
-_MANY_ROWS = 20_000
-_FOLD_EVERY_MS = 20_000
 _REMEMBER_MS = 7 * 86_400_000
 
 
@@ -35,13 +40,14 @@ class CheckoutWatch:
         segments: The matured figures by device, channel and country.
     """
 
-    def __init__(self, feed: EventFeed, settings: BusinessSettings, memory: BreachMemory) -> None:
-        self._feed = feed
+    def __init__(
+        self, table: CheckoutTable, settings: BusinessSettings, memory: BreachMemory
+    ) -> None:
+        self._table = table
         self._settings = settings
         self._memory = memory
         self._open: Breach | None = None
         self._loaded = False
-        self._folded: tuple[int, int, Checkouts] | None = None
         self.as_of_ms = 0
         self.segments: tuple[SegmentShare, ...] = ()
 
@@ -52,41 +58,26 @@ class CheckoutWatch:
             self._open = next((breach for breach in known if breach.end_ms is None), None)
             self._loaded = True
         self.as_of_ms = now_ms
-        checkouts = self._checkouts()
         timeout_ms = self._settings.checkout_timeout_s * 1_000
         window_ms = self._settings.abandonment_window_s * 1_000
         matured_ms = now_ms - timeout_ms
         begin_ms = matured_ms - window_ms
-        matured = self._figure(checkouts, begin_ms, matured_ms)
-        live = self._figure(checkouts, matured_ms, now_ms + 1, provisional=True)
+        results, mature = self._since(begin_ms, matured_ms)
+        matured = counted(begin_ms, _counts(results), provisional=False)
+        young, _ = self._since(matured_ms, now_ms + 1)
+        live = counted(matured_ms, _counts(young), provisional=True)
         self.segments = tuple(
-            SegmentShare(by, labels[by], self._figure(part, begin_ms, matured_ms))
-            for by in abandonment.SEGMENTS
-            for labels, part in abandonment.split(checkouts, by)
-            if labels[by] != "unknown"
+            SegmentShare(by, value, counted(begin_ms, counts, provisional=False))
+            for by in SEGMENTS
+            for value, counts in by_value(mature, by, results)
         )
         self._judge(matured, now_ms)
         return self._reading(matured, now_ms), self._live(live, now_ms)
 
-    def _checkouts(self) -> Checkouts:
-        """Folded anew when events came or went; of very many, a few times a minute."""
-        version = self._feed.version
-        if self._folded is not None:
-            known, at_ms, checkouts = self._folded
-            many = self._feed.recent.num_rows > _MANY_ROWS
-            if known == version or (many and self.as_of_ms - at_ms < _FOLD_EVERY_MS):
-                return checkouts
-        checkouts = abandonment.fold(self._feed.recent)
-        self._folded = (version, self.as_of_ms, checkouts)
-        return checkouts
-
-    def _figure(
-        self, checkouts: Checkouts, start_ms: int, end_ms: int, *, provisional: bool = False
-    ) -> AbandonmentPoint:
-        timeout_s = self._settings.checkout_timeout_s
-        results = abandonment.outcome(checkouts, self.as_of_ms, timeout_s)
-        chosen = (checkouts.start_ms >= start_ms) & (checkouts.start_ms < end_ms)
-        return abandonment.point(start_ms, chosen, results, provisional=provisional)
+    def _since(self, start_ms: int, end_ms: int) -> tuple[tuple[BoolArray, BoolArray], Checkouts]:
+        """The checkouts started in a span, and which are completed and abandoned."""
+        checkouts = self._table.started(start_ms, end_ms)
+        return outcome(checkouts, self.as_of_ms, self._settings.checkout_timeout_s), checkouts
 
     def _judge(self, figure: AbandonmentPoint, now_ms: int) -> None:
         limit = self._settings.abandonment_max
@@ -141,3 +132,8 @@ class CheckoutWatch:
             provisional=True,
             window_s=self._settings.checkout_timeout_s,
         )
+
+
+def _counts(results: tuple[BoolArray, BoolArray]) -> tuple[int, int, int]:
+    completed, abandoned = results
+    return len(completed), int(completed.sum()), int(abandoned.sum())

@@ -14,11 +14,13 @@ import structlog
 from business_metrics import queries, recording
 from business_metrics.abandonment import Abandonment
 from business_metrics.baseline import Baseline
+from business_metrics.checkout_table import CheckoutTable
 from business_metrics.checkout_watch import CheckoutWatch
-from business_metrics.events import MINUTE_MS, EventFeed
+from business_metrics.events import EventFeed
 from business_metrics.expectation import NOTHING_EXPECTED
 from business_metrics.funnel import FunnelStep
 from business_metrics.memory import BreachMemory, ForgetfulMemory
+from business_metrics.minute_history import MINUTE_MS
 from business_metrics.model import KpiReading
 from business_metrics.order_watch import OrdersNow, OrderWatch
 from business_metrics.pacing import Pace, Pacer
@@ -26,6 +28,7 @@ from business_metrics.past_orders import PastOrders
 from business_metrics.payment_watch import PaymentWatch
 from business_metrics.queries import NoRequests, Orders, Step
 from business_metrics.sales_figures import SalesFigures
+from business_metrics.session_table import SessionTable
 from business_metrics.settings import BusinessSettings
 from store.errors import WarroomError
 from store.model import SampleBatch, UnitHealth
@@ -64,20 +67,22 @@ class BusinessEvaluator:
         self._settings = settings
         keep_s = max(settings.checkout_timeout_s + settings.abandonment_window_s, 3_600) + _SPARE_S
         history_days = settings.baseline_weeks * 7 + 2
+        checkouts, visits = CheckoutTable(), SessionTable(settings.checkout_timeout_s)
         self._feed = EventFeed(
             events,
             settings.currency,
             settings.exchange_rates,
             history_days=history_days,
             keep_s=keep_s,
+            tables=(checkouts, visits),
         )
         self._past = PastOrders(querier, self._feed, settings)
         self._baseline = Baseline(self._feed.history, settings)
         keeper = memory or ForgetfulMemory()
         self._orders = OrderWatch(self._feed, self._baseline, settings, keeper)
-        self._checkouts = CheckoutWatch(self._feed, settings, keeper)
+        self._checkouts = CheckoutWatch(checkouts, settings, keeper)
         self._payments = PaymentWatch(self._feed, settings, keeper)
-        self._sales = SalesFigures(self._feed, settings)
+        self._sales = SalesFigures(self._feed, visits, settings)
         self._pacer = Pacer(self._feed.history, self._baseline, settings)
         self._breached: dict[str, KpiReading] = {}
         self._lock = threading.Lock()

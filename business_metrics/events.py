@@ -1,28 +1,23 @@
-"""Business events as they arrive: orders by minute for weeks, checkouts for hours.
-
-Memory is bounded in days and in rows.
-"""
+"""Business events as they arrive: orders by minute for weeks, the rest for hours."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from store.model import EVENT_READ_SCHEMA, BoolArray, Int64Array
+from business_metrics.minute_history import MinuteHistory
+from store.model import Int64Array
 from store.ports import EventReader
 
 # The stubs of the compute functions know no chunked columns.
 pc: Any = pyarrow.compute
 
-MINUTE_MS = 60_000
-DAY_MIN = 1_440
 UNITS_PER_MONEY = 10_000
 # The largest amount that an event may carry.
 _MAX_UNITS = 10**17
@@ -44,14 +39,11 @@ _COLUMNS = (
     "seq",
 )
 _MAX_BATCHES = 50
-_MAX_CHUNKS = 64
-_MAX_RECENT_ROWS = 2_000_000
+_START_SLICE_MS = 300_000
 _LATEST_ORDERS = 200
 _MAX_LATENESS_MS = 10_000
 # What is later than this was held up or written after the fact, and says nothing of the usual way.
 _LIVE_MS = 60_000
-# A shop may be closed for a long weekend.
-_NEAR_DAYS = 3
 
 
 def genuine(events: pa.Table) -> pa.Table:
@@ -104,84 +96,14 @@ def money(units: float) -> Decimal:
     return (Decimal(round(units)) / UNITS_PER_MONEY).quantize(Decimal("0.01"))
 
 
-class MinuteHistory:
-    """Orders and revenue of each minute, in days of UTC; the days longest unused go first."""
+class EventTable(Protocol):
+    """Follows events of the last hours by a key of theirs."""
 
-    def __init__(self, max_days: int) -> None:
-        self._max_days = max_days
-        self._days: OrderedDict[int, Int64Array] = OrderedDict()
-        self._selling: set[int] = set()
-        self.first_minute: int | None = None
+    def add(self, events: pa.Table) -> None:
+        """Take in more events, in any order; each comes once."""
+        ...
 
-    def add(self, ts_ms: Int64Array, units: Int64Array) -> None:
-        """Count orders at these instants, each with its amount."""
-        if not len(ts_ms):
-            return
-        minutes = ts_ms // MINUTE_MS
-        first = int(minutes.min())
-        self.first_minute = first if self.first_minute is None else min(self.first_minute, first)
-        days = minutes // DAY_MIN
-        for day in np.unique(days).tolist():
-            here = days == day
-            table = self._day(day)
-            self._selling.add(day)
-            place = minutes[here] - day * DAY_MIN
-            np.add.at(table[0], place, 1)
-            np.add.at(table[1], place, units[here])
-
-    def replace(self, start_minute: int, rows: Int64Array) -> None:
-        """Put orders and money units, two rows, in the place of what is known of these minutes."""
-        end_minute = start_minute + rows.shape[1]
-        for day in range(start_minute // DAY_MIN, -(-end_minute // DAY_MIN)):
-            begin, end = max(start_minute, day * DAY_MIN), min(end_minute, (day + 1) * DAY_MIN)
-            self._day(day)[:, begin - day * DAY_MIN : end - day * DAY_MIN] = rows[
-                :, begin - start_minute : end - start_minute
-            ]
-
-    def _day(self, day: int) -> Int64Array:
-        if day not in self._days:
-            self._days[day] = np.zeros((2, DAY_MIN), dtype=np.int64)
-            if len(self._days) > self._max_days:
-                gone = min(self._days)
-                self._days.pop(gone)
-                self._selling.discard(gone)
-        return self._days.setdefault(day, np.zeros((2, DAY_MIN), dtype=np.int64))
-
-    def collected(self, start_minute: int, end_minute: int) -> BoolArray:
-        """Which minutes may count as collected, an order in them or not.
-
-        A day counts when it sold, or when days near before and after did. Of the first day after a
-        longer silence, only what follows its first order counts.
-        """
-        out = np.zeros(max(end_minute - start_minute, 0), dtype=np.bool_)
-        for day in range(start_minute // DAY_MIN, -(-end_minute // DAY_MIN)):
-            begin = self._collected_from(day)
-            if begin is not None:
-                first = max(begin, start_minute) - start_minute
-                out[first : max((day + 1) * DAY_MIN - start_minute, 0)] = True
-        return out
-
-    def _collected_from(self, day: int) -> int | None:
-        before = any(day - n in self._selling for n in range(1, _NEAR_DAYS + 1))
-        if day in self._selling:
-            if before:
-                return day * DAY_MIN
-            return day * DAY_MIN + int(np.argmax(self._days[day][0] > 0)) + 1
-        after = any(day + n in self._selling for n in range(1, _NEAR_DAYS + 1))
-        return day * DAY_MIN if before and (after or day > max(self._selling)) else None
-
-    def slice(self, start_minute: int, end_minute: int) -> Int64Array:
-        """Two rows, orders and money units, for the minutes `[start, end)`."""
-        out = np.zeros((2, max(end_minute - start_minute, 0)), dtype=np.int64)
-        for day in range(start_minute // DAY_MIN, -(-end_minute // DAY_MIN)):
-            table = self._days.get(day)
-            if table is None:
-                continue
-            begin, end = max(start_minute, day * DAY_MIN), min(end_minute, (day + 1) * DAY_MIN)
-            out[:, begin - start_minute : end - start_minute] = table[
-                :, begin - day * DAY_MIN : end - day * DAY_MIN
-            ]
-        return out
+    def forget(self, before_ms: int) -> None: ...
 
 
 class EventFeed:
@@ -189,14 +111,12 @@ class EventFeed:
 
     Attributes:
         history: Genuine orders by minute.
-        recent: Every event of the last `keep_s` seconds and a little more, the needed columns.
-        order_ms: The instants of the genuine orders among them, ascending.
+        order_ms: The instants of the genuine orders of the last `keep_s` seconds, ascending.
         order_units: Their amounts.
         refund_ms: The instants of the genuine refunds, ascending.
         refund_units: What they gave back.
         failed_ms: The instants of the genuine payments that failed, ascending.
         lateness_ms: How long orders usually take from the shop to here.
-        version: Changes when `recent` does.
     """
 
     def __init__(
@@ -207,14 +127,15 @@ class EventFeed:
         *,
         history_days: int,
         keep_s: int,
+        tables: Sequence[EventTable] = (),
     ) -> None:
         self._reader = reader
+        self._tables = tables
         self._money = (currency, exchange_rates)
         self._history_days = history_days
         self._keep_ms = keep_s * 1_000
         self._seq: int | None = None
         self.history = MinuteHistory(history_days + 30)
-        self.recent = _slim(EVENT_READ_SCHEMA.empty_table())
         self.order_ms: Int64Array = np.empty(0, dtype=np.int64)
         self.order_units: Int64Array = np.empty(0, dtype=np.int64)
         self.refund_ms: Int64Array = np.empty(0, dtype=np.int64)
@@ -224,25 +145,18 @@ class EventFeed:
         self._event_ms: Int64Array = np.empty(0, dtype=np.int64)
         self._heard_ms: int | None = None
         self.lateness_ms = 0
-        self.version = 0
 
     def pull(self, now_ms: int) -> int:
         """Take in what came since the last pull; the number of events."""
-        if self._seq is None:
-            taken = self._start(now_ms)
-        else:
-            taken = 0
-            for _ in range(_MAX_BATCHES):
-                table = self._reader.events_after(self._seq)
-                if not table.num_rows:
-                    break
-                self._seq = max(self._seq, int(pc.max(table["seq"]).as_py()))
-                self._take(_slim(table), now_ms)
-                taken += table.num_rows
-        before = self.recent.num_rows
+        taken = self._start(now_ms) if self._seq is None else 0
+        for _ in range(_MAX_BATCHES):
+            table = self._reader.events_after(self._seq or 0)
+            if not table.num_rows:
+                break
+            self._seq = max(self._seq or 0, int(pc.max(table["seq"]).as_py()))
+            self._take(_slim(table), now_ms)
+            taken += table.num_rows
         self._trim(now_ms)
-        if taken or self.recent.num_rows != before:
-            self.version += 1
         return taken
 
     def _start(self, now_ms: int) -> int:
@@ -250,25 +164,39 @@ class EventFeed:
 
         Later ones are delivered by `events_after`, so nothing counts twice and nothing is lost.
         """
-        recent = _slim(self._reader.events(now_ms - self._keep_ms, now_ms + _DAY_MS))
-        taken = recent.num_rows
-        if taken:
-            self._seq = int(pc.max(recent["seq"]).as_py())
-            self._take(recent, now_ms)
-        end_ms = now_ms - self._keep_ms
+        taken, end_ms = 0, now_ms + _DAY_MS
+        edges = [*range(now_ms, now_ms - self._keep_ms, -_START_SLICE_MS), now_ms - self._keep_ms]
+        for start_ms in edges:
+            taken += self._read_back(start_ms, end_ms, (), lambda rows: self._take(rows, now_ms))
+            end_ms = start_ms
+        # What was begun before and goes on keeps its beginning.
+        begun = ("begin_checkout",)
+        self._read_back(end_ms - self._keep_ms, end_ms, begun, self._follow)
         for _ in range(self._history_days):
-            table = self._reader.events(end_ms - _DAY_MS, end_ms, types=("purchase",))
+            taken += self._read_back(end_ms - _DAY_MS, end_ms, ("purchase",), self._count)
             end_ms -= _DAY_MS
-            if not table.num_rows:
-                continue
-            table = _slim(table)
-            if self._seq is None:
-                self._seq = int(pc.max(table["seq"]).as_py())
-            known = table.filter(pc.less_equal(table["seq"], self._seq))
-            self._count(known)
-            taken += known.num_rows
         self._seq = self._seq or 0
         return taken
+
+    def _read_back(
+        self,
+        start_ms: int,
+        end_ms: int,
+        types: Sequence[str],
+        use: Callable[[pa.Table], object],
+    ) -> int:
+        table = _slim(self._reader.events(start_ms, end_ms, types=types))
+        if not table.num_rows:
+            return 0
+        if self._seq is None:
+            self._seq = int(pc.max(table["seq"]).as_py())
+        known = table.filter(pc.less_equal(table["seq"], self._seq))
+        use(known)
+        return known.num_rows
+
+    def _follow(self, table: pa.Table) -> None:
+        for one in self._tables:
+            one.add(table)
 
     def load_day(self, start_ms: int) -> None:
         """Count one more day of the past, for a sale of an earlier year."""
@@ -278,7 +206,7 @@ class EventFeed:
         since_ms = now_ms - self._keep_ms
         orders = self._count(table)
         live = table.filter(pc.greater_equal(table["ts_ms"], since_ms))
-        self.recent = pa.concat_tables([self.recent, live])
+        self._follow(live)
         ts = _integers(orders, "ts_ms")
         fresh = ts >= since_ms
         if fresh.any():
@@ -289,7 +217,7 @@ class EventFeed:
             self._time(_integers(orders, "received_ms")[fresh] - ts[fresh])
         failed = instants_of(genuine(live), "payment_failed")
         self.failed_ms = _ascending(self.failed_ms, failed)
-        self._event_ms = _ascending(self._event_ms, _integers(live, "ts_ms"))
+        self._event_ms = _edges_of_seconds(_ascending(self._event_ms, _integers(live, "ts_ms")))
         refunds = genuine(live.filter(pc.equal(live["type"], "refund")))
         if refunds.num_rows:
             given = np.abs(money_units(refunds, *self._money))
@@ -327,15 +255,9 @@ class EventFeed:
 
     def _trim(self, now_ms: int) -> None:
         since_ms = now_ms - self._keep_ms
-        # Rows are copied by the minute, not at each tick.
-        oldest_ms = int(self._event_ms[0]) if len(self._event_ms) else since_ms
-        full = self.recent.num_rows > _MAX_RECENT_ROWS
-        if full or oldest_ms < since_ms - MINUTE_MS:
-            kept = self.recent.filter(pc.greater_equal(self.recent["ts_ms"], since_ms))
-            self.recent = kept.slice(max(kept.num_rows - _MAX_RECENT_ROWS, 0))
-            self._event_ms = self._event_ms[np.searchsorted(self._event_ms, since_ms) :]
-        if self.recent["ts_ms"].num_chunks > _MAX_CHUNKS:
-            self.recent = self.recent.combine_chunks()
+        for one in self._tables:
+            one.forget(since_ms)
+        self._event_ms = self._event_ms[np.searchsorted(self._event_ms, since_ms) :]
         first = int(np.searchsorted(self.order_ms, since_ms))
         self.order_ms, self.order_units = self.order_ms[first:], self.order_units[first:]
         first = int(np.searchsorted(self.refund_ms, since_ms))
@@ -366,6 +288,16 @@ def _ascending(known: Int64Array, more: Int64Array) -> Int64Array:
     if not len(more):
         return known
     return np.sort(np.concatenate([known, more]), kind="stable")
+
+
+def _edges_of_seconds(ascending: Int64Array) -> Int64Array:
+    """The first and the last instant of each second: who was heard when needs no more."""
+    if len(ascending) <= 2:
+        return ascending
+    second = ascending // 1_000
+    turn = second[1:] != second[:-1]
+    edges: Int64Array = ascending[np.append(True, turn) | np.append(turn, True)]
+    return edges
 
 
 def _merged(

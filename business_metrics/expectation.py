@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from store.model import Float64Array
+from store.model import Float64Array, Int64Array
 
 _MINUTE_MS = 60_000
 _GOOD_DAY = 1.25
@@ -45,6 +45,15 @@ class Expectation:
         if end_ms <= start_ms or not self._rates:
             return 0.0
         return self._until(end_ms) - self._until(start_ms)
+
+    def expected_until(self, start_ms: float, instants_ms: Int64Array) -> Float64Array:
+        """Expected orders from one instant to each of those after it."""
+        edges = (self.start_minute + np.arange(len(self._sums))) * float(_MINUTE_MS)
+        until = np.interp(instants_ms, edges, self._sums)
+        # The last figure holds beyond the run.
+        until += np.maximum(instants_ms - edges[-1], 0.0) * (self._rates[-1] / _MINUTE_MS)
+        due: Float64Array = until - self._until(start_ms)
+        return due
 
     @property
     def raised(self) -> float:

@@ -1,6 +1,7 @@
 """The closed checkout funnel by session, as GA4's checkout journey counts it.
 
-A session has passed a step when it did it at or after it had passed the step before.
+A session has passed a step when it did it at or after it had passed the step before. A visitor who
+logs in on the way is a returning one from the first step on.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
+from business_metrics.abandonment import SEGMENTS, segment_columns
+from business_metrics.events import genuine
 from store.errors import BadInput
 from store.model import Int64Array
 
@@ -28,7 +31,6 @@ STEPS = (
 )
 # A shop that never sends one of these has a shorter funnel, not an empty one.
 _OPTIONAL = frozenset({"view_item", "add_to_cart", "add_shipping_info", "add_payment_info"})
-_SEGMENTS = ("device", "channel", "country", "returning")
 _NOT_PASSED = np.iinfo(np.int64).max
 
 
@@ -51,28 +53,33 @@ def parse_segment(text: str) -> tuple[str, str] | None:
     if not text:
         return None
     name, colon, value = text.partition(":")
-    if not colon or name not in _SEGMENTS:
+    if not colon or name not in SEGMENTS:
         raise BadInput(
-            f"segment {text!r} is not understood", hint=f"write one of {', '.join(_SEGMENTS)}:value"
+            f"segment {text!r} is not understood", hint=f"write one of {', '.join(SEGMENTS)}:value"
         )
     return name, value
 
 
 def funnel(events: pa.Table, segment: tuple[str, str] | None = None) -> tuple[FunnelStep, ...]:
     """The funnel of a table of events (`EVENT_SCHEMA`'s columns)."""
-    chosen = pc.and_(
-        pc.is_valid(events["session_id"]), pc.invert(pc.or_(events["bot"], events["test"]))
-    )
+    events = genuine(events.filter(pc.is_valid(events["session_id"])))
     if segment is not None:
-        column = pc.cast(events[segment[0]], pa.string())
-        chosen = pc.and_(chosen, pc.fill_null(pc.equal(column, segment[1]), fill_value=False))
-    events = events.filter(chosen)
+        events = events.filter(pc.is_in(events["session_id"], value_set=_of(events, *segment)))
     sessions = events["session_id"].combine_chunks().dictionary_encode()
     code = np.asarray(sessions.indices, dtype=np.int64)
     ts = np.asarray(events["ts_ms"].to_numpy(), dtype=np.int64)
     step = _step_of(events)
     used = [i for i, name in enumerate(STEPS) if name not in _OPTIONAL or bool((step == i).any())]
     return _walk(code, ts, step, used)
+
+
+def _of(events: pa.Table, segment: str, value: str) -> Any:
+    """The sessions of a segment: one value holds for all that a session did."""
+    columns = {"session": events["session_id"], "value": segment_columns(events)[segment]}
+    which: Any = [("value", SEGMENTS[segment])]
+    told = pa.table(columns).group_by("session").aggregate(which)
+    mine = pc.equal(told[f"value_{SEGMENTS[segment]}"], value)
+    return told.filter(pc.fill_null(mine, fill_value=False))["session"].combine_chunks()
 
 
 def _step_of(events: pa.Table) -> Int64Array:

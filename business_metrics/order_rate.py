@@ -28,6 +28,7 @@ _MOST_ALPHA = 0.005
 _USUAL_CV = 0.07
 _FEWER_ALPHA = 1e-6
 _MORE_ALPHA = 1e-3
+_GRAVER_ALPHA = 1e-4
 _RECOVERY_MIN_EXPECTED = 30.0
 _RECOVERY_ALPHA = 1e-3
 _RECOVERY_MIN_TAIL = 0.05
@@ -173,6 +174,14 @@ def recovered(recent: Sequence[Evidence], depth: float) -> Evidence | None:
 def severity(depth: float) -> str:
     """A drop by half or more pages; a smaller one, though proven, is a ticket."""
     return "page" if depth <= HALF else "ticket"
+
+
+def graver(evidence: Evidence) -> bool:
+    """Whether what began as a smaller drop is proven to be one by more than half.
+
+    A short window holds that few by chance, sooner or later: it is looked at every few seconds.
+    """
+    return lower_tail(evidence.observed, HALF * evidence.expected, 0.0) < _GRAVER_ALPHA
 
 
 def in_words(verdict: OrderVerdict) -> str:

@@ -12,9 +12,10 @@ import numpy as np
 from business_metrics import order_rate
 from business_metrics.baseline import LEVEL_MIN, Baseline, Interval, Season
 from business_metrics.coverage import FeedCoverage
-from business_metrics.events import DAY_MIN, MINUTE_MS, EventFeed, money
+from business_metrics.events import EventFeed, money
 from business_metrics.expectation import NOTHING_EXPECTED, Expectation
 from business_metrics.memory import Breach, BreachMemory
+from business_metrics.minute_history import DAY_MIN, MINUTE_MS
 from business_metrics.model import KpiReading
 from business_metrics.order_rate import WINDOWS_S, Evidence, OrderVerdict
 from business_metrics.settings import BusinessSettings
@@ -29,7 +30,6 @@ _SEASON_MIN = 10
 _RECOVERY_S = (30, 60, 120, 300, 900, 3_600)
 _RATE_S = 60
 _BAND = 0.005
-_ONSET_STEP_MS = 10_000
 _MAX_INTERVALS = 500
 _AVERAGE_OVER_MIN = 1_440
 
@@ -245,12 +245,11 @@ class OrderWatch:
         self, expectation: Expectation, start_ms: int, end_ms: int, share: float = 1.0
     ) -> int:
         """When the drop began: where the surplus over that share of the expected was highest."""
-        grid = np.arange(start_ms, end_ms, _ONSET_STEP_MS, dtype=np.int64)
-        seen = np.searchsorted(self._feed.order_ms, grid) - np.searchsorted(
-            self._feed.order_ms, start_ms
-        )
-        due = np.asarray([expectation.expected(start_ms, int(at)) for at in grid])
-        return int(grid[int(np.argmax(seen - share * due))])
+        first, last = np.searchsorted(self._feed.order_ms, [start_ms, end_ms])
+        instants = np.append(start_ms, self._feed.order_ms[first:last])
+        # The surplus is highest right after an order, or at the beginning.
+        surplus = np.arange(len(instants)) - share * expectation.expected_until(start_ms, instants)
+        return int(instants[int(np.argmax(surplus))])
 
     def _still(self, verdict: OrderVerdict, expectation: Expectation, end_ms: int) -> OrderVerdict:
         """The open breach: over when orders are proven back, graver when it got deeper."""
@@ -262,11 +261,10 @@ class OrderWatch:
         if back is not None:
             self._end(replace(breach, end_ms=end_ms - round(back.window_s * 1_000)), end_ms)
             return OrderVerdict(breached=False, reason="orders_are_back", evidence=back)
-        if breach.severity == "ticket" and verdict.breached and verdict.evidence is not None:
-            depth = verdict.evidence.ratio
-            if order_rate.severity(depth) == "page":
-                self._open = replace(breach, severity="page")
-                self._memory.save(self._open)
+        told = (verdict.evidence or whole, whole) if verdict.breached else ()
+        if breach.severity == "ticket" and any(map(order_rate.graver, told)):
+            self._open = replace(breach, severity="page")
+            self._memory.save(self._open)
         if verdict.breached:
             return verdict
         return OrderVerdict(breached=True, reason="orders_not_yet_back", evidence=whole)

@@ -15,12 +15,14 @@ import numpy as np
 
 from business_metrics.baseline import Baseline, Interval
 from business_metrics.calendar import same_sale_before, weeks_before
-from business_metrics.events import MINUTE_MS, MinuteHistory, money
+from business_metrics.events import money
 from business_metrics.expectation import Expectation
+from business_metrics.minute_history import MINUTE_MS, MinuteHistory
 from business_metrics.settings import BusinessSettings
 from business_metrics.significance import quantile
 
 _BAND = 0.025
+_TIMELESS = frozenset({"none", "own_recent"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """One day's course. `ratio` is sold by expected so far; None without an expectation."""
+    """One day's course. `ratio` is sold by expected so far; None before any week is known."""
 
     day: date
     so_far: Sold
@@ -142,6 +144,7 @@ class Pacer:
 
 
 def _orders(expectation: Expectation, begin: int, end: int) -> float | None:
-    if not len(expectation.per_minute) or np.isnan(expectation.per_minute).any():
+    """Nothing where the expectation knows no time of day: half an hour says nothing of a night."""
+    if expectation.source in _TIMELESS or np.isnan(expectation.per_minute).any():
         return None
     return expectation.expected(begin * MINUTE_MS, end * MINUTE_MS)

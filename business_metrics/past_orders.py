@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from business_metrics.calendar import same_sale_before
-from business_metrics.events import DAY_MIN, MINUTE_MS, EventFeed
+from business_metrics.events import EventFeed
+from business_metrics.minute_history import DAY_MIN, MINUTE_MS
 from business_metrics.settings import BusinessSettings
 from store.model import Int64Array
 from store.ports import Querier

@@ -16,10 +16,11 @@ from business_metrics import abandonment as cohorts
 from business_metrics import searches
 from business_metrics.abandonment import SEGMENTS, Abandonment, AbandonmentSeries
 from business_metrics.causes import TROUBLE_TYPES, causes_of, cohorts_by_cause
-from business_metrics.events import MINUTE_MS, genuine, money, money_units
+from business_metrics.events import genuine, money, money_units
 from business_metrics.expectation import Expectation
 from business_metrics.funnel import STEPS, FunnelStep, parse_segment
 from business_metrics.funnel import funnel as funnel_of
+from business_metrics.minute_history import MINUTE_MS
 from business_metrics.pacing import day_bounds
 from business_metrics.settings import BusinessSettings
 from business_metrics.significance import quantile
@@ -42,8 +43,11 @@ _CHECKOUT_TYPES = (
     *TROUBLE_TYPES,
 )
 BY_CAUSE = "cause"
-# Purchases later than this after the range no longer correct its cohorts.
-_LATE_MS = 86_400_000
+# Activity is followed for a day after the range, purchases for a week: later ones no longer correct
+# its cohorts. A checkout that was begun up to a day before it and is begun again belongs there.
+_LATE_MS = DAY_MS
+_LATE_PURCHASE_DAYS = 7
+_BEGUN_BEFORE_MS = DAY_MS
 _BAND = 0.005
 
 
@@ -229,7 +233,7 @@ def abandonment(
     _check_split(by, BY_CAUSE)
     start_ms, end_ms = edges_ms[0], edges_ms[-1]
     events, spans = readers
-    table = events.events(start_ms, end_ms + _LATE_MS, types=_CHECKOUT_TYPES)
+    table = _of_checkouts(events, start_ms, end_ms, as_of[0])
     checkouts = _started_in(cohorts.fold(table, keep_ids=by == BY_CAUSE), start_ms, end_ms)
     if by != BY_CAUSE:
         return _answer(checkouts, edges_ms, by, as_of)
@@ -238,6 +242,25 @@ def abandonment(
     causes = causes_of(checkouts, table, requests, as_of[1])
     told = cohorts_by_cause(checkouts, causes, edges_ms, as_of)
     return _abandonment(as_of, [AbandonmentSeries(labels, points) for labels, points in told])
+
+
+def _of_checkouts(reader: EventReader, start_ms: int, end_ms: int, as_of_ms: int) -> pa.Table:
+    """The events of a range's checkouts, with what came before and long after of the same ones."""
+    begun = ("begin_checkout",)
+    table = reader.events(start_ms, end_ms + _LATE_MS, types=_CHECKOUT_TYPES)
+    ids = pc.unique(table.filter(pc.is_in(table["type"], value_set=pa.array(begun)))["checkout_id"])
+    parts = [table]
+    if len(ids):
+        spans = [(start_ms - _BEGUN_BEFORE_MS, start_ms, begun)]
+        spans += [
+            (at_ms, min(at_ms + DAY_MS, as_of_ms + 1), ("purchase",))
+            for day in range(1, _LATE_PURCHASE_DAYS)
+            if (at_ms := end_ms + day * DAY_MS) <= as_of_ms
+        ]
+        for first_ms, last_ms, types in spans:
+            more = reader.events(first_ms, last_ms, types=types)
+            parts.append(more.filter(pc.is_in(more["checkout_id"], value_set=ids)))
+    return pa.concat_tables(parts)
 
 
 def search_abandonment(

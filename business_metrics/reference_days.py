@@ -12,8 +12,8 @@ from store.model import BoolArray, Float64Array
 
 SMOOTH_MIN = 15
 LEAST_BLOCK_ORDERS = 20.0
-# No order where so many were due is no chance: e to the power of -20.
-_HOLE_ORDERS = 20.0
+# No order where so many were due is no chance: e to the power of -12.
+_HOLE_ORDERS = 12.0
 # The deviation of a normal distribution by its median absolute deviation.
 _SIGMA_OF_MAD = 1.4826
 _TORN = 2.0

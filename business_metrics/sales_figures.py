@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.compute
-
 from business_metrics.abandonment import outcome, point
-from business_metrics.events import MINUTE_MS, EventFeed, genuine, money
+from business_metrics.events import EventFeed, money
+from business_metrics.minute_history import MINUTE_MS
 from business_metrics.model import KpiReading
-from business_metrics.searches import hunts
+from business_metrics.session_table import SessionTable
 from business_metrics.settings import BusinessSettings
 
-# The stubs of the compute functions know no chunked columns.
-pc: Any = pyarrow.compute
 _AVERAGE_S = 900
 _CONVERSION_S = 3_600
 _SEARCHED_S = 3_600
@@ -23,8 +17,9 @@ _SEARCHED_S = 3_600
 class SalesFigures:
     """Figures over the last minutes; what follows sessions is dear, and counted once a minute."""
 
-    def __init__(self, feed: EventFeed, settings: BusinessSettings) -> None:
+    def __init__(self, feed: EventFeed, visits: SessionTable, settings: BusinessSettings) -> None:
         self._feed = feed
+        self._visits = visits
         self._currency = settings.currency
         self._timeout_s = settings.checkout_timeout_s
         self._sessions: tuple[int, tuple[KpiReading, ...]] | None = None
@@ -48,10 +43,7 @@ class SalesFigures:
         )
 
     def _converted(self, now_ms: int) -> KpiReading:
-        recent = self._since(now_ms - _CONVERSION_S * 1_000)
-        sessions = recent["session_id"]
-        visited = int(pc.count_distinct(sessions).as_py())
-        bought = pc.count_distinct(sessions.filter(pc.equal(recent["type"], "purchase"))).as_py()
+        visited, bought = self._visits.counts(now_ms - _CONVERSION_S * 1_000)
         return KpiReading(
             kpi="conversion",
             at_ms=now_ms,
@@ -64,7 +56,7 @@ class SalesFigures:
 
     def _searched(self, now_ms: int) -> KpiReading:
         """Searches that are old enough to be judged, of an hour."""
-        found = hunts(self._feed.recent, self._timeout_s)
+        found = self._visits.hunts()
         matured_ms = now_ms - self._timeout_s * 1_000
         begin_ms = matured_ms - _SEARCHED_S * 1_000
         chosen = (found.start_ms >= begin_ms) & (found.start_ms < matured_ms)
@@ -81,7 +73,3 @@ class SalesFigures:
             reason=f"{figure.abandoned:,} of {decided:,} searches led to no look at an article",
             window_s=_SEARCHED_S,
         )
-
-    def _since(self, start_ms: int) -> pa.Table:
-        recent = self._feed.recent
-        return genuine(recent.filter(pc.greater_equal(recent["ts_ms"], start_ms)))

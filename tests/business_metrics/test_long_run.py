@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from bench.order_drops import DROPS, SHOPS, TICK_MS, judge_shop
 from bench.shop_months import FIRST_MINUTE, SwiftFeed, Till, count, make_shop
 from business_metrics.baseline import Baseline
-from business_metrics.events import DAY_MIN, MINUTE_MS, MinuteHistory
 from business_metrics.memory import ForgetfulMemory
+from business_metrics.minute_history import DAY_MIN, MINUTE_MS, MinuteHistory
 from business_metrics.order_rate import unlikely
 from business_metrics.order_watch import OrderWatch
 from business_metrics.settings import BusinessSettings

@@ -6,12 +6,22 @@ import math
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from business_metrics.calendar import SaleDay, sale_on, same_sale_before, weeks_before
-from business_metrics.order_rate import Evidence, alpha_for, judge, provable, recovered, severity
+from business_metrics.expectation import Expectation
+from business_metrics.order_rate import (
+    Evidence,
+    alpha_for,
+    graver,
+    judge,
+    provable,
+    recovered,
+    severity,
+)
 from business_metrics.settings import BusinessSettings
 from business_metrics.significance import lower_tail, quantile, upper_tail, wilson
 from store.errors import ConfigError
@@ -87,6 +97,25 @@ def test_orders_are_back_only_when_both_proofs_agree() -> None:
 
 def test_half_is_the_border_of_severity() -> None:
     assert [severity(0.5), severity(0.51)] == ["page", "ticket"]
+
+
+def test_a_ticket_becomes_a_page_by_proof_and_not_by_one_short_window() -> None:
+    assert not graver(Evidence(10, 70, 166, 0.06))
+    assert graver(Evidence(60, 300, 1_000, 0.06))
+    assert not graver(Evidence(3_600, 33_000, 60_000, 0.06))
+
+
+@given(
+    st.lists(st.floats(0.1, 500), min_size=1, max_size=5),
+    st.lists(st.integers(0, 8 * 60_000), min_size=1, max_size=20),
+)
+def test_the_expectation_of_many_instants_is_that_of_each(
+    rates: list[float], after_ms: list[int]
+) -> None:
+    expectation, start_ms = Expectation(1_000, np.asarray(rates), 0.05, "weeks"), 60_000_500
+    until_ms = np.asarray([start_ms + after for after in after_ms])
+    each = [expectation.expected(start_ms, float(at)) for at in until_ms]
+    assert expectation.expected_until(start_ms, until_ms) == pytest.approx(each, abs=1e-6)
 
 
 @pytest.mark.parametrize(

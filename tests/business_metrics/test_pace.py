@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from business_metrics.baseline import Baseline
 from business_metrics.calendar import SaleDay
-from business_metrics.events import MINUTE_MS, MinuteHistory
+from business_metrics.minute_history import MINUTE_MS, MinuteHistory
 from business_metrics.pacing import Pacer, day_bounds
 from business_metrics.settings import BusinessSettings
 from store.errors import ConfigError
@@ -93,6 +93,14 @@ def test_a_new_shop_has_figures_but_no_forecast() -> None:
     found = Pacer(history, Baseline(history, settings), settings).pace(now * MINUTE_MS, ())
     assert found.so_far.orders == 1
     assert (found.forecast, found.ratio, found.last_week, found.last_sale) == (None,) * 4
+
+
+def test_a_shop_of_one_day_has_no_forecast_because_no_night_of_it_is_known() -> None:
+    pace, _ = pacer("2026-11-26T20:00", "2026-11-27T12:00", times=3)
+    found = pace.pace(minute_of("2026-11-27T12:00") * MINUTE_MS, ())
+    assert found.so_far.orders == 3 * 12 * 60
+    assert found.baseline == "own_recent"
+    assert (found.forecast, found.ratio, found.expected_so_far) == (None,) * 3
 
 
 @pytest.mark.parametrize(

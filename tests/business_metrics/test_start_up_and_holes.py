@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from business_metrics.baseline import Baseline
-from business_metrics.events import MinuteHistory
+from business_metrics.minute_history import MinuteHistory
 from business_metrics.settings import BusinessSettings
 from tests.business_metrics.simulated_shop import (
     HOUR_MS,

@@ -123,6 +123,7 @@ class ScriptedServer:
                 ],
             },
             f"{own}/business/funnel": _funnel(),
+            f"{own}/business/pace": _pace(),
             f"{own}/business/abandonment": _abandonment(now_ms),
             f"{own}/business/orders": {
                 "step_seconds": 60,
@@ -250,6 +251,26 @@ def _why(now_ms: int) -> Json:
     ]
     reasons = [{"stage": a, "decision": b, "reason": c, "detail": d} for a, b, c, d in steps]
     return {"paged": True, "reasons": reasons, "next_notification_at": now_ms + 14_000_000}
+
+
+def _pace() -> Json:
+    earlier = {"orders": 9_120, "revenue": "478800.00"}
+    return {
+        "day": "2026-11-27",
+        "currency": "EUR",
+        "so_far": {"orders": 21_480, "revenue": "1127700.00"},
+        "expected_orders_so_far": 20_950.0,
+        "ratio": 1.025,
+        "forecast": {
+            "orders": 48_210.0,
+            "low": 44_100.0,
+            "high": 52_400.0,
+            "revenue": "2531025.00",
+        },
+        "last_week": {"day": "2026-11-20", "so_far": earlier, "total": earlier},
+        "last_sale": {"day": "2025-11-28", "so_far": earlier, "total": earlier},
+        "baseline": "sale",
+    }
 
 
 def _funnel() -> Json:

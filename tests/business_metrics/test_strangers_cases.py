@@ -1,0 +1,110 @@
+"""Cases that the definitions decide and that no other test tells: over the real store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from business_metrics.evaluation import BusinessEvaluator
+from business_metrics.settings import BusinessSettings
+from store.model import EVENT_SCHEMA, EventBatch
+from store.promql.engine import Engine
+from store.testing import open_store
+from tests.business_metrics.simulated_shop import DAY_MS, HOUR_MS, MINUTE_MS, NOW_MS, event
+
+FIRST_MS = NOW_MS - 9 * DAY_MS
+
+
+class Asked:
+    """A store with events, and the evaluator that is asked about them."""
+
+    def __init__(self, store: Any) -> None:
+        self.store = store
+        settings = BusinessSettings(baseline_weeks=1)
+        self.evaluator = BusinessEvaluator(store, Engine(store), store, settings)
+
+    def add(self, *rows: dict[str, Any]) -> None:
+        full = [
+            event(**row) | {"event_id": f"{time.monotonic_ns()}-{n}"} for n, row in enumerate(rows)
+        ]
+        for row in full:
+            del row["seq"]
+        table = pa.Table.from_pylist(full, schema=EVENT_SCHEMA)
+        self.store.append(EventBatch(table)).result(timeout=30)
+
+    def cohorts(self, start_ms: int, end_ms: int, by: str = "") -> dict[str, tuple[int, int, int]]:
+        self.evaluator.tick(NOW_MS)
+        answer = self.evaluator.abandonment(start_ms, end_ms, end_ms - start_ms, by)
+        return {
+            " ".join(series.labels.values()): (point.started, point.completed, point.abandoned)
+            for series in answer.series
+            for point in series.points
+        }
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Any]:
+    with open_store() as found:
+        yield found
+
+
+@pytest.fixture
+def asked(store: Any) -> Asked:
+    return Asked(store)
+
+
+def test_a_checkout_bought_days_later_is_no_longer_abandoned(asked: Asked) -> None:
+    begun = {"type": "begin_checkout", "ts_ms": FIRST_MS, "checkout_id": "late", "session_id": "a"}
+    asked.add(begun)
+    assert asked.cohorts(FIRST_MS, FIRST_MS + HOUR_MS) == {"": (1, 0, 1)}
+    asked.add(begun | {"type": "purchase", "ts_ms": FIRST_MS + 4 * DAY_MS, "amount": "5"})
+    assert asked.cohorts(FIRST_MS, FIRST_MS + HOUR_MS) == {"": (1, 1, 0)}
+    asked.add(begun | {"type": "purchase", "ts_ms": FIRST_MS + 4 * DAY_MS, "checkout_id": None})
+    assert asked.cohorts(FIRST_MS, FIRST_MS + HOUR_MS) == {"": (1, 1, 0)}
+
+
+def test_a_reloaded_checkout_stays_in_the_cohort_of_its_first_start(asked: Asked) -> None:
+    first_ms = FIRST_MS + 2 * DAY_MS
+    again = {"type": "begin_checkout", "checkout_id": "tab", "session_id": "b"}
+    asked.add(again | {"ts_ms": first_ms}, again | {"ts_ms": first_ms + 70 * MINUTE_MS})
+    assert asked.cohorts(first_ms, first_ms + HOUR_MS) == {"": (1, 0, 1)}
+    assert asked.cohorts(first_ms + HOUR_MS, first_ms + 2 * HOUR_MS) == {"": (0, 0, 0)}
+
+
+def test_a_guest_who_logs_in_on_the_way_is_a_returning_visitor_all_the_way(asked: Asked) -> None:
+    first_ms = FIRST_MS + 3 * DAY_MS
+    journey = ("view_item", "add_to_cart", "begin_checkout", "add_shipping_info", "purchase")
+    asked.add(
+        *(
+            {"type": kind, "ts_ms": first_ms + n * MINUTE_MS, "session_id": "c", "returning": n > 2}
+            | {"checkout_id": "guest" if n > 1 else None, "device": "mobile" if n > 1 else None}
+            for n, kind in enumerate(journey)
+        )
+    )
+    assert asked.cohorts(first_ms, first_ms + HOUR_MS, "returning") == {"returning": (1, 1, 0)}
+    for segment in ("returning:returning", "device:mobile"):
+        steps = asked.evaluator.funnel(first_ms, first_ms + HOUR_MS, segment)
+        assert [(step.name, step.sessions) for step in steps] == [(kind, 1) for kind in journey]
+    steps = asked.evaluator.funnel(first_ms, first_ms + HOUR_MS, "returning:new")
+    assert {step.sessions for step in steps} == {0}
+
+
+def test_a_retried_payment_that_went_through_is_no_lost_checkout(asked: Asked) -> None:
+    first_ms = FIRST_MS + 4 * DAY_MS
+    asked.add(
+        *(
+            {"type": kind, "ts_ms": first_ms + n, "checkout_id": checkout, "session_id": checkout}
+            for checkout, kinds in (
+                ("paid", ("begin_checkout", "payment_failed", "payment_failed", "purchase")),
+                ("given-up", ("begin_checkout", "payment_failed")),
+            )
+            for n, kind in enumerate(kinds)
+        )
+    )
+    found = asked.cohorts(first_ms, first_ms + HOUR_MS, "cause")
+    assert found["payment"] == (2, 1, 1)
+    assert found["none_seen"] == (2, 1, 0)
