@@ -5,6 +5,7 @@ One alert with an odd label must never stop the tick of all others.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Engine, event, make_url
@@ -14,6 +15,16 @@ from typing_extensions import override
 from store.errors import ConfigError
 
 _DRIVER = "postgresql+psycopg"
+_SECRETS = frozenset({"password", "sslpassword"})
+# A server that says nothing must not hold a tick. Seconds, but for the last: milliseconds.
+OPTIONS: Mapping[str, str | int] = {
+    "options": "-c statement_timeout=30000",
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
 
 
 def check(url: str) -> None:
@@ -29,7 +40,7 @@ def check(url: str) -> None:
         raise ConfigError("state.url is no address", hint=example) from None
     if address.drivername != _DRIVER:
         raise ConfigError(f"state.url begins with {address.drivername!r}", hint=example)
-    if address.password is not None:
+    if address.password is not None or _SECRETS & set(address.query):
         raise ConfigError(
             "state.url holds a password", hint="give it by PGPASSWORD, PGPASSFILE or ~/.pgpass"
         )

@@ -43,7 +43,12 @@ def open_engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
         postgresql.check(url)
         engine = create_engine(
-            url, pool_pre_ping=True, json_serializer=_json_text, json_deserializer=_json_value
+            url,
+            pool_pre_ping=True,
+            pool_timeout=10,
+            connect_args=dict(postgresql.OPTIONS),
+            json_serializer=_json_text,
+            json_deserializer=_json_value,
         )
         postgresql.fit(engine)
         event.listen(engine, "handle_error", _unavailable)
@@ -120,6 +125,9 @@ def write_rows(
 def _unavailable(context: ExceptionContext) -> BaseException | None:
     """A database that is away, full or locked is told as such; a mistake in SQL stays one."""
     error = context.sqlalchemy_exception
+    if context.is_pre_ping:
+        # The pool takes a new connection, and what was to be asked is asked there.
+        return None
     if not context.is_disconnect and not isinstance(error, OperationalError):
         return None
     return StoreUnavailable(

@@ -39,5 +39,6 @@ def lane_to(notice: Notice, receiver: str, index: int, routing: Routing) -> str:
 
 def _service(integration: Integration) -> str:
     secrets = sorted((name, secret.value) for name, secret in integration.secrets.items())
-    seed = repr((integration.kind, integration.options.get("url", ""), secrets))
+    address = integration.options.get("url") or integration.options.get("api_url", "")
+    seed = repr((integration.kind, address, secrets))
     return hashlib.sha256(seed.encode()).hexdigest()[:16]

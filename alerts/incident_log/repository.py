@@ -34,7 +34,7 @@ INCIDENT_ALERTS = sa.Table(
     sa.Column("annotations", sa.JSON, nullable=False),
     sa.Column("fired_ms", sa.BigInteger, nullable=False),
     sa.Column("resolved_ms", sa.BigInteger),
-    sa.Column("reason", sa.String(32), nullable=False, server_default=""),
+    sa.Column("reason", sa.Text, nullable=False, server_default=""),
 )
 INCIDENT_EVENTS = sa.Table(
     "incident_events",

@@ -94,21 +94,7 @@ def enqueue(session: Session, notices: Sequence[Notice]) -> None:
     if not notices:
         return
     for notice in notices:
-        # A newer text of the same kind makes an older one needless that no worker has tried yet.
-        session.execute(
-            sa.update(OUTBOX)
-            .where(
-                OUTBOX.c.lane == notice.lane,
-                OUTBOX.c.state == "pending",
-                OUTBOX.c.attempts == 0,
-                OUTBOX.c.payload["action"].as_string() == str(notice.action),
-                OUTBOX.c.seq
-                == sa.select(sa.func.max(OUTBOX.c.seq))
-                .where(OUTBOX.c.lane == notice.lane, OUTBOX.c.state.in_(OPEN))
-                .scalar_subquery(),
-            )
-            .values(state="superseded", finished_ms=notice.created_ms)
-        )
+        _supersede(session, notice)
         session.execute(
             sa.insert(OUTBOX).values(
                 id=notice.id,
@@ -125,6 +111,30 @@ def enqueue(session: Session, notices: Sequence[Notice]) -> None:
                 last_error="",
             )
         )
+
+
+def _supersede(session: Session, notice: Notice) -> None:
+    """Drop the last of the lane when no worker has tried it and the notice says it anew.
+
+    That is: the same action to the same integration. Who else stands in the lane must hear of it.
+    """
+    newest = (
+        sa.select(OUTBOX.c.seq, OUTBOX.c.payload)
+        .where(OUTBOX.c.lane == notice.lane, OUTBOX.c.state.in_(OPEN))
+        .order_by(OUTBOX.c.seq.desc())
+        .limit(1)
+    )
+    last = session.execute(newest).first()
+    if last is None:
+        return
+    says, now_says = last.payload, notice.to_json()
+    if any(says[name] != now_says[name] for name in ("action", "receiver", "integration")):
+        return
+    session.execute(
+        sa.update(OUTBOX)
+        .where(OUTBOX.c.seq == last.seq, OUTBOX.c.state == "pending", OUTBOX.c.attempts == 0)
+        .values(state="superseded", finished_ms=notice.created_ms)
+    )
 
 
 def lanes(session: Session, beginning: str) -> frozenset[str]:

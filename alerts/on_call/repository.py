@@ -13,12 +13,12 @@ from store.sql import Base
 OVERRIDES = sa.Table(
     "on_call_overrides",
     Base.metadata,
-    sa.Column("id", sa.String(64), primary_key=True),
-    sa.Column("schedule", sa.String(128), nullable=False),
-    sa.Column("user_name", sa.String(128), nullable=False),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("schedule", sa.Text, nullable=False),
+    sa.Column("user_name", sa.Text, nullable=False),
     sa.Column("starts_ms", sa.BigInteger, nullable=False),
     sa.Column("ends_ms", sa.BigInteger, nullable=False),
-    sa.Column("created_by", sa.String(256), nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
     sa.Column("created_ms", sa.BigInteger, nullable=False),
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,12 @@ def metric(service: Warroom, name: str) -> float:
     raise AssertionError(f"no metric {name}: {page.status_code} {page.text[:600]}")
 
 
+def many(service: Warroom, path: str) -> set[int]:
+    """The statuses of more requests at once than the pool keeps connections."""
+    with ThreadPoolExecutor(12) as pool:
+        return {answer.status_code for answer in pool.map(service.get, [path] * 24)}
+
+
 def silenced_by(service: Warroom, name: str) -> list[str] | None:
     alert = alerts(service).get(name)
     return None if alert is None else list(alert["status"]["silencedBy"])
@@ -109,12 +116,15 @@ def test_pages_and_silences_outlive_kills_of_the_service_and_of_the_database(
     assert alerts(warroom)["Odd"]["labels"]["note"] == ODD["note"]
     until(lambda: silenced_by(warroom, "Silenced") == [quiet], "it still is")
 
+    assert many(warroom, "/api/v2/silences") == {200}
     database.stop()
     until(lambda: metric(warroom, "warroom_units_unhealthy") > 0, "the outage is told")
     refused = warroom.get("/api/v2/silences")
     assert (refused.status_code, "state database" in refused.text) == (503, True), refused.text
     assert warroom.get("/api/v1/query", query="1").status_code == 200
     database.start()
+    # Every connection of the pool is broken, and nobody notices.
+    assert many(warroom, "/api/v2/silences") == {200}
     until(lambda: taken(warroom, "Later"), "the service goes on by itself")
     until(lambda: len(pagerduty.counts()) == 2, "what came later pages")
     post(warroom, "Odd", ODD, over=True)

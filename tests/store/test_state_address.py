@@ -15,6 +15,7 @@ from store.sql import open_engine
     ("url", "said"),
     [
         ("postgresql+psycopg://ada:s3cret@db/warroom", "PGPASSWORD"),
+        ("postgresql+psycopg://ada@db/warroom?password=s3cret", "PGPASSWORD"),
         ("postgresql+psycopg2://db/warroom", "postgresql\\+psycopg://"),
         ("mysql+pymysql://ada:s3cret@db/warroom", "postgresql\\+psycopg://"),
         ("s3cret", "no address"),

@@ -12,16 +12,16 @@ depends_on = None
 
 
 def upgrade() -> None:
-    column = sa.Column("reason", sa.String(32), nullable=False, server_default="")
+    column = sa.Column("reason", sa.Text, nullable=False, server_default="")
     op.add_column("incident_alerts", column)
     op.create_table(
         "on_call_overrides",
-        sa.Column("id", sa.String(64), primary_key=True),
-        sa.Column("schedule", sa.String(128), nullable=False),
-        sa.Column("user_name", sa.String(128), nullable=False),
+        sa.Column("id", sa.Text, primary_key=True),
+        sa.Column("schedule", sa.Text, nullable=False),
+        sa.Column("user_name", sa.Text, nullable=False),
         sa.Column("starts_ms", sa.BigInteger, nullable=False),
         sa.Column("ends_ms", sa.BigInteger, nullable=False),
-        sa.Column("created_by", sa.String(256), nullable=False),
+        sa.Column("created_by", sa.Text, nullable=False),
         sa.Column("created_ms", sa.BigInteger, nullable=False),
     )
 
