@@ -84,7 +84,7 @@ def test_why_names_every_stage(world: World) -> None:
     assert set(told) == {"paged", "reasons", "next_notification_at"}
     assert told["paged"] is False  # the default routing reaches nobody but the wall
     assert all(set(r) >= {"stage", "decision", "reason", "detail"} for r in told["reasons"])
-    assert [r["stage"] for r in told["reasons"]][:2] == ["state", "route"]
+    assert [r["stage"] for r in told["reasons"]][:3] == ["state", "incident", "route"]
 
 
 def test_a_silenced_alert_says_who_silenced_it(world: World) -> None:
