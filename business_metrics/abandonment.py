@@ -206,7 +206,7 @@ def split(checkouts: Checkouts, by: str) -> list[tuple[dict[str, str], Checkouts
         return [({}, checkouts)]
     codes, values = checkouts.segments[by]
     counts = np.bincount(codes, minlength=len(values))
-    order = np.argsort(-counts, kind="stable")[:_MAX_SEGMENT_VALUES]
+    order = np.argsort(-counts, kind="stable")[: min(_MAX_SEGMENT_VALUES, np.count_nonzero(counts))]
     return [({by: values[code] or "unknown"}, take(checkouts, codes == code)) for code in order]
 
 

@@ -37,7 +37,8 @@ from store.ports import Appender, EventReader, Querier, RequestReader
 _log = structlog.get_logger()
 _APPEND_TIMEOUT_S = 10.0
 _SPARE_S = 600
-_MAX_EXPECTED_MIN = 8 * 1_440
+# Whole days of a week, in part at both ends, when summer time ends.
+_MAX_EXPECTED_MIN = 8 * 1_440 + 60
 _T = TypeVar("_T")
 
 
@@ -132,21 +133,28 @@ class BusinessEvaluator:
             self._appender.append(batch).result(timeout=_APPEND_TIMEOUT_S)
         return len(rows)
 
-    def orders(self, start_ms: int, end_ms: int, step_ms: int) -> Orders:
-        """Orders and revenue by step, with what was expected.
+    def orders(self, start_ms: int, end_ms: int, step: Step) -> Orders:
+        """Orders and revenue by step, with what was expected up to the last tick.
+
+        `step` is in milliseconds, or `day` for the store's own days.
 
         Raises:
             BadInput: The range or the step makes no sense, or gives too many points.
         """
-        queries.check_range(start_ms, end_ms, step_ms, queries.MAX_POINTS)
-        start, end = start_ms // MINUTE_MS, -(-end_ms // MINUTE_MS)
+        edges = queries.order_edges(start_ms, end_ms, step, self._settings.zone)
+        start, end = edges[0] // MINUTE_MS, -(-edges[-1] // MINUTE_MS)
         expectation, collected = NOTHING_EXPECTED, np.empty(0, dtype=np.bool_)
-        if end - start <= _MAX_EXPECTED_MIN:
+        # What is still to come is not missing, and says nothing of today's level.
+        until_ms = min(self._checkouts.as_of_ms or edges[-1], edges[-1])
+        until = -(-until_ms // MINUTE_MS)
+        if start < until and end - start <= _MAX_EXPECTED_MIN:
             with self._lock:
-                expectation = self._baseline.expect(start, end, end, self._orders.excluded)
+                level_until = self._orders.undisturbed_until(until)
+                expectation = self._baseline.expect(start, end, level_until, self._orders.excluded)
                 collected = self._feed.history.collected(start, end)
-        table = self._reader.events(start_ms, end_ms, types=("purchase", "refund"))
-        span = start_ms, end_ms, step_ms
+            collected[until - start :] = False
+        table = queries.sold(self._reader, edges[0], edges[-1])
+        span = edges, queries.DAY_MS if step == "day" else step, until_ms
         return queries.orders(table, span, expectation, collected, self._settings)
 
     def funnel(self, start_ms: int, end_ms: int, segment: str = "") -> tuple[FunnelStep, ...]:

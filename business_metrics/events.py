@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
-from functools import cache
+from functools import cache, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from business_metrics.minute_history import MinuteHistory
+from business_metrics.told_orders import KEPT_MS, ToldOrders
 from store.model import Int64Array
 from store.ports import EventReader
 
@@ -27,6 +28,7 @@ _COLUMNS = (
     "ts_ms",
     "session_id",
     "checkout_id",
+    "order_id",
     "amount",
     "currency",
     "bot",
@@ -141,6 +143,7 @@ class EventFeed:
         self.refund_ms: Int64Array = np.empty(0, dtype=np.int64)
         self.refund_units: Int64Array = np.empty(0, dtype=np.int64)
         self.failed_ms: Int64Array = np.empty(0, dtype=np.int64)
+        self._told = ToldOrders()
         self._late_ms: Int64Array = np.empty(0, dtype=np.int64)
         self._event_ms: Int64Array = np.empty(0, dtype=np.int64)
         self._heard_ms: int | None = None
@@ -165,15 +168,18 @@ class EventFeed:
         Later ones are delivered by `events_after`, so nothing counts twice and nothing is lost.
         """
         taken, end_ms = 0, now_ms + _DAY_MS
+        take = partial(self._take, now_ms=now_ms)
         edges = [*range(now_ms, now_ms - self._keep_ms, -_START_SLICE_MS), now_ms - self._keep_ms]
         for start_ms in edges:
-            taken += self._read_back(start_ms, end_ms, (), lambda rows: self._take(rows, now_ms))
+            taken += self._read_back(start_ms, end_ms, (), take)
             end_ms = start_ms
         # What was begun before and goes on keeps its beginning.
         begun = ("begin_checkout",)
         self._read_back(end_ms - self._keep_ms, end_ms, begun, self._follow)
         for _ in range(self._history_days):
             taken += self._read_back(end_ms - _DAY_MS, end_ms, ("purchase",), self._count)
+            # The day before is compared with this one; live, with the last two.
+            self._told.forget_between(end_ms, now_ms - KEPT_MS)
             end_ms -= _DAY_MS
         self._seq = self._seq or 0
         return taken
@@ -204,15 +210,14 @@ class EventFeed:
 
     def _take(self, table: pa.Table, now_ms: int) -> None:
         since_ms = now_ms - self._keep_ms
-        orders = self._count(table)
+        orders, units = self._count(table)
         live = table.filter(pc.greater_equal(table["ts_ms"], since_ms))
         self._follow(live)
         ts = _integers(orders, "ts_ms")
         fresh = ts >= since_ms
         if fresh.any():
-            units = money_units(orders, *self._money)[fresh]
             self.order_ms, self.order_units = _merged(
-                (self.order_ms, self.order_units), (ts[fresh], units)
+                (self.order_ms, self.order_units), (ts[fresh], units[fresh])
             )
             self._time(_integers(orders, "received_ms")[fresh] - ts[fresh])
         failed = instants_of(genuine(live), "payment_failed")
@@ -245,18 +250,34 @@ class EventFeed:
         place = int(np.searchsorted(self._event_ms, at_ms))
         return int(self._event_ms[place]) if place < len(self._event_ms) else None
 
-    def _count(self, table: pa.Table) -> pa.Table:
+    def _count(self, table: pa.Table) -> tuple[pa.Table, Int64Array]:
+        """The genuine orders of a table that were not told before, and their amounts."""
         orders = genuine(table.filter(pc.equal(table["type"], "purchase")))
+        units = money_units(orders, *self._money)
         ts = _integers(orders, "ts_ms")
-        if len(ts):
-            self._heard_ms = max(int(ts.max()), self._heard_ms or 0)
-        self.history.add(ts, money_units(orders, *self._money))
-        return orders
+        if not len(ts):
+            return orders, units
+        self._heard_ms = max(int(ts.max()), self._heard_ms or 0)
+        sold = self._told.add(orders, units)
+        for at_ms, amount in zip(sold.dropped_ms, sold.dropped_units, strict=True):
+            self._drop(int(at_ms), int(amount))
+        orders, units = orders.filter(pa.array(sold.counts)), units[sold.counts]
+        self.history.add(ts[sold.counts], units)
+        return orders, units
+
+    def _drop(self, at_ms: int, units: int) -> None:
+        """An order that was counted turned out to have been told before."""
+        self.history.take_back(at_ms, units)
+        same = np.flatnonzero((self.order_ms == at_ms) & (self.order_units == units))
+        if len(same):
+            self.order_ms = np.delete(self.order_ms, same[0])
+            self.order_units = np.delete(self.order_units, same[0])
 
     def _trim(self, now_ms: int) -> None:
         since_ms = now_ms - self._keep_ms
         for one in self._tables:
             one.forget(since_ms)
+        self._told.forget(now_ms)
         self._event_ms = self._event_ms[np.searchsorted(self._event_ms, since_ms) :]
         first = int(np.searchsorted(self.order_ms, since_ms))
         self.order_ms, self.order_units = self.order_ms[first:], self.order_units[first:]

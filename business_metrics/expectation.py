@@ -50,7 +50,8 @@ class Expectation:
         """Expected orders from one instant to each of those after it."""
         edges = (self.start_minute + np.arange(len(self._sums))) * float(_MINUTE_MS)
         until = np.interp(instants_ms, edges, self._sums)
-        # The last figure holds beyond the run.
+        # The first and the last figure hold beyond the run.
+        until += np.minimum(instants_ms - edges[0], 0.0) * (self._rates[0] / _MINUTE_MS)
         until += np.maximum(instants_ms - edges[-1], 0.0) * (self._rates[-1] / _MINUTE_MS)
         due: Float64Array = until - self._until(start_ms)
         return due

@@ -15,7 +15,7 @@ _NEAR_DAYS = 3
 
 
 class MinuteHistory:
-    """Orders and revenue of each minute, in days of UTC; the days longest unused go first."""
+    """Orders and revenue of each minute, in days of UTC; the oldest go first."""
 
     def __init__(self, max_days: int) -> None:
         self._max_days = max_days
@@ -38,6 +38,12 @@ class MinuteHistory:
             place = minutes[here] - day * DAY_MIN
             np.add.at(table[0], place, 1)
             np.add.at(table[1], place, units[here])
+
+    def take_back(self, ts_ms: int, units: int) -> None:
+        """Count an order no longer that was added before."""
+        day, place = divmod(ts_ms // MINUTE_MS, DAY_MIN)
+        if day in self._days:
+            self._days[day][:, place] -= (1, units)
 
     def replace(self, start_minute: int, rows: Int64Array) -> None:
         """Put orders and money units, two rows, in the place of what is known of these minutes."""

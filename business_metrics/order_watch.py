@@ -74,6 +74,11 @@ class OrderWatch:
         """Past spans with missing orders, in milliseconds."""
         return tuple(self._past)
 
+    def undisturbed_until(self, minute: int) -> int:
+        """Up to then, the last minute that tells the level of the day: before an open breach."""
+        since_ms = self._open.start_ms if self._open else None
+        return minute if since_ms is None else min(minute, since_ms // MINUTE_MS - _OPEN_GUARD_MIN)
+
     def tick(self, now_ms: int) -> OrdersNow:
         """Judge the orders up to now, less the time events usually take to arrive."""
         end_ms, expectation = self._look(now_ms)

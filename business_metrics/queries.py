@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -24,6 +25,7 @@ from business_metrics.minute_history import MINUTE_MS
 from business_metrics.pacing import day_bounds
 from business_metrics.settings import BusinessSettings
 from business_metrics.significance import quantile
+from business_metrics.told_orders import REPEAT_MS, repeats
 from store.errors import BadInput
 from store.model import BoolArray
 from store.ports import TROUBLED_SCHEMA, EventReader, RequestReader
@@ -35,6 +37,8 @@ Step = int | Literal["day"]
 DAY_MS = 86_400_000
 MAX_POINTS = 20_000
 _MAX_RANGE_MS = 400 * DAY_MS
+# The end of 9998: no calendar has a day after the last of 9999.
+_LAST_MS = 253_370_764_800_000
 _CHECKOUT_TYPES = (
     "begin_checkout",
     "add_shipping_info",
@@ -88,7 +92,10 @@ class RevenueAtRisk:
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """The answer of `orders`. `baseline` says what the expectation rests on."""
+    """The answer of `orders`. `baseline` says what the expectation rests on.
+
+    `step_s` is a day where days are cut, though one may have 23 or 25 hours.
+    """
 
     step_s: float
     points: tuple[OrderPoint, ...]
@@ -104,6 +111,8 @@ def check_range(start_ms: int, end_ms: int, step_ms: int, max_points: int) -> No
     """
     if end_ms <= start_ms:
         raise BadInput("the range is empty", hint="let 'to' lie after 'from'")
+    if end_ms > _LAST_MS:
+        raise BadInput("the range ends after the year 9998", hint="let 'to' lie before")
     if end_ms - start_ms > _MAX_RANGE_MS:
         raise BadInput("the range is longer than 400 days", hint="ask for less at once")
     if step_ms < 1_000:
@@ -133,31 +142,55 @@ def cohort_edges(start_ms: int, end_ms: int, step: Step, zone: ZoneInfo) -> list
     return [*edges, minute * MINUTE_MS]
 
 
+def order_edges(start_ms: int, end_ms: int, step: Step, zone: ZoneInfo) -> list[int]:
+    """Where the steps of a range begin, and where the last one ends; days are whole.
+
+    Raises:
+        BadInput: The range or the step makes no sense, or gives too many points.
+    """
+    edges = cohort_edges(start_ms, end_ms, step, zone)
+    return edges if step == "day" else [*edges[:-1], end_ms]
+
+
+def sold(reader: EventReader, start_ms: int, end_ms: int) -> pa.Table:
+    """The genuine purchases of a range, each order once, and the refunds."""
+    table = genuine(reader.events(start_ms, end_ms, types=("purchase", "refund")))
+    bought = table.filter(pc.equal(table["type"], "purchase"))
+    told = pc.drop_null(pc.unique(bought["order_id"]))
+    if not len(told):
+        return table
+    before = reader.events(start_ms - REPEAT_MS, start_ms, types=("purchase",))
+    before = genuine(before.filter(pc.is_in(before["order_id"], value_set=told)))
+    again = repeats(pa.concat_tables([before, bought]))[before.num_rows :]
+    refunds = table.filter(pc.equal(table["type"], "refund"))
+    return pa.concat_tables([bought.filter(pa.array(~again)), refunds])
+
+
 def orders(
-    table: pa.Table,
-    span: tuple[int, int, int],
+    events: pa.Table,
+    span: tuple[Sequence[int], int, int],
     expectation: Expectation,
     collected: BoolArray,
     settings: BusinessSettings,
 ) -> Orders:
-    """Orders by step. `span` is start, end and step in milliseconds.
+    """What was `sold` by step.
+
+    `span` is the edges of the steps, the usual step and until when orders are expected, in ms.
 
     `collected` tells of each minute of the expectation whether orders were collected then.
     Revenue at risk asks what was ordered, so refunds do not count in it.
     """
-    start_ms, end_ms, step_ms = span
-    events = genuine(table)
+    edges, step_ms, expected_until_ms = span
     bought = np.asarray(pc.equal(events["type"], "purchase").to_numpy(), dtype=np.bool_)
     units = np.abs(money_units(events, settings.currency, settings.exchange_rates))
-    place = (np.asarray(events["ts_ms"].to_numpy(), dtype=np.int64) - start_ms) // step_ms
-    steps = -(-(end_ms - start_ms) // step_ms)
-    counts = np.bincount(place[bought], minlength=steps)
-    sums = np.zeros(steps, dtype=np.int64)
+    place = np.searchsorted(edges, np.asarray(events["ts_ms"].to_numpy()), side="right") - 1
+    counts = np.bincount(place[bought], minlength=len(edges) - 1)
+    sums = np.zeros(len(edges) - 1, dtype=np.int64)
     np.add.at(sums, place, np.where(bought, units, -units))
     known = _known(expectation, collected)
     points = tuple(
-        _order_point(start_ms + i * step_ms, end_ms, step_ms, known, (counts[i], sums[i]))
-        for i in range(steps)
+        _order_point(at_ms, min(until_ms, expected_until_ms), known, (counts[i], sums[i]))
+        for i, (at_ms, until_ms) in enumerate(pairwise(edges))
     )
     judged = np.asarray([p.expected_orders is not None for p in points], dtype=np.bool_)
     taken = money(int(units[bought & judged[place]].sum()))
@@ -183,17 +216,15 @@ def _known(expectation: Expectation, collected: BoolArray) -> _Known:
     )
 
 
-def _order_point(
-    at_ms: int, end_ms: int, step_ms: int, known: _Known, sold: tuple[int, int]
-) -> OrderPoint:
+def _order_point(at_ms: int, until_ms: int, known: _Known, counted: tuple[int, int]) -> OrderPoint:
     expected = low = high = None
-    until_ms, expectation = min(at_ms + step_ms, end_ms), known.expectation
+    expectation = known.expectation
     if known.minutes.expected(at_ms, until_ms) > 0:
         expected = expectation.expected(at_ms, until_ms)
         low, high = (
             float(quantile(share, expected, expectation.cv)) for share in (_BAND, 1 - _BAND)
         )
-    return OrderPoint(at_ms, int(sold[0]), money(int(sold[1])), expected, low, high)
+    return OrderPoint(at_ms, int(counted[0]), money(int(counted[1])), expected, low, high)
 
 
 def _at_risk(
@@ -237,7 +268,9 @@ def abandonment(
     checkouts = _started_in(cohorts.fold(table, keep_ids=by == BY_CAUSE), start_ms, end_ms)
     if by != BY_CAUSE:
         return _answer(checkouts, edges_ms, by, as_of)
-    until_ms = int(checkouts.last_ms.max(initial=end_ms)) + as_of[1] * 1_000
+    # A purchase of days later needs no cause, and its days hold more requests than can be read.
+    last_ms = min(int(checkouts.last_ms.max(initial=end_ms)), end_ms + _LATE_MS)
+    until_ms = last_ms + as_of[1] * 1_000
     requests = spans.troubled_requests(start_ms, until_ms, slow_page_s)
     causes = causes_of(checkouts, table, requests, as_of[1])
     told = cohorts_by_cause(checkouts, causes, edges_ms, as_of)

@@ -39,16 +39,6 @@ class Span(BaseModel):
 
 
 class Window(Span):
-    """A range of time and a step in seconds."""
-
-    step: float = Field(60.0, gt=0, le=_YEAR_S)
-
-    @property
-    def step_ms(self) -> int:
-        return max(1, round(self.step * 1000))
-
-
-class Cohorts(Span):
     """A range of time and a step in seconds, or `day`: the store's own days."""
 
     step: Literal["day"] | Annotated[float, Field(gt=0, le=_YEAR_S)] = 60.0
@@ -73,7 +63,7 @@ def router(
     @routes.get("/orders")
     async def orders(asked: Annotated[Window, Query()]) -> Json:
         start_ms, end_ms = asked.range_ms(now())
-        answer = await run_in_threadpool(business.orders, start_ms, end_ms, asked.step_ms)
+        answer = await run_in_threadpool(business.orders, start_ms, end_ms, asked.cut)
         return _orders_json(answer)
 
     @routes.get("/funnel")
@@ -83,7 +73,7 @@ def router(
         return {"steps": [_step_json(step) for step in steps]}
 
     @routes.get("/abandonment")
-    async def abandonment(asked: Annotated[Cohorts, Query()]) -> Json:
+    async def abandonment(asked: Annotated[Window, Query()]) -> Json:
         start_ms, end_ms = asked.range_ms(now())
         answer = await run_in_threadpool(
             business.abandonment, start_ms, end_ms, asked.cut, asked.by
@@ -91,7 +81,7 @@ def router(
         return _abandonment_json(answer)
 
     @routes.get("/search-abandonment")
-    async def search_abandonment(asked: Annotated[Cohorts, Query()]) -> Json:
+    async def search_abandonment(asked: Annotated[Window, Query()]) -> Json:
         start_ms, end_ms = asked.range_ms(now())
         answer = await run_in_threadpool(
             business.search_abandonment, start_ms, end_ms, asked.cut, asked.by

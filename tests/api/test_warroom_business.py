@@ -93,6 +93,27 @@ def test_orders_are_counted_and_summed_exactly(world: World) -> None:
     assert sold[0]["expected_orders"] is None  # without history nothing can be expected
 
 
+def test_orders_by_the_stores_own_days(world: World) -> None:
+    trade(world)
+    answer = world.get("/business/orders", **{"from": "now-26h", "step": "day"})
+    assert answer["step_seconds"] == 86_400
+    days = [(point["at"], point["orders"], point["revenue"]) for point in answer["points"]]
+    assert days == [
+        ("2026-09-20T00:00:00.000Z", 0, "0.00"),
+        ("2026-09-21T00:00:00.000Z", 3, "59.70"),
+    ]
+    refused = world.ask("GET", f"{OWN}/business/orders", params={"step": "week"})
+    assert refused.status_code in (400, 404)
+
+
+def test_a_retry_with_a_fresh_event_id_is_no_second_order(world: World) -> None:
+    trade(world)
+    retried = checkout(0, NOW_MS - 50 * MINUTE_MS, "purchase")[0]
+    post(world, [retried | {"id": "fresh"}])
+    points = world.get("/business/orders")["points"]
+    assert sum(point["orders"] for point in points) == 3
+
+
 def test_what_is_at_risk_is_money_in_text_with_its_currency(world: World) -> None:
     history = []
     for number in range(2 * 7 * 24 * 4):  # an order a quarter of an hour, two weeks long

@@ -314,3 +314,18 @@ def test_a_tick_with_a_hundred_thousand_events_in_the_window_is_quick() -> None:
     shop.tick(NOW_MS)
     tick = shop.tick(NOW_MS + 5_000)
     assert sum(h.duration_s for h in tick.health) < 1.0
+
+
+def test_orders_of_a_range_miss_as_many_as_the_page_while_they_are_missing() -> None:
+    log = weeks(30)
+    go_on(log, 60, 12)
+    shop = Shop(log, baseline_weeks=1)
+    end_ms = NOW_MS + HOUR_MS
+    for now_ms in range(NOW_MS - 5 * MINUTE_MS, end_ms + 1, 5 * MINUTE_MS):
+        shop.tick(now_ms)
+    told = shop.orders(end_ms)
+    assert told.breached
+    asked = shop.evaluator.orders(told.since_ms or 0, end_ms, HOUR_MS).revenue_at_risk
+    assert asked is not None
+    assert told.revenue_at_risk is not None
+    assert float(asked.amount) == pytest.approx(float(told.revenue_at_risk), rel=0.05)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -163,10 +164,12 @@ def test_of_too_many_rows_the_latest_stay() -> None:
     chosen = worth_keeping(rows.column("last"), 0, 1_000)
     assert chosen is not None
     now = rows.keep(chosen)
-    assert rows.keys == tuple(map(str, range(4_000, 5_000)))
-    assert now[4_000] == 0
-    assert (now[:4_000] == -1).all()
-    assert rows.rows(["7", "4999"]).tolist() == [1_000, 999]
+    assert rows.keys == tuple(map(str, range(4_250, 5_000)))
+    assert now[4_250] == 0
+    assert (now[:4_250] == -1).all()
+    assert rows.rows(["7", "4999"]).tolist() == [750, 749]
+    # A few more do not make it work again.
+    assert worth_keeping(np.arange(800), 0, 1_000) is None
     assert rows.column("last").tolist()[-2:] == [4_999, 0]
 
 

@@ -112,7 +112,7 @@ def test_a_ticket_becomes_a_page_by_proof_and_not_by_one_short_window() -> None:
 def test_the_expectation_of_many_instants_is_that_of_each(
     rates: list[float], after_ms: list[int]
 ) -> None:
-    expectation, start_ms = Expectation(1_000, np.asarray(rates), 0.05, "weeks"), 60_000_500
+    expectation, start_ms = Expectation(1_002, np.asarray(rates), 0.05, "weeks"), 60_000_500
     until_ms = np.asarray([start_ms + after for after in after_ms])
     each = [expectation.expected(start_ms, float(at)) for at in until_ms]
     assert expectation.expected_until(start_ms, until_ms) == pytest.approx(each, abs=1e-6)

@@ -1,40 +1,45 @@
-"""Cases that the definitions decide and that no other test tells: over the real store."""
+"""Cases that the definitions decide and that no other test tells; the first over the real store."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from typing_extensions import override
 
 from business_metrics.evaluation import BusinessEvaluator
+from business_metrics.queries import NoRequests
 from business_metrics.settings import BusinessSettings
 from store.model import EVENT_SCHEMA, EventBatch
 from store.promql.engine import Engine
 from store.testing import open_store
-from tests.business_metrics.simulated_shop import DAY_MS, HOUR_MS, MINUTE_MS, NOW_MS, event
+from tests.business_metrics.simulated_shop import (
+    DAY_MS,
+    HOUR_MS,
+    MINUTE_MS,
+    NOW_MS,
+    Log,
+    Series,
+    Shop,
+    event,
+)
 
 FIRST_MS = NOW_MS - 9 * DAY_MS
+_IDS = count()
 
 
 class Asked:
-    """A store with events, and the evaluator that is asked about them."""
+    """A log of events, and the evaluator that is asked about them."""
 
-    def __init__(self, store: Any) -> None:
-        self.store = store
-        settings = BusinessSettings(baseline_weeks=1)
-        self.evaluator = BusinessEvaluator(store, Engine(store), store, settings)
+    def __init__(self) -> None:
+        self.log = Log()
+        self.evaluator = Shop(self.log, baseline_weeks=1).evaluator
 
     def add(self, *rows: dict[str, Any]) -> None:
-        full = [
-            event(**row) | {"event_id": f"{time.monotonic_ns()}-{n}"} for n, row in enumerate(rows)
-        ]
-        for row in full:
-            del row["seq"]
-        table = pa.Table.from_pylist(full, schema=EVENT_SCHEMA)
-        self.store.append(EventBatch(table)).result(timeout=30)
+        self.log.add([row | {"received_ms": NOW_MS} for row in rows])
 
     def cohorts(self, start_ms: int, end_ms: int, by: str = "") -> dict[str, tuple[int, int, int]]:
         self.evaluator.tick(NOW_MS)
@@ -46,25 +51,42 @@ class Asked:
         }
 
 
-@pytest.fixture(scope="module")
-def store() -> Iterator[Any]:
-    with open_store() as found:
-        yield found
+class AskedOfTheStore(Asked):
+    """The same over the real store."""
+
+    def __init__(self, store: Any) -> None:
+        self.store = store
+        settings = BusinessSettings(baseline_weeks=1)
+        self.evaluator = BusinessEvaluator(store, Engine(store), store, settings)
+
+    @override
+    def add(self, *rows: dict[str, Any]) -> None:
+        full = [event(**row) | {"event_id": f"{next(_IDS)}"} for row in rows]
+        for row in full:
+            del row["seq"]
+        table = pa.Table.from_pylist(full, schema=EVENT_SCHEMA)
+        self.store.append(EventBatch(table)).result(timeout=30)
 
 
 @pytest.fixture
-def asked(store: Any) -> Asked:
-    return Asked(store)
+def stored() -> Iterator[Asked]:
+    with open_store() as store:
+        yield AskedOfTheStore(store)
 
 
-def test_a_checkout_bought_days_later_is_no_longer_abandoned(asked: Asked) -> None:
+@pytest.fixture
+def asked() -> Asked:
+    return Asked()
+
+
+def test_a_checkout_bought_days_later_is_no_longer_abandoned(stored: Asked) -> None:
     begun = {"type": "begin_checkout", "ts_ms": FIRST_MS, "checkout_id": "late", "session_id": "a"}
-    asked.add(begun)
-    assert asked.cohorts(FIRST_MS, FIRST_MS + HOUR_MS) == {"": (1, 0, 1)}
-    asked.add(begun | {"type": "purchase", "ts_ms": FIRST_MS + 4 * DAY_MS, "amount": "5"})
-    assert asked.cohorts(FIRST_MS, FIRST_MS + HOUR_MS) == {"": (1, 1, 0)}
-    asked.add(begun | {"type": "purchase", "ts_ms": FIRST_MS + 4 * DAY_MS, "checkout_id": None})
-    assert asked.cohorts(FIRST_MS, FIRST_MS + HOUR_MS) == {"": (1, 1, 0)}
+    stored.add(begun)
+    assert stored.cohorts(FIRST_MS, FIRST_MS + HOUR_MS) == {"": (1, 0, 1)}
+    stored.add(begun | {"type": "purchase", "ts_ms": FIRST_MS + 4 * DAY_MS, "amount": "5"})
+    assert stored.cohorts(FIRST_MS, FIRST_MS + HOUR_MS) == {"": (1, 1, 0)}
+    stored.add(begun | {"type": "purchase", "ts_ms": FIRST_MS + 4 * DAY_MS, "checkout_id": None})
+    assert stored.cohorts(FIRST_MS, FIRST_MS + HOUR_MS) == {"": (1, 1, 0)}
 
 
 def test_a_reloaded_checkout_stays_in_the_cohort_of_its_first_start(asked: Asked) -> None:
@@ -108,3 +130,31 @@ def test_a_retried_payment_that_went_through_is_no_lost_checkout(asked: Asked) -
     found = asked.cohorts(first_ms, first_ms + HOUR_MS, "cause")
     assert found["payment"] == (2, 1, 1)
     assert found["none_seen"] == (2, 1, 0)
+
+
+def test_a_value_that_no_checkout_of_the_range_has_is_no_series_of_it(asked: Asked) -> None:
+    begun = {"type": "begin_checkout", "device": "mobile", "checkout_id": "x"}
+    after = begun | {"device": "desktop", "checkout_id": "y"}
+    asked.add(begun | {"ts_ms": FIRST_MS}, after | {"ts_ms": FIRST_MS + 2 * HOUR_MS})
+    assert asked.cohorts(FIRST_MS, FIRST_MS + HOUR_MS, "device") == {"mobile": (1, 0, 1)}
+
+
+def test_a_purchase_of_days_later_asks_for_no_more_requests(asked: Asked) -> None:
+    spans: list[tuple[int, int]] = []
+
+    class Requests(NoRequests):
+        @override
+        def troubled_requests(self, start_ms: int, end_ms: int, slow_s: float) -> pa.Table:
+            spans.append((start_ms, end_ms))
+            return super().troubled_requests(start_ms, end_ms, slow_s)
+
+    begun = {"type": "begin_checkout", "ts_ms": FIRST_MS, "checkout_id": "late", "session_id": "a"}
+    bought = begun | {"type": "purchase", "ts_ms": FIRST_MS + 5 * DAY_MS, "amount": "5"}
+    asked.add(begun, bought)
+    shop = Series()
+    asked.evaluator = BusinessEvaluator(
+        asked.log, shop, shop, BusinessSettings(baseline_weeks=1), requests=Requests()
+    )
+    found = asked.cohorts(FIRST_MS, FIRST_MS + HOUR_MS, "cause")
+    assert found["none_seen"] == (1, 1, 0)
+    assert spans == [(FIRST_MS, FIRST_MS + HOUR_MS + DAY_MS + 30 * MINUTE_MS)]
