@@ -160,7 +160,7 @@ def _row(event: Any, now_ms: int) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise _Refused("data must be a JSON object")
     order_id = _text(data, "transaction_id") or _text(data, "order_id")
-    amount, currency = _money(data)
+    amount, currency = _money(data, kind)
     if kind == "purchase" and (order_id is None or amount is None):
         raise _Refused("a purchase needs transaction_id, value and currency")
     return {
@@ -236,7 +236,7 @@ def _flag(data: dict[str, Any], name: str) -> bool | None:
     return known
 
 
-def _money(data: dict[str, Any]) -> tuple[Decimal | None, str | None]:
+def _money(data: dict[str, Any], kind: str) -> tuple[Decimal | None, str | None]:
     given = data.get("value", data.get("amount"))
     currency = _text(data, "currency")
     if currency is not None and currency not in ISO_4217:
@@ -253,6 +253,9 @@ def _money(data: dict[str, Any]) -> tuple[Decimal | None, str | None]:
         amount = Decimal(given)
     except InvalidOperation:
         raise _Refused("data.value must be a decimal number") from None
+    if kind == "refund" and amount.is_finite():
+        # Some shops write what they gave back with a minus.
+        amount = abs(amount)
     if not amount.is_finite() or amount < 0 or amount >= MAX_AMOUNT:
         raise _Refused("data.value must be 0 or more and less than 10^13")
     return amount.quantize(_CENT_OF_CENT, ROUND_HALF_EVEN), currency

@@ -96,6 +96,15 @@ def test_money_is_exact_even_when_sent_as_a_json_number(url: str, appender: Any)
     assert appender.events()[0]["amount"] == Decimal("9007199254740.9931")
 
 
+@pytest.mark.parametrize("value", ["10.50", "-10.50"])
+def test_what_was_given_back_counts_the_same_with_a_minus(
+    url: str, appender: Any, value: str
+) -> None:
+    body = event(value=value) | {"type": "refund"}
+    assert post(url, body).status_code == 202
+    assert appender.events()[0]["amount"] == Decimal("10.50")
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
