@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-import zlib
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,17 +17,14 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
-import orjson
-
 from api.boards import Board
 from api.errors import NotFound
 from api.panels.compute import SHOWN, Computed, compute_panels, snapshot_json, view_at, view_once
 from api.panels.registry import PATCH
 from api.panels.view import Json, PanelSources, View
+from api.stream_message import GZIP_HEADER, PING, RETRY, Message
 from store.errors import Overloaded
 
-# RFC 1952: a gzip member's header, with no time and no name. Raw deflate blocks may follow it.
-GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _PING_S = 5.0
 _KEPT_DELTAS = 60
 _MAX_WATCHERS = 5_000
@@ -38,29 +35,6 @@ _IDLE_TICKS = 12
 _BUDGET_SHARE = 0.6
 _ASIDE_BUDGET_S = 15.0
 _ASIDE_WAIT_S = 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One event of the stream, as bytes and as a deflate block that may follow any other."""
-
-    tick: int
-    plain: bytes
-    deflated: bytes
-
-    @classmethod
-    def of(cls, event: str, tick: int, data: Json) -> Message:
-        plain = b"id: %d\nevent: %s\ndata: %s\n\n" % (tick, event.encode(), orjson.dumps(data))
-        return cls(tick, plain, _deflate(plain))
-
-
-def _deflate(plain: bytes) -> bytes:
-    compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
-    return compressor.compress(plain) + compressor.flush(zlib.Z_FULL_FLUSH)
-
-
-_PING = Message(0, b": ping\n\n", _deflate(b": ping\n\n"))
-_RETRY = Message(0, b"retry: 1000\n\n", _deflate(b"retry: 1000\n\n"))
 
 
 Allowed = Callable[[], Awaitable[bool]]
@@ -79,6 +53,13 @@ async def _not_gone() -> bool:
     return False
 
 
+@dataclass(slots=True, eq=False)
+class _Watcher:
+    """One who watches; `seen` is the number of the newest delta it was handed."""
+
+    seen: int
+
+
 @dataclass(slots=True)
 class _Channel:
     """What is known of one board between ticks.
@@ -86,6 +67,7 @@ class _Channel:
     Attributes:
         late: Panels whose turn did not come at the last tick.
         told: Deltas there were so far; the newest of `deltas` has this number.
+        watching: Who watches, from the request on.
         news: Set once there is another delta, and at the end; each delta brings a new one.
     """
 
@@ -98,7 +80,7 @@ class _Channel:
     deltas: deque[Message] = field(default_factory=lambda: deque(maxlen=_KEPT_DELTAS))
     told: int = 0
     news: asyncio.Event = field(default_factory=asyncio.Event)
-    watchers: int = 0
+    watching: set[_Watcher] = field(default_factory=set)
     ended: bool = False
     idle_ticks: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -140,6 +122,7 @@ class LiveBoards:
         self._channels: dict[str, _Channel] = {}
         self._edited: dict[str, int] = {}
         self._tick = 0
+        self._first_tick: int | None = None
         self._now_ms = 0
         self._closed = False
         self._budget_s = interval_ms / 1000 * _BUDGET_SHARE
@@ -156,7 +139,7 @@ class LiveBoards:
 
     @property
     def watchers(self) -> int:
-        return sum(channel.watchers for channel in self._channels.values())
+        return sum(len(channel.watching) for channel in self._channels.values())
 
     async def publish(self, now_ms: int) -> None:
         """Compute every watched board at this tick and send what changed.
@@ -165,6 +148,8 @@ class LiveBoards:
         another.
         """
         self._tick = max(self._tick + 1, now_ms // self._interval_ms)
+        if self._first_tick is None:
+            self._first_tick = self._tick
         self._now_ms = now_ms
         await asyncio.gather(*(self._publish(channel) for channel in self._due()))
 
@@ -177,9 +162,9 @@ class LiveBoards:
                 # It was edited: its watchers come back and get a snapshot of what it is now.
                 self._drop(name)
                 continue
-            channel.idle_ticks = 0 if channel.watchers else channel.idle_ticks + 1
+            channel.idle_ticks = 0 if channel.watching else channel.idle_ticks + 1
             if channel.idle_ticks > _IDLE_TICKS:
-                del self._channels[name]
+                self._channels.pop(name).end()
             elif not channel.lock.locked():
                 due.append(channel)
         return due
@@ -222,21 +207,31 @@ class LiveBoards:
         board = self._boards().get(name)
         if board is None:
             raise NotFound(f"there is no board {name!r}", hint="GET /api/warroom/v1/boards")
-        if self.watchers >= _MAX_WATCHERS:
-            raise Overloaded("too many watchers", retry_after_s=5)
+        self._admit()
         channel = self._channels.get(name)
         if channel is None or channel.board != board:
             if channel is not None:
                 self._drop(name)
             channel = self._channels[name] = _Channel(board)
+        channel.idle_ticks = 0
         async with channel.lock:
             if not channel.panels and self._now_ms and not self._closed:
                 await self._advance(channel)
+        # Others may have come, or all may have ended, while this one waited.
+        self._admit()
         return channel
 
+    def _admit(self) -> None:
+        if self._closed:
+            raise Overloaded("Warroom is stopping", retry_after_s=5)
+        if self.watchers >= _MAX_WATCHERS:
+            raise Overloaded("too many watchers", retry_after_s=5)
+
     def _greeting(self, channel: _Channel, last_tick: int | None) -> list[Message]:
-        edited_tick = self._edited.get(channel.board.name, -1)
-        if last_tick is not None and channel.deltas and last_tick > edited_tick:
+        # The process before this one may have sent the first tick too; it ran one ahead at most.
+        foreign_tick = -1 if self._first_tick is None else self._first_tick + 1
+        foreign_tick = max(foreign_tick, self._edited.get(channel.board.name, -1))
+        if last_tick is not None and channel.deltas and last_tick > foreign_tick:
             missed = [message for message in channel.deltas if message.tick > last_tick]
             if channel.deltas[0].tick <= last_tick <= channel.deltas[-1].tick:
                 return missed
@@ -311,43 +306,47 @@ class LiveBoards:
 
         Raises:
             NotFound: There is no such board.
-            Overloaded: Too many watchers.
+            Overloaded: Too many watchers, or all is to end.
         """
         channel = await self._open(name)
-        greeting = [_RETRY, *self._greeting(channel, last_tick)]
-        return self._stream(channel, channel.told, greeting, allowed, gzip=gzip)
+        greeting = [RETRY, *self._greeting(channel, last_tick)]
+        watcher = _Watcher(channel.told)
+        stream = self._stream(channel, watcher, greeting, allowed, gzip=gzip)
+        channel.watching.add(watcher)
+        # Who is gone before the first byte never runs the stream's own end.
+        weakref.finalize(stream, channel.watching.discard, watcher).atexit = False
+        return stream
 
     async def _stream(
         self,
         channel: _Channel,
-        seen: int,
+        watcher: _Watcher,
         greeting: list[Message],
         allowed: Allowed,
         *,
         gzip: bool,
     ) -> AsyncIterator[bytes]:
         part = attrgetter("deflated" if gzip else "plain")
-        channel.watchers += 1
         try:
             if gzip:
                 yield GZIP_HEADER
             for message in greeting:
                 yield part(message)
             while not channel.ended:
-                if seen == channel.told and not await _soon(channel.news):
-                    following = _PING
-                elif channel.told - seen > _BACKLOG:
-                    following, seen = self._snapshot(channel), channel.told
-                elif seen < channel.told:
-                    following = channel.deltas[seen - channel.told]
-                    seen += 1
+                if watcher.seen == channel.told and not await _soon(channel.news):
+                    following = PING
+                elif channel.told - watcher.seen > _BACKLOG:
+                    following, watcher.seen = self._snapshot(channel), channel.told
+                elif watcher.seen < channel.told:
+                    following = channel.deltas[watcher.seen - channel.told]
+                    watcher.seen += 1
                 else:
                     continue
                 if not await allowed():
                     return
                 yield part(following)
         finally:
-            channel.watchers -= 1
+            channel.watching.discard(watcher)
 
     def close(self) -> None:
         """End every stream, so that the server can stop."""

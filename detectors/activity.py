@@ -91,7 +91,7 @@ class Activity:
             if _of_traces(episode.finding) and self._over(episode, rates, now_ms)
         ]
         changes.extend(self._end(finding, now_ms) for finding in over)
-        self._bound()
+        changes.extend(self._bound(now_ms))
         return changes
 
     def observe_signals(
@@ -152,12 +152,13 @@ class Activity:
         while len(self._ended) > _MAX_ACTIVE:
             del self._ended[next(iter(self._ended))]
 
-    def _bound(self) -> None:
+    def _bound(self, now_ms: int) -> list[Finding]:
+        """End those that are too many: what is only dropped would stay active in the store."""
         excess = len(self._active) - _MAX_ACTIVE
-        if excess > 0:
-            oldest = sorted(self._active, key=lambda key: self._active[key].seen_tick_ms)
-            for key in oldest[:excess]:
-                del self._active[key]
+        if excess <= 0:
+            return []
+        oldest = sorted(self._active, key=lambda key: self._active[key].seen_tick_ms)
+        return [self._end(self._active[key].finding, now_ms) for key in oldest[:excess]]
 
 
 def _hit_share(finding: Finding, seen: tuple[tuple[int, int], ...], rates: RequestRates) -> float:

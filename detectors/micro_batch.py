@@ -12,7 +12,7 @@ nothing else. So a restart, a late span or another split of the batches changes 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,8 +89,11 @@ class MicroBatcher:
         first = int(ints(self._waiting, "seq").min()) - 1 if len(self._waiting) else self._read_seq
         return SpanCursor(min(first, self._read_seq), self._read_seq, self._tick_ms)
 
-    def next(self, reader: SpanReader, now_ms: int) -> MicroBatch:
-        """Read on, and take out what can be judged at `now_ms`."""
+    def next(self, reader: SpanReader, now_ms: int, doubtful: Collection[bytes] = ()) -> MicroBatch:
+        """Read on, and take out what can be judged at `now_ms`.
+
+        A `doubtful` trace is given out whole, also where it is forgotten that it was judged.
+        """
         if self._resume_from is not None:
             self._resume(reader, self._resume_from)
             self._resume_from = None
@@ -101,7 +104,8 @@ class MicroBatcher:
         ready = self._bounded(spans, ready)
         known = spans.rows_of(late)
         judged = ready & ~known
-        again = late | spans.fragments(judged)
+        traces = spans.traces_of(judged)
+        again = late | spans.fragments(judged) | traces.intersection(doubtful)
         if again:
             whole = reader.traces(sorted(again))
             alone = matching(spans.table, judged & ~spans.rows_of(again))
@@ -110,7 +114,7 @@ class MicroBatcher:
             out = matching(spans.table, judged)
         waiting = matching(spans.table, ~ready & ~known).combine_chunks()
         # Nothing above changed this object: a reader that fails is asked again at the next tick.
-        self._remember(spans.traces_of(judged) | again)
+        self._remember(traces | again)
         self._waiting, self._read_seq, self._tick_ms = waiting, read_seq, now_ms
         return MicroBatch(fresh, out, len(self._waiting), behind)
 

@@ -260,9 +260,10 @@ class FindingRepository:
 
 def _remove(session: Session, keys: Sequence[str]) -> None:
     for row in session.scalars(select(FindingRow).where(FindingRow.id.in_(keys))) if keys else ():
-        if row.status not in _DECIDED:
+        row.active = False  # an earlier episode, and what somebody decided about, stay
+        if row.status not in _DECIDED and row.active_since_ms <= row.first_seen_ms:
             session.execute(delete(FindingHistoryRow).where(FindingHistoryRow.finding_id == row.id))
-            session.delete(row)
+            session.execute(delete(FindingRow).where(FindingRow.id == row.id))
 
 
 def _new_row(finding: Finding, now_ms: int) -> FindingRow:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 
 import structlog
 
@@ -14,7 +15,7 @@ from detectors.activity import Activity
 from detectors.decision import Decision
 from detectors.detector import SignalContext, SignalDetector
 from detectors.finding import Finding
-from detectors.fragments import Fragments
+from detectors.fragments import Fragments, Judged
 from detectors.merging import merge_findings
 from detectors.micro_batch import MicroBatcher, SpanCursor
 from detectors.money import Worth
@@ -93,7 +94,7 @@ class DetectorRunner:
         self._fragments = Fragments()
         self._superseded: set[str] = set()
         self._worth = Worth(querier, self._settings.chosen["blocking_call"].routes)
-        self._judged_again: frozenset[str] = frozenset()
+        self._judged_again: set[Judged] = set()
         self._last: set[str] = set()
         # What a failing state database did not take; handed over again at the next tick.
         self._unrecorded: deque[Finding] = deque(maxlen=_MAX_UNRECORDED)
@@ -107,10 +108,9 @@ class DetectorRunner:
         batcher = self._batcher or self._restore()
         units = _Units(now_ms, self._calendar(now_ms))
         judged = self._quorum.pass_on(self._enabled(self._judge_traces(batcher, units)))
-        again, self._judged_again = self._judged_again, frozenset()
+        again, self._judged_again = self._judged_again, set()
         placed, superseded = self._fragments.place(merge_findings(judged), again)
-        self._activity.forget(superseded)
-        self._superseded.update(superseded)
+        self._supersede(superseded)
         seen = self._advisor.advise(placed)
         priority = self._settings.priority
         changes = self._activity.observe_traces(seen, self._rates, priority, now_ms)
@@ -118,6 +118,7 @@ class DetectorRunner:
             held = self._enabled(self._judge_signals(name, detector, units))
             kinds = frozenset(detector.kinds)
             changes.extend(self._activity.observe_signals(held, kinds, now_ms))
+        self._fragments.forget(item for item in changes if not item.active)
         self._quiet.observe(changes, now_ms)
         self._quiet.count(self._rates, self._querier, now_ms)
         self._unrecorded.extend(self._worth.priced(changes, now_ms))
@@ -133,6 +134,15 @@ class DetectorRunner:
             self._repository.prove_fixed(proof.fingerprint, Decision(now_ms, reason=proof.reason))
         active = self._repository.active()
         return DetectionTick(active, self._changed(active), tuple(units.health))
+
+    def _supersede(self, keys: Collection[str]) -> None:
+        """These are gone, also where the state database did not take them yet."""
+        if not keys:
+            return
+        self._activity.forget(keys)
+        self._superseded.update(keys)
+        kept = [item for item in self._unrecorded if item.fingerprint not in keys]
+        self._unrecorded = deque(kept, maxlen=_MAX_UNRECORDED)
 
     def topology(self, now_ms: int) -> Topology:
         """Who calls whom, by the traces that were judged."""
@@ -180,13 +190,16 @@ class DetectorRunner:
 
     def _judge_traces(self, batcher: MicroBatcher, units: _Units) -> list[Finding]:
         frames: list[SpanFrame] = []
+        again: set[str] = set()
+        doubtful = self._fragments.traces
 
         def gather() -> dict[str, int]:
-            batch = batcher.next(self._spans, units.now_ms)
+            names = {bytes.fromhex(trace) for trace in doubtful}
+            batch = batcher.next(self._spans, units.now_ms, names)
             self._rates.count(batch.fresh, units.now_ms)
             if len(batch.ready):
                 frames.append(build_frame(batch.ready, self._normaliser))
-                self._judged_again = frames[-1].traces_among(self._fragments.traces)
+                again.update(frames[-1].traces_among(doubtful))
                 self._edges.observe(frames[-1], units.now_ms)
             return {
                 "read": len(batch.fresh),
@@ -199,7 +212,10 @@ class DetectorRunner:
         found: list[Finding] = []
         for frame in frames:
             for name, detector in self._trace_detectors.items():
-                units.run(name, partial(_detect, detector, frame, found))
+                unjudged = set(again)
+                units.run(name, partial(_detect, detector, frame, found, unjudged))
+                kinds = set(detector.kinds) - self._settings.disabled
+                self._judged_again.update(product(kinds, again - unjudged))
         return found
 
     def _judge_signals(self, name: str, detector: SignalDetector, units: _Units) -> list[Finding]:
@@ -248,16 +264,24 @@ class _Units:
         return not error
 
 
-def _detect(detector: TraceDetector, frame: SpanFrame, found: list[Finding]) -> dict[str, int]:
-    """Judge the candidates of a frame; one trace that breaks the detector hides no other."""
+def _detect(
+    detector: TraceDetector, frame: SpanFrame, found: list[Finding], unjudged: set[str]
+) -> dict[str, int]:
+    """Judge the candidates of a frame; one trace that breaks the detector hides no other.
+
+    Of the `unjudged` traces those stay on which the detector broke.
+    """
     failures: list[str] = []
+    broken: set[str] = set()
     judged = 0
     for trace in traces_of(frame, detector.candidates(frame)):
         judged += 1
         try:
             found.extend(detector.detect(trace).findings)
         except Exception as exc:  # noqa: BLE001  # told below, as the health of the detector
+            broken.add(trace.trace_id)
             failures.append(f"trace {trace.trace_id}: {type(exc).__name__}: {exc}")
+    unjudged &= broken
     if failures:
         raise DetectionFailed(f"{len(failures)} of {judged} traces failed, first {failures[0]}")
     return {"traces": len(frame), "candidates": judged}

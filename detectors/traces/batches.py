@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 
 from detectors.traces.loops import Group
 from detectors.traces.shape import Category
 from detectors.traces.trace import Trace
 
-# Of a pause to a question, and of the longest pause (waits often double) to the shortest.
-_PAUSE, _UNSTEADY = 3, 16
+# A pause is longer than a question, and no shorter than anybody sets a timer to.
+_PAUSE, _SHORTEST_NS = 3, 100_000_000
+# Pauses of a timer are alike, or each is this much longer than the one before; so exact are timers.
+_GROWTH, _EXACT = (1.0, 1.5, 2.0), 0.15
+_WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _BATCH = re.compile(r"^batch\b", re.IGNORECASE)
 _LIST_OF_ONE = re.compile(r"\bIN \(\?\)", re.IGNORECASE)
 # The Java agent adds these to every span, and writes each IN list as one mark.
@@ -29,7 +33,7 @@ def in_one_batch(trace: Trace, group: Group) -> int:
         for parent in parents
         if trace.category[parent] == Category.QUERY and _BATCH.search(trace.name(parent))
     }
-    return sum(trace.parent[span] in batches for span in group.spans)
+    return sum(trace.parent[span] in batches for span in group.spans) if batches else 0
 
 
 def _in_transaction(trace: Trace, group: Group) -> bool:
@@ -48,19 +52,32 @@ def _in_transaction(trace: Trace, group: Group) -> bool:
 
 
 def polls(trace: Trace, group: Group) -> bool:
-    """Is one question asked again after steady pauses in which nothing else is asked?"""
-    keys = group.keys
-    if group.shape.category != Category.CALL or keys is None or len(keys) > 1:
+    """Is one question asked again by a timer, while nothing else is asked?"""
+    shape, keys = group.shape, group.keys
+    if shape.category != Category.CALL or shape.operation in _WRITES:
+        return False
+    if keys is None or len(keys) > 1:
         return False
     spans = group.spans
     pauses = [trace.start_ns[later] - trace.end_ns[span] for span, later in pairwise(spans)]
     longest = max(trace.duration_ns(span) for span in spans)
-    if len(pauses) < 2 or min(pauses) < _PAUSE * longest or max(pauses) > _UNSTEADY * min(pauses):
+    if len(pauses) < 2 or min(pauses) < max(_PAUSE * longest, _SHORTEST_NS):
+        return False
+    turns = [trace.start_ns[later] - trace.start_ns[span] for span, later in pairwise(spans)]
+    if not _of_a_timer(pauses) and not _of_a_timer(turns):
         return False
     first, last = trace.start_ns[spans[0]], trace.start_ns[spans[-1]]
     return not any(
         first <= trace.start_ns[span] <= last and trace.entry[span] == group.entry
         for span in set(trace.operations) - set(spans)
+    )
+
+
+def _of_a_timer(pauses: Sequence[int]) -> bool:
+    """Is each as long as the one before it, or longer by a step of a back-off?"""
+    return all(
+        any(abs(later - step * pause) <= _EXACT * step * pause for step in _GROWTH)
+        for pause, later in pairwise(pauses)
     )
 
 

@@ -6,8 +6,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from store.model import BoolArray, Int32Array, Int64Array
+
+# A dictionary that is hardly longer than its rows is not worth a renumbering.
+_SPARE_TEXTS = 64
 
 
 def ints(spans: pa.Table, name: str) -> Int64Array:
@@ -56,8 +60,30 @@ def rows(table: pa.Table, chosen: Int64Array) -> pa.Table:
 
 
 def matching(table: pa.Table, mask: BoolArray) -> pa.Table:
-    """Rows that are marked; all of them are not copied."""
-    if mask.all():
-        return table
-    marked: Any = pa.array(mask, pa.bool_())
-    return table.filter(marked)
+    """Rows that are marked; all of them are not copied. Texts of the others are let go."""
+    if not mask.all():
+        marked: Any = pa.array(mask, pa.bool_())
+        table = table.filter(marked)
+    columns = [_lean(column) for column in table.columns]
+    return pa.table(columns, schema=table.schema)
+
+
+def _lean(column: pa.ChunkedArray[Any]) -> Any:
+    """A column without the texts that no row has, where they are the most.
+
+    A filter keeps the whole dictionary of what it filters, and joined chunks have all of theirs:
+    a row that waits would keep every text that was ever read beside it.
+    """
+    if not pa.types.is_dictionary(column.type):
+        return column
+    chunks: list[Any] = column.chunks
+    if all(len(chunk.dictionary) <= 2 * len(chunk) + _SPARE_TEXTS for chunk in chunks):
+        return column
+    return pa.chunked_array([_used(chunk) for chunk in chunks])
+
+
+def _used(chunk: Any) -> Any:
+    known = chunk.indices.drop_null().unique()
+    numbers = pc.index_in(chunk.indices, value_set=known)
+    texts = chunk.dictionary.take(known)
+    return pa.DictionaryArray.from_arrays(numbers.cast(chunk.type.index_type), texts)

@@ -15,6 +15,7 @@ from detectors.traces.trace import Trace
 
 _FEWEST_FORMS = 3
 _FEWEST_SPANS = 5
+_NAMED_BY_IDS = frozenset({Category.CALL, Category.CACHE})
 _SPLIT = re.compile(r"([/:.|?])")
 _SLUG = re.compile(r"[-_.%~@+*]|\d|[a-z][A-Z]")
 # These hold endpoints, not things: what comes behind them is no id.
@@ -37,7 +38,7 @@ def joined(trace: Trace, members: dict[Form, list[int]]) -> Iterator[tuple[Form,
     alike: dict[tuple[int, int, str], list[Form]] = {}
     for form, spans in members.items():
         category = trace.category[spans[0]]
-        if category in {Category.CALL, Category.CACHE}:
+        if category in _NAMED_BY_IDS:
             family = trace.shape(spans[0]).family
             if family:
                 alike.setdefault((form.scope, form.service, family), []).append(form)

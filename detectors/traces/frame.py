@@ -78,6 +78,12 @@ class SpanFrame:
         return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.offsets))
 
     @cached_property
+    def parent_in_trace(self) -> Int64Array:
+        """The place of each span's parent among the rows of its trace, or -1."""
+        begins = self.offsets[:-1][self.trace_of_row]
+        return np.where(self.parent >= 0, self.parent - begins, -1)
+
+    @cached_property
     def duration_ns(self) -> Int64Array:
         return cast(Int64Array, np.maximum(self.end_ns - self.start_ns, 0))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class GateName(StrEnum):
@@ -31,8 +32,7 @@ class GateName(StrEnum):
     WAITS_FURTHER_IN = "waits_for_a_call_further_in"
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
+class Gate(NamedTuple):
     """One condition. It is passed when `value >= threshold` (or `<` where `below`)."""
 
     name: GateName
@@ -58,7 +58,10 @@ class NotReported:
 
 def first_closed(gates: Iterable[Gate]) -> Gate | None:
     """The first gate that is not passed, or None when all are."""
-    return next((gate for gate in gates if not gate.passed), None)
+    for gate in gates:
+        if not gate.passed:
+            return gate
+    return None
 
 
 def refuse(kind: str, shape: str, gate: Gate) -> NotReported:

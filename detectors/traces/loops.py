@@ -20,7 +20,6 @@ from detectors.traces.trace import Trace
 
 _SERVER = 2
 _OPERATIONS = frozenset({Category.QUERY, Category.CACHE, Category.CALL})
-_CLIENT_NS = 500_000
 # Where one span says how many operations it stands for: compressed by Elastic's agents …
 _COMPOSITE = ("composite.count", "span.composite.count", "elastic.span.composite.count")
 # … or sent as one batch by the client, which is what a loop should be turned into.
@@ -153,7 +152,7 @@ def _group(trace: Trace, entry: int, spans: list[int], text: str) -> Group | Non
 def _plain_group(trace: Trace, entry: int, spans: list[int], text: str) -> Group | None:
     """Most groups: every span is one operation, and none has failed."""
     multiple, failed = trace.multiple, trace.failed
-    if any(multiple[span] or failed[span] for span in spans):
+    if trace.holds_odd and any(multiple[span] or failed[span] for span in spans):
         return None
     category, index, shape_at = trace.category, trace.shape_index, trace.frame.shapes
     shapes = tuple(
@@ -242,6 +241,8 @@ def _path_up(trace: Trace, span: int) -> list[int]:
 
 def median_list_size(group: Group) -> float:
     """Values in the IN list of a typical repeat; long ones are batches already."""
+    if len(group.distinct) == 1:
+        return float(group.shape.list_size)
     return float(median(group.list_sizes))
 
 
@@ -259,16 +260,7 @@ def client_ns(trace: Trace, group: Group) -> int:
     """
     if group.shape.category == Category.CACHE:
         return 0
-    total = 0
-    starts, ends = trace.start_ns, trace.end_ns
-    until = ends[group.spans[0]]
-    for span in group.spans[1:]:
-        gap = starts[span] - until
-        if gap > 0:
-            total += min(_CLIENT_NS, gap)
-        if ends[span] > until:
-            until = ends[span]
-    return total
+    return trace.timing(group.spans).between_ns
 
 
 def merge_turns(trace: Trace, found: list[Group]) -> list[Group]:

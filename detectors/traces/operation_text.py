@@ -47,6 +47,24 @@ class Texts:
         return marked
 
 
+class _Prepared:
+    """Statements that were prepared below one parent, by number."""
+
+    def __init__(self) -> None:
+        self._all: set[int] = set()
+        self._fresh: set[int] = set()  # since the last execution
+
+    def prepare(self, statement: int) -> None:
+        self._all.add(statement)
+        self._fresh.add(statement)
+
+    def executed(self) -> int:
+        """What an execution that has no text runs; -1 where it may be one of several."""
+        chosen = self._fresh or self._all
+        self._fresh = set()
+        return next(iter(chosen)) if len(chosen) == 1 else -1
+
+
 def own_statements(
     statement: Texts, name: Texts, database: BoolArray, parent_key: Int64Array
 ) -> Int32Array:
@@ -65,15 +83,16 @@ def own_statements(
     given = (statement.numbers >= 0) & name.matching(_PREPARES)
     wanted = (statement.numbers < 0) & name.matching(_EXECUTES)
     if given.any() and wanted.any():
-        last: dict[int, int] = {}
+        prepared: dict[int, _Prepared] = {}
         for row in np.flatnonzero(given | wanted).tolist():
             parent = int(parent_key[row])
             if parent < 0:
                 continue
+            below = prepared.setdefault(parent, _Prepared())
             if given[row]:
-                last[parent] = int(statement.numbers[row])
-            elif parent in last:
-                found[row] = last[parent]
+                below.prepare(int(statement.numbers[row]))
+            else:
+                found[row] = below.executed()
     return found
 
 

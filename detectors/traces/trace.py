@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -13,15 +13,34 @@ from detectors.finding import CodeLocation
 from detectors.traces.frame import SpanFrame
 from detectors.traces.layers import Sibling, shown_twice
 from detectors.traces.shape import Category, Shape, key_pattern
-from detectors.traces.waiting import entries, waited_ns
+from detectors.traces.waiting import entries, timing, waited_ns
 from store.model import BoolArray
 
 NANOSECONDS = 1_000_000_000
+GAP_NS = 500_000
 _INTERNAL, _SERVER, _CONSUMER = 1, 2, 5
 _MAX_DEPTH = 512
 _WRAPPERS = 4
 _MAX_REQUESTS = 64
 _OPERATIONS = frozenset({Category.QUERY, Category.CACHE, Category.CALL})
+
+
+class Timing(NamedTuple):
+    """What repeats take, in nanoseconds.
+
+    Attributes:
+        union_ns: Time covered by at least one of them.
+        between_ns: Time between one and the next, of each gap at most `GAP_NS`.
+        last_ns: When the last of them ends.
+        longest_ns: The longest one.
+        middle_ns: The two in the middle by duration, or the one twice.
+    """
+
+    union_ns: int
+    between_ns: int
+    last_ns: int
+    longest_ns: int
+    middle_ns: tuple[int, int]
 
 
 class Trace:
@@ -42,12 +61,13 @@ class Trace:
         self.category: list[int] = frame.category[rows].tolist()
         self.failed: list[bool] = frame.failed[rows].tolist()
         self.multiple: list[bool] = frame.multiple[rows].tolist()
+        # Has a span failed, or may it stand for more or less than one operation?
+        self.holds_odd = True in self.failed or True in self.multiple
         self.stated: list[bool] = frame.stated[rows].tolist()
         self.orphan: list[bool] = frame.orphan[rows].tolist()
         self.parent_key: list[int] = frame.parent_key[rows].tolist()
-        self.parent: list[int] = [
-            place - first if place >= 0 else -1 for place in frame.parent[rows].tolist()
-        ]
+        self.parent: list[int] = frame.parent_in_trace[rows].tolist()
+        self._timings: dict[tuple[int, ...], Timing] = {}
 
     @cached_property
     def trace_id(self) -> str:
@@ -56,7 +76,7 @@ class Trace:
     @cached_property
     def complete(self) -> bool:
         """Every parent is here, except that of a span where a request entered from outside."""
-        return not any(
+        return True not in self.orphan or not any(
             orphan and kind not in {_SERVER, _CONSUMER}
             for orphan, kind in zip(self.orphan, self.kind, strict=True)
         )
@@ -75,7 +95,7 @@ class Trace:
     def entry(self) -> list[int]:
         """For each span, the span by which its request entered the service; -1 where unknown."""
         rows = slice(self.first, self.first + self.n)
-        parent = self.frame.parent[rows] - self.first
+        parent = self.frame.parent_in_trace[rows]
         entry: list[int] = entries(self.frame.entry[rows], parent, _MAX_DEPTH).tolist()
         if -1 in entry:
             self._adopt(entry)
@@ -156,7 +176,8 @@ class Trace:
         ]
         siblings: dict[tuple[int, int], list[Sibling]] = {}
         for span, name in zip(chosen, self.codes("name", chosen), strict=True):
-            one = Sibling(span, name, self.start_ns[span], self.end_ns[span])
+            key = self.shape(span).key
+            one = Sibling(span, name, self.start_ns[span], self.end_ns[span], key)
             siblings.setdefault((self.parent_key[span], self.form[span]), []).append(one)
         return {
             span: other
@@ -178,6 +199,16 @@ class Trace:
                 return
             yield above
             above = self.parent[above]
+
+    @cached_property
+    def known_ns(self) -> dict[int, int]:
+        """Of each service here, from its first span's start to its last span's end."""
+        first: dict[int, int] = {}
+        last: dict[int, int] = {}
+        for service, start, end in zip(self.service, self.start_ns, self.end_ns, strict=True):
+            first.setdefault(service, start)  # spans ascend in start
+            last[service] = max(last.get(service, end), end)
+        return {service: last[service] - start for service, start in first.items()}
 
     def duration_ns(self, span: int) -> int:
         return self.end_ns[span] - self.start_ns[span]
@@ -300,6 +331,17 @@ class Trace:
                 until = end
         return total
 
+    def timing(self, spans: tuple[int, ...]) -> Timing:
+        """What repeats take that ascend in start."""
+        known = self._timings.get(spans)
+        if known is None:
+            rows = np.array(spans, dtype=np.int64) + self.first
+            covered, between, last, longest, low, high = timing(
+                self.frame.start_ns, self.frame.end_ns, rows, GAP_NS
+            )
+            known = self._timings[spans] = Timing(covered, between, last, longest, (low, high))
+        return known
+
     def on_critical_path_ns(self, spans: Iterable[int]) -> int:
         """Time during which the request waited for one of the spans and for nothing else."""
         waited = self._waited_ns
@@ -309,7 +351,7 @@ class Trace:
     def _waited_ns(self) -> list[int]:
         """For each span, how long it (with all below it) kept the request waiting."""
         frame, rows = self.frame, slice(self.first, self.first + self.n)
-        parent = frame.parent[rows] - self.first
+        parent = frame.parent_in_trace[rows]
         found: list[int] = waited_ns(
             parent, frame.service[rows], frame.start_ns[rows], frame.end_ns[rows]
         ).tolist()

@@ -1,4 +1,4 @@
-"""Loops over the spans of one trace, compiled: whose request a span is, and who waited for it."""
+"""Compiled loops over one trace: whose request a span is, who waited for it, what repeats take."""
 
 # ruff: noqa: C901, PLR0912, PLR0915 -- a compiled loop takes columns one by one, and reads best in
 # one piece.
@@ -37,9 +37,31 @@ def entries(begins: BoolArray, parent: Int64Array, max_depth: int) -> Any:
                 entry[current] = current
             elif parent[current] >= 0:
                 current = parent[current]
+        found = max(entry[current], -1)  # of one too deep to look at nothing is known
         for step in range(steps):
-            entry[path[step]] = entry[current]
+            entry[path[step]] = found
     return entry
+
+
+@njit(cache=True, nogil=True)
+def timing(start_ns: Int64Array, end_ns: Int64Array, rows: Int64Array, most_ns: int) -> Any:
+    """What repeats take: see `traces.trace.Timing`. `rows` ascend in start and are not empty."""
+    first = rows[0]
+    durations = np.empty(len(rows), dtype=np.int64)
+    covered, between, until, last = np.int64(0), np.int64(0), np.int64(-1), end_ns[first]
+    for place in range(len(rows)):
+        start, end = start_ns[rows[place]], end_ns[rows[place]]
+        durations[place] = end - start
+        if start > last:
+            between += min(start - last, most_ns)
+        last = max(last, end)
+        if end > until:
+            covered += end - max(start, until)
+            until = end
+    durations.sort()
+    half = len(rows) // 2
+    low = durations[half] if len(rows) % 2 else durations[half - 1]
+    return covered, between, last, durations[-1], low, durations[half]
 
 
 @njit(cache=True, nogil=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from detectors.traces.tree import Tree
-from detectors.traces.waiting import entries, waited_ns
+from detectors.traces.waiting import entries, timing, waited_ns
 
 
 def warm() -> None:
@@ -23,4 +23,5 @@ def warm() -> None:
     times, parent = np.zeros(1, dtype=np.int64), np.full(1, -1, dtype=np.int64)
     Tree.of(spans).order(times)
     entries(np.ones(1, dtype=np.bool_), parent, 1)
+    timing(times, times, times, 1)
     waited_ns(parent, np.zeros(1, dtype=np.int32), times, times)

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import threading
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -232,9 +233,10 @@ def test_a_line_that_appears_makes_the_graph_come_whole(shop: Shop, live: LiveBo
 
 def test_after_a_gap_the_missed_deltas_come_first(shop: Shop, live: LiveBoards) -> None:
     async def watch() -> None:
-        await next_tick(shop, live, orders=1.0)
         stream = await live.watch("war-room", None, gzip=False)
-        seen = (await message(stream))["id"]
+        for _ in range(3):
+            await next_tick(shop, live, orders=1.0)
+        seen = [(await message(stream))["id"] for _ in range(4)][-1]
         await next_tick(shop, live, orders=2.0)
         await next_tick(shop, live, orders=3.0)
         resumed = await live.watch("war-room", seen, gzip=False)
@@ -303,7 +305,12 @@ def test_watchers_are_counted_while_they_watch_and_closing_ends_them(
     async def watch() -> None:
         await next_tick(shop, live, orders=1.0)
         streams = [await live.watch("war-room", None, gzip=False) for _ in range(3)]
-        assert live.watchers == 0  # nobody reads yet: the request may be gone by now
+        assert live.watchers == 3
+        unread = await live.watch("war-room", None, gzip=False)
+        assert live.watchers == 4
+        del unread  # the request was gone before its first byte
+        gc.collect()
+        assert live.watchers == 3
         for stream in streams:
             await message(stream)
         assert live.watchers == 3
@@ -315,6 +322,67 @@ def test_watchers_are_counted_while_they_watch_and_closing_ends_them(
         assert live.watchers == 0
 
     asyncio.run(watch())
+
+
+def test_a_watcher_of_an_idle_board_is_not_lost_at_the_tick_before_its_first_byte(
+    shop: Shop, live: LiveBoards
+) -> None:
+    async def watch() -> None:
+        await next_tick(shop, live, orders=1.0)
+        await live.snapshot("war-room")
+        for number in range(12):
+            await next_tick(shop, live, orders=float(number))
+        stream = await live.watch("war-room", None, gzip=False)
+        await next_tick(shop, live, orders=77.0)
+        assert (await message(stream))["event"] == "snapshot"
+        following = await message(stream)
+        assert (following["event"], following["panels"]["orders"]["value"]) == ("delta", 77.0)
+        assert live.watchers == 1
+
+    asyncio.run(asyncio.wait_for(watch(), 60))
+
+
+def test_a_board_that_nobody_watched_for_long_is_dropped_and_opens_anew(
+    shop: Shop, live: LiveBoards
+) -> None:
+    async def watch() -> None:
+        await next_tick(shop, live, orders=1.0)
+        await live.snapshot("war-room")
+        for _ in range(20):
+            await next_tick(shop, live, orders=1.0)
+        stream = await live.watch("war-room", None, gzip=False)
+        assert (await message(stream))["tick"] == shop.tick
+
+    asyncio.run(asyncio.wait_for(watch(), 60))
+
+
+def test_who_comes_after_the_end_is_refused(shop: Shop, live: LiveBoards) -> None:
+    async def watch() -> None:
+        await next_tick(shop, live, orders=1.0)
+        live.close()
+        with pytest.raises(Overloaded, match="stopping"):
+            await live.watch("war-room", None, gzip=False)
+        assert live.watchers == 0
+
+    asyncio.run(asyncio.wait_for(watch(), 60))
+
+
+def test_a_tick_that_the_process_before_sent_gives_a_snapshot(shop: Shop, live: LiveBoards) -> None:
+    async def watch() -> None:
+        opened = await live.watch("war-room", None, gzip=False)
+        await next_tick(shop, live, orders=9.0)
+        first = shop.tick
+        for tick in (first, first + 1):
+            resumed = await live.watch("war-room", tick, gzip=False)
+            assert (await message(resumed))["event"] == "snapshot"
+            await next_tick(shop, live, orders=9.0)
+        own = shop.tick
+        await next_tick(shop, live, orders=10.0)
+        resumed = await live.watch("war-room", own, gzip=False)
+        assert (await message(resumed))["panels"]["orders"]["value"] == 10.0
+        assert (await message(opened))["event"] == "snapshot"
+
+    asyncio.run(asyncio.wait_for(watch(), 60))
 
 
 def test_a_delta_says_when_it_went_out(shop: Shop) -> None:

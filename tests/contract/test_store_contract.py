@@ -21,6 +21,7 @@ from store.model import (
     EVENT_READ_SCHEMA,
     EVENT_SCHEMA,
     SPAN_CODED_READ_SCHEMA,
+    SPAN_CODED_SCHEMA,
     SPAN_READ_SCHEMA,
     SPAN_SCHEMA,
     STALE_NAN_BITS,
@@ -347,6 +348,26 @@ def test_columns_that_do_not_fit_together_are_refused(store: DuckDBStore) -> Non
     with pytest.raises(BadInput, match="nulls"):
         store.append(events({"event_id": "a", "source": None}))
     assert store.select([], 0, 9).series == ()
+
+
+@pytest.mark.parametrize(
+    ("texts", "reason"), [(["shop", "shop"], "a text twice"), (["shop", None], "nulls")]
+)
+def test_a_dictionary_of_spans_with_a_null_or_a_text_twice_is_refused(
+    store: DuckDBStore, texts: list[str | None], reason: str
+) -> None:
+    table = spans({"span_id": span_id(1)}, {"span_id": span_id(2)}).table
+    columns: list[Any] = [
+        column.dictionary_encode() if pa.types.is_string(column.type) else column
+        for column in table.columns
+    ]
+    good = pa.table(columns, schema=SPAN_CODED_SCHEMA)
+    place = good.schema.get_field_index("service")
+    service = pa.DictionaryArray.from_arrays(pa.array([0, 1], pa.int32()), pa.array(texts))
+    with pytest.raises(BadInput, match=reason):
+        store.append(SpanBatch(good.set_column(place, good.schema.field(place), service)))
+    store.append(SpanBatch(good)).result(timeout=60)
+    assert len(store.spans_after(0)) == 2
 
 
 def test_spans_arrive_in_commit_order_once_each(store: DuckDBStore) -> None:

@@ -153,6 +153,26 @@ def case_parallel_queries() -> Case:
     return Case("all at the same time", tuple(trace.rows), ("n_plus_one_query",), 10)
 
 
+def case_parallel_queries_named_by_their_texts() -> Case:
+    trace = TraceBuilder()
+    for turn in range(20):
+        text = f"SELECT name FROM shop_product WHERE id = {turn}"
+        trace.query(text, 1 + turn * 0.1, 50 - turn * 1.5)
+        trace.rows[-1]["name"] = text
+    return Case("one in another, names are texts", tuple(trace.rows), ("n_plus_one_query",), 20)
+
+
+def case_parallel_queries_of_two_instrumentations() -> Case:
+    trace = TraceBuilder()
+    for turn in range(12):
+        start, ms = 1 + turn * 0.1, 50 - turn * 1.5
+        trace.query("SELECT name FROM shop_product WHERE id = %s", start, ms)
+        text = f"SELECT name FROM shop_product WHERE id = {turn}"
+        trace.query(text, start + 0.01, ms - 0.02)
+        trace.rows[-1]["name"] = text
+    return Case("in parallel, shown twice", tuple(trace.rows), ("n_plus_one_query",), 12)
+
+
 def case_several_statements_a_turn() -> Case:
     trace = TraceBuilder()
     for turn in range(10):

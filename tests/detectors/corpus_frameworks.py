@@ -17,6 +17,7 @@ TABLES = ("account", "address", "basket", "brand", "coupon", "country", "invoice
 def frameworks() -> list[Case]:
     return [
         *several_spans_a_query(),
+        *prepared(),
         *texts_elsewhere(),
         *batches(),
         *batched_statements(),
@@ -96,6 +97,23 @@ def several_spans_a_query() -> Iterator[Case]:
         _db(trace, "PDO::beginTransaction", 3 + turn * 7, 1)
         _db(trace, "sql.tx.commit", 5 + turn * 7, 1)
     yield _of(trace, "transactions by name")
+
+
+def prepared() -> Iterator[Case]:
+    """What is executed is known where only one statement can be meant."""
+    for name, tables, executed, expected in (
+        ("one statement prepared once", ("brand",), 9, ("n_plus_one_query",)),
+        ("one statement prepared twice", ("brand", "brand"), 9, ("n_plus_one_query",)),
+        ("seven statements prepared first", TABLES, len(TABLES), ()),
+        ("one of two that are prepared", TABLES[:2], 12, ()),
+    ):
+        trace = TraceBuilder(ms=200)
+        for turn, table in enumerate(tables):
+            text = f"SELECT name FROM {table} WHERE id = ?"
+            _db(trace, "PDO::prepare", 1 + turn * 0.2, 0.1, statement=text)
+        for turn in range(executed):
+            _db(trace, "PDOStatement::execute", 5 + turn * 10, 4)
+        yield _of(trace, f"{name} (PDO)", *expected, repetitions=executed if expected else 0)
 
 
 def texts_elsewhere() -> Iterator[Case]:
@@ -267,13 +285,32 @@ def calls() -> Iterator[Case]:
 
 def polling() -> Iterator[Case]:
     """One URL again and again: after pauses it is a poll, between other work it is not."""
-    for name, work, expected in (("pauses", False, ()), ("work", True, ("n_plus_one_call",))):
+    for name, other, expected in (("pauses", False, ()), ("work", True, ("n_plus_one_call",))):
         trace = TraceBuilder(ms=2_000)
         for turn in range(8):
             trace.call("http://jobs/exports/17", 3 + turn * 200, 30)
-            if work:
+            if other:
                 trace.query(f"SELECT a FROM {TABLES[turn % 7]}", 60 + turn * 200, 9)
         yield _of(trace, f"one URL between {name}", *expected)
+    work = ("n_plus_one_call",)
+    for name, ms, pauses, expected in (
+        ("that double", 2, (100, 200, 400, 800, 800), ()),
+        ("that grow by half", 2, (200, 300, 450, 675, 1_000), ()),
+        ("that are the application's own work", 40, (150, 410, 190, 600, 260), work),
+        ("shorter than a timer's", 5, (20,) * 11, work),
+        ("as short as a loop's", 2, (8,) * 11, work),
+    ):
+        trace = TraceBuilder(ms=sum(pauses) + len(pauses) * ms + 50)
+        start = 3
+        for pause in (*pauses, 0):
+            trace.call("http://price/rate?cur=EUR", start, ms)
+            start += ms + pause
+        yield _of(trace, f"one URL after pauses {name}", *expected)
+    for pause in (20, 130):
+        trace = TraceBuilder(ms=12 * (pause + 6))
+        for turn in range(12):
+            trace.call("http://bff/graphql", 3 + turn * (pause + 6), 6, method="POST")
+        yield _of(trace, f"one URL posted to after {pause} ms", *work, repetitions=12)
 
 
 def nested() -> Iterator[Case]:

@@ -2,9 +2,15 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from random import Random
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy.exc import OperationalError
 
+from detectors.activity import Activity
 from detectors.decision import Decision
 from detectors.extent import KEPT, merged_users, since_it_began, user_of, users_hit
 from detectors.finding import CodeLocation, Evidence, Finding, Impact, Priority
@@ -12,16 +18,20 @@ from detectors.fragments import ROUTE_INFERRED, Fragments
 from detectors.merging import merge_findings
 from detectors.registry import DetectorSettings
 from detectors.repository import FindingFilter, FindingRepository
+from detectors.request_rate import RequestRates
 from detectors.runner import DetectorRunner
+from detectors.traces.detector import DetectorResult
 from detectors.traces.frame import build_frame
 from detectors.traces.normaliser import Normaliser
-from detectors.traces.trace import traces_of
+from detectors.traces.shapes.n_plus_one import NPlusOne
+from detectors.traces.trace import Trace, traces_of
 from store.testing import open_state
 from tests.detectors.corpus import CLIENT, SERVER, T0_NS, TraceBuilder, table
 from tests.detectors.counters import Counters
 from tests.detectors.stored_spans import StoredSpans
 
 NOW_MS = T0_NS // 1_000_000
+JUDGED = [("n_plus_one_query", "ab" * 16)]
 
 
 def finding(key: str, route: str, **changes: object) -> Finding:
@@ -88,7 +98,7 @@ def test_what_the_whole_trace_no_longer_shows_goes() -> None:
     fragments = Fragments()
     fragments.place([fragment("f")])
     assert list(fragments.traces) == ["ab" * 16]
-    assert fragments.place([], judged_again=["ab" * 16]) == ([], ("f",))
+    assert fragments.place([], judged_again=JUDGED) == ([], ("f",))
     assert not fragments.traces
 
 
@@ -96,7 +106,7 @@ def test_what_one_trace_alone_showed_goes_when_all_of_it_shows_something_else() 
     fragments = Fragments()
     fragments.place([finding("early", "cart/")])
     assert list(fragments.traces) == ["ab" * 16]
-    placed, gone = fragments.place([finding("late", "cart/")], judged_again=["ab" * 16])
+    placed, gone = fragments.place([finding("late", "cart/")], judged_again=JUDGED)
     assert ([item.fingerprint for item in placed], gone) == (["late"], ("early",))
 
 
@@ -104,10 +114,10 @@ def test_what_two_traces_showed_stays_and_a_trace_that_is_judged_again_counts_on
     fragments = Fragments()
     one = finding("w", "cart/")
     fragments.place([one])
-    (again,), gone = fragments.place([one], judged_again=["ab" * 16])
+    (again,), gone = fragments.place([one], judged_again=JUDGED)
     assert (again.occurrences, gone) == (0, ())
     fragments.place([replace(one, evidence=replace(one.evidence, trace_id="cd" * 16))])
-    assert fragments.place([], judged_again=["ab" * 16]) == ([], ())
+    assert fragments.place([], judged_again=JUDGED) == ([], ())
 
 
 def test_another_function_is_another_fault() -> None:
@@ -133,25 +143,223 @@ def test_what_was_seen_in_fragments_counts_for_the_whole_and_no_trace_counts_twi
     assert whole.occurrences == 1
 
 
-def test_a_request_whose_own_span_is_late_is_found_once() -> None:
-    spans = StoredSpans()
+def of_trace(one: Finding, trace: str, **changes: object) -> Finding:
+    return replace(one, evidence=replace(one.evidence, trace_id=trace * 16, **changes))  # type: ignore[arg-type]
+
+
+def test_two_faults_of_one_incomplete_trace_both_go_when_it_is_judged_again() -> None:
+    fragments = Fragments()
+    second = fragment("g")
+    second = replace(second, evidence=replace(second.evidence, statement="SELECT 2"))
+    fragments.place([fragment("f"), second])
+    assert fragments.place([], judged_again=JUDGED) == ([], ("f", "g"))
+    assert not fragments.traces
+
+
+def test_a_fragment_that_is_judged_again_counts_once_and_keeps_its_name() -> None:
+    fragments = Fragments()
+    told = [fragments.place([fragment("f")])[0]]
+    for key in ("f", "g", "g"):
+        placed, gone = fragments.place([fragment(key)], judged_again=JUDGED)
+        told.append(placed)
+        assert gone == ()
+    assert [one.fingerprint for placed in told for one in placed] == ["f"] * 4
+    assert [one.occurrences for placed in told for one in placed] == [1, 0, 0, 0]
+    (whole,), gone = fragments.place([finding("w", "cart/")], judged_again=JUDGED)
+    assert (whole.occurrences, gone) == (1, ("f",))
+
+
+def test_what_several_traces_showed_together_is_not_taken_back_by_one_of_them() -> None:
+    fragments = Fragments()
+    members = [
+        of_trace(finding(f"k{n}", f"r{n}/"), f"a{n}", detail={"needs_traces": 3}) for n in range(3)
+    ]
+    fragments.place(members)
+    assert not fragments.traces
+    again = [("n_plus_one_query", "a0" * 16)]
+    assert fragments.place([], judged_again=again) == ([], ())
+
+
+def test_what_ended_neither_silences_nor_revives_a_fragment() -> None:
+    fragments = Fragments()
+    ended = [of_trace(finding("a", "cart/"), "aa"), of_trace(finding("b", "list/"), "bb")]
+    fragments.place(ended)
+    fragments.forget(ended)
+    assert not fragments.traces
+    (placed,), _ = fragments.place([of_trace(fragment("f"), "cc")])
+    assert placed.fingerprint == "f"
+    fragments.forget([placed])
+    assert not fragments.traces
+    placed_later, gone = fragments.place([finding("w", "cart/")])
+    assert ([(one.fingerprint, one.occurrences) for one in placed_later], gone) == ([("w", 1)], ())
+
+
+def test_a_detector_that_broke_on_a_trace_takes_nothing_back() -> None:
+    fragments = Fragments()
+    fragments.place([fragment("f"), of_trace(finding("w", "list/"), "cd", statement="SELECT 2")])
+    others = [("slow_query", "ab" * 16), ("slow_query", "cd" * 16)]
+    assert fragments.place([], judged_again=others) == ([], ())
+
+
+class Watched:
+    """A loop whose spans arrive in parts, and what is found of it."""
+
+    def __init__(self) -> None:
+        self.spans = StoredSpans()
+        self.repository = FindingRepository(open_state())
+        self.start()
+        trace = TraceBuilder()
+        for turn in range(9):
+            trace.query("SELECT a FROM b WHERE id = %s", 3 + turn * 9, 5)
+        self.root, *self.rest = trace.rows
+
+    def start(self) -> None:
+        times = {"settle_ms": 1, "incomplete_after_ms": 2}
+        settings = DetectorSettings.from_mapping({"runner": times})
+        self.runner = DetectorRunner(self.spans, Counters(), self.repository, settings)
+
+    def arrive(self, rows: list[dict[str, Any]], at_s: int) -> None:
+        self.spans.append(rows, NOW_MS + at_s * 1_000)
+        self.runner.tick(NOW_MS + at_s * 1_000)
+        self.runner.tick(NOW_MS + at_s * 1_000 + 5)
+
+    def late(self, **changes: object) -> dict[str, Any]:
+        return {
+            **self.root, "span_id": b"\x99" * 8, "parent_span_id": self.rest[-1]["span_id"],
+            "service": "stock", "name": "GET stock/", **changes,
+        }  # fmt: skip
+
+    @property
+    def told(self) -> list[tuple[str, bool, int, bool]]:
+        found = self.repository.list(FindingFilter()).findings
+        return [(one.route, one.active, one.occurrences, one.complete) for one in found]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_one_late_span_of_a_judged_trace_takes_no_true_finding_back(restart: bool) -> None:
+    shop = Watched()
+    shop.arrive([shop.root, *shop.rest], 0)
+    if restart:
+        shop.start()
+    shop.arrive([shop.late()], 10)
+    assert shop.told == [("products/", True, 1, True)]
+
+
+def test_a_request_whose_own_span_comes_after_a_restart_is_found_once() -> None:
+    shop = Watched()
+    shop.arrive(shop.rest, 0)
+    assert shop.told == [("shop", True, 1, False)]
+    shop.start()
+    shop.arrive([shop.root], 10)
+    assert shop.told == [("products/", True, 1, True)]
+
+
+def test_a_detector_that_fails_when_a_trace_is_judged_again_takes_nothing_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_self: NPlusOne, _trace: Trace) -> DetectorResult:
+        raise RuntimeError("broken")
+
+    shop = Watched()
+    shop.arrive([shop.root, *shop.rest], 0)
+    with monkeypatch.context() as broken:
+        broken.setattr(NPlusOne, "detect", fail)
+        shop.arrive([shop.late()], 10)
+    assert shop.told == [("products/", True, 1, True)]
+
+
+def test_what_was_superseded_while_the_state_failed_is_not_written_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_args: object, **_options: object) -> None:
+        raise OperationalError("insert", {}, Exception("down"))
+
+    shop = Watched()
+    with monkeypatch.context() as down:
+        down.setattr(shop.repository, "record", fail)
+        for rows, at_s in ((shop.rest, 0), ([shop.root], 10)):
+            shop.spans.append(rows, NOW_MS + at_s * 1_000)
+            for later_ms in (0, 5):
+                with pytest.raises(OperationalError):
+                    shop.runner.tick(NOW_MS + at_s * 1_000 + later_ms)
+    shop.runner.tick(NOW_MS + 11_000)
+    assert shop.told == [("products/", True, 1, True)]
+
+
+def test_a_fragment_after_the_end_of_its_fault_is_told_and_revives_nothing() -> None:
+    shop, day_s = Watched(), 86_400
+    shop.arrive([shop.root, *shop.rest], 0)
+    shop.runner.tick(NOW_MS + 30 * day_s * 1_000)
+    assert shop.told == [("products/", False, 1, True)]
+    # Another request of that time, whose own span is lost.
+    other = [{**row, "trace_id": b"\x77" * 16} for row in shop.rest]
+    shop.arrive(other, 30 * day_s + 10)
+    assert sorted(shop.told) == [("products/", False, 1, True), ("shop", True, 1, False)]
+
+
+@given(st.randoms(use_true_random=False))
+def test_what_holds_is_what_was_told_and_not_taken_back(random: Random) -> None:
+    fragments, holds = Fragments(), dict[str, Finding]()
+    for _ in range(20):
+        found = []
+        for _ in range(random.randrange(4)):
+            statement, number = random.choice(["S1", "S2"]), random.randrange(3)
+            key = f"{statement}{number}"
+            one = random.choice([fragment(f"f{key}"), finding(f"w{key}", f"r{number}/")])
+            found.append(of_trace(one, random.choice(["aa", "bb", "cc"]), statement=statement))
+        again = [("n_plus_one_query", trace) for trace in fragments.traces if random.random() < 0.4]
+        placed, gone = fragments.place(merge_findings(found), again)
+        assert set(gone) <= holds.keys() - {one.fingerprint for one in placed}
+        for key in gone:
+            del holds[key]
+        for one in placed:
+            before = holds[one.fingerprint].occurrences if one.fingerprint in holds else 0
+            holds[one.fingerprint] = replace(one, occurrences=before + one.occurrences)
+        assert all(one.occurrences >= 0 for one in holds.values())
+        for key in [key for key in holds if random.random() < 0.1]:
+            fragments.forget([holds.pop(key)])
+    fragments.forget(holds.values())
+    assert not fragments.traces
+
+
+def test_a_finding_of_earlier_is_kept_when_its_second_episode_is_taken_back() -> None:
     repository = FindingRepository(open_state())
-    settings = DetectorSettings.from_mapping({"runner": {"settle_ms": 1, "incomplete_after_ms": 2}})
-    runner = DetectorRunner(spans, Counters(), repository, settings)
-    trace = TraceBuilder()
-    for turn in range(9):
-        trace.query("SELECT a FROM b WHERE id = %s", 3 + turn * 9, 5)
-    root, *rest = trace.rows
-    spans.append(rest, NOW_MS)
-    runner.tick(NOW_MS)
-    runner.tick(NOW_MS + 5_000)
-    (early,) = repository.list(FindingFilter()).findings
-    assert (early.route, early.complete) == ("shop", False)
-    spans.append([root], NOW_MS + 6_000)
-    runner.tick(NOW_MS + 6_000)
-    runner.tick(NOW_MS + 9_000)
-    (late,) = repository.list(FindingFilter()).findings
-    assert (late.route, late.complete) == ("products/", True)
+    one = finding("w", "cart/")
+    repository.record([one], NOW_MS)
+    repository.record([replace(one, active=False, occurrences=0)], NOW_MS + 60_000)
+    repository.record([replace(one, first_seen_ms=NOW_MS + 90_000)], NOW_MS + 90_000)
+    repository.record([], NOW_MS + 95_000, superseded=["w"])
+    (kept,) = repository.list(FindingFilter()).findings
+    assert (kept.fingerprint, kept.active) == ("w", False)
+    assert [entry.event for entry in repository.history("w")].count("ended") == 1
+
+
+def test_what_was_superseded_and_is_seen_anew_before_the_state_recovers_is_kept() -> None:
+    repository = FindingRepository(open_state())
+    repository.record([fragment("f")], NOW_MS)
+    repository.record([fragment("f")], NOW_MS + 5_000, superseded=["f"])
+    (kept,) = repository.list(FindingFilter()).findings
+    assert (kept.fingerprint, kept.active, kept.occurrences) == ("f", True, 1)
+    assert [entry.event for entry in repository.history("f")] == ["opened"]
+
+
+def test_findings_beyond_the_bound_end_and_are_not_only_dropped() -> None:
+    settings = DetectorSettings()
+    activity = Activity(settings.runner)
+    rates = RequestRates(settings.runner.rate_window_s)
+    many = [of_trace(finding(f"k{n}", "cart/"), "ab") for n in range(5_001)]
+    activity.observe_traces(many[:1], rates, settings.priority, NOW_MS)
+    changes = activity.observe_traces(many[1:], rates, settings.priority, NOW_MS + 1_000)
+    assert [one.fingerprint for one in changes if not one.active] == ["k0"]
+    assert "k0" in activity.episodes
+
+
+def test_a_request_whose_own_span_is_late_is_found_once() -> None:
+    shop = Watched()
+    shop.arrive(shop.rest, 0)
+    assert shop.told == [("shop", True, 1, False)]
+    shop.arrive([shop.root], 10)
+    assert shop.told == [("products/", True, 1, True)]
 
 
 def test_a_fragment_that_somebody_decided_about_stays_when_its_whole_is_seen() -> None:

@@ -82,6 +82,27 @@ def test_a_span_belongs_to_the_nearest_request_above_it(told: list[tuple[bool, i
         assert found[span] == (at if at >= 0 and told[at][0] else -1)
 
 
+def test_a_span_too_deep_below_its_request_belongs_to_none() -> None:
+    for order in (range(600), range(599, -1, -1)):
+        place = {depth: at for at, depth in enumerate(order)}
+        parent = np.array([place.get(depth - 1, -1) for depth in order], dtype=np.int64)
+        begins = np.array([depth == 0 for depth in order], dtype=np.bool_)
+        for most in (1, 100, 599):
+            found = entries(begins, parent, most)
+            assert set(found.tolist()) <= {-1, place[0]}
+            assert found[place[0]] == place[0]
+
+
+def test_what_is_known_of_a_lost_request_is_from_its_first_span_to_its_last_end() -> None:
+    trace = TraceBuilder(ms=90)
+    trace.call("http://stock/items", 20, 60)
+    trace.span("late", trace.root, 30, 200, service="stock")
+    trace.span("later", trace.root, 40, 20, service="stock")
+    (one,) = traces_of(build_frame(table(trace.rows), Normaliser()))
+    known = {one.frame.services[service]: ns for service, ns in one.known_ns.items()}
+    assert known == {"shop": 90_000_000, "stock": 200_000_000}
+
+
 @st.composite
 def _calls(draw: st.DrawFn) -> list[tuple[int, int, int, int]]:
     """Parent, service, start and end of spans that ascend in start, parents before children."""

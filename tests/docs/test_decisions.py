@@ -7,7 +7,7 @@ import promql_parser
 import pyarrow as pa
 import pytest
 
-from detectors.traces import loops
+from detectors.traces.trace import GAP_NS
 from store.backends.duckdb import DuckDBStore
 from store.errors import QueryError
 from store.model import EVENT_SCHEMA, EventBatch, Labels, Matcher, MatchOp, SampleBatch
@@ -65,7 +65,7 @@ def test_the_other_parser_still_misreads_without_a_word() -> None:
 
 
 def test_a_gap_between_repeats_counts_half_a_millisecond_at_most() -> None:
-    assert loops._CLIENT_NS == 500_000
+    assert GAP_NS == 500_000
 
 
 def test_registries_lie_beside_their_plug_ins() -> None:

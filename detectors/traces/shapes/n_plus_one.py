@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from statistics import median
 from typing import ClassVar
 
 import numpy as np
@@ -127,7 +126,7 @@ class NPlusOne:
         yield Gate(GateName.ALREADY_BATCHED, batches.in_one_batch(trace, group), 2, below=True)
         hidden = float(batches.hidden_lists(trace, group))
         yield Gate(GateName.ALREADY_BATCHED, hidden, 1, below=True)
-        union_s = trace.union_ns(group.spans) / NANOSECONDS
+        union_s = trace.timing(group.spans).union_ns / NANOSECONDS
         yield Gate(GateName.MIN_UNION_TIME, union_s * 1_000, settings.min_union_ms)
         request_s = _request_s(trace, group)
         if request_s > 0:
@@ -159,9 +158,9 @@ def _kind(group: Group) -> str:
         )
         if keys is None or len(keys) == 1 or by_key or _seeks(shape.text):
             return "paginated_loop"
-    asks = shape.reads and "NEXTVAL" not in shape.text.upper()
     same = keys is not None and len(keys) == 1 and group.count == len(group.spans)
-    if same and asks and shape.category != Category.CALL:
+    asks = same and shape.category != Category.CALL and shape.reads
+    if asks and "NEXTVAL" not in shape.text.upper():
         return "repeated_query"
     return _KIND_OF[shape.category]
 
@@ -174,23 +173,21 @@ def _seeks(text: str) -> bool:
 def _request_s(trace: Trace, group: Group) -> float:
     if group.entry < 0:
         # It took at least as long as what is known of it.
-        own = trace.service[group.spans[0]]
-        known = [span for span in range(trace.n) if trace.service[span] == own]
-        first, last = trace.start_ns[known[0]], max(trace.end_ns[span] for span in known)
-        return (last - first) / NANOSECONDS
+        return trace.known_ns[trace.service[group.spans[0]]] / NANOSECONDS
     return trace.duration_ns(group.entry) / NANOSECONDS
 
 
 def _wasted_s(trace: Trace, group: Group, kind: str) -> float:
     spans = group.spans
-    path = trace.on_critical_path_ns(spans) if trace.complete else trace.union_ns(spans)
+    took = trace.timing(spans)
+    path = trace.on_critical_path_ns(spans) if trace.complete else took.union_ns
     between = loops.client_ns(trace, group)
     cost_s = (path + between) / NANOSECONDS
-    durations = [trace.duration_ns(span) / NANOSECONDS for span in spans]
     turn_s = between / NANOSECONDS / max(len(spans) - 1, 1)
     if kind == "repeated_query":
-        return max(0.0, cost_s - max(durations) - turn_s)
-    single = (median(durations) + turn_s) * len(spans) / max(group.count, len(spans))
+        return max(0.0, cost_s - took.longest_ns / NANOSECONDS - turn_s)
+    typical_s = sum(one / NANOSECONDS for one in took.middle_ns) / 2
+    single = (typical_s + turn_s) * len(spans) / max(group.count, len(spans))
     return max(0.0, cost_s - batched_seconds(single, group.count))
 
 
@@ -207,12 +204,11 @@ def _finding(trace: Trace, group: Group, kind: str) -> Finding:
         _wasted_s(trace, item, _KIND_OF[item.shape.category]) for item in group.followers
     )
     request_s = _request_s(trace, group)
-    first = min(trace.start_ns[span] for span in spans)
-    last = max(trace.end_ns[span] for span in spans)
+    took = trace.timing(spans)
     detail: dict[str, float | str] = {
         "request_seconds": round(request_s, 6),
         "wasted_share": round(min(1.0, wasted_s / request_s), 4) if request_s > 0 else 0.0,
-        "union_seconds": round(trace.union_ns(spans) / NANOSECONDS, 6),
+        "union_seconds": round(took.union_ns / NANOSECONDS, 6),
         **inferred_route(trace, owner),
     }
     parent = trace.span_id(group.anchor) if group.anchor >= 0 else trace.parent_span_id(spans[0])
@@ -223,8 +219,8 @@ def _finding(trace: Trace, group: Group, kind: str) -> Finding:
         title=loop_title(kind, group.count, group.shape, route, complete=complete),
         service=service,
         route=route,
-        first_seen_ms=first // 1_000_000,
-        last_seen_ms=last // 1_000_000,
+        first_seen_ms=trace.start_ns[spans[0]] // 1_000_000,
+        last_seen_ms=took.last_ns // 1_000_000,
         evidence=Evidence(
             trace_id=trace.trace_id,
             parent_span_id=parent,

@@ -30,13 +30,17 @@ def _coded(column: pa.ChunkedArray[Any], field: pa.Field[Any]) -> Any:
 
 
 def check_dictionaries(table: pa.Table) -> None:
-    """Refuse nulls among the texts: they belong among the rows.
+    """Refuse nulls among the texts, which belong among the rows, and texts that are there twice.
 
     Raises:
         BadInput: There is one.
     """
     for field, column in zip(table.schema, table.columns, strict=True):
-        if pa.types.is_dictionary(field.type):
-            chunks: list[Any] = column.chunks
-            if any(chunk.dictionary.null_count for chunk in chunks):
+        if not pa.types.is_dictionary(field.type):
+            continue
+        chunks: list[Any] = column.chunks
+        for texts in [chunk.dictionary for chunk in chunks]:
+            if texts.null_count:
                 raise BadInput(f"the dictionary of the column {field.name} has nulls")
+            if len(texts.unique()) < len(texts):
+                raise BadInput(f"the dictionary of the column {field.name} has a text twice")

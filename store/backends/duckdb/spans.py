@@ -86,11 +86,13 @@ def checked(table: pa.Table) -> pa.Table:
     """The table with exactly the columns of `SPAN_CODED_SCHEMA`.
 
     Raises:
-        BadInput: A column is missing, of another type, or null where it must not be.
+        BadInput: A column is missing, of another type, or null where it must not be; or a
+            dictionary has a null, or a text twice.
     """
     if table.schema.equals(SPAN_CODED_SCHEMA):
+        table = conform(table, SPAN_CODED_SCHEMA)
         check_dictionaries(table)
-        return conform(table, SPAN_CODED_SCHEMA)
+        return table
     return coded(conform(table, SPAN_SCHEMA), SPAN_CODED_SCHEMA)
 
 
