@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 _MACHINE = re.compile(
-    r"bot\b|crawl|spider|slurp|lighthouse|pagespeed|facebookexternalhit", re.IGNORECASE
+    # CUBOT makes phones.
+    r"(?<!cu)bot\b|crawl|spider|slurp|lighthouse|pagespeed|facebookexternalhit|HeadlessChrome",
+    re.IGNORECASE,
 )
 _TABLET = re.compile(r"iPad|Tablet|Kindle|Silk/|PlayBook|Android(?!.*Mobi)", re.IGNORECASE)
 _MOBILE = re.compile(r"Mobi|iPhone|iPod|Windows Phone", re.IGNORECASE)

@@ -12,10 +12,12 @@ import json
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 _SENDERS = ("client_id", "app_instance_id")
 _SOURCE = "ga4"
+_LONGEST_TIME = 20  # digits: microseconds of the last year that there is have 18
 
 
 def is_measurement(document: Any) -> bool:
@@ -67,6 +69,9 @@ def _id(name: Any, data: Mapping[str, Any], sender: str, micros: Any) -> str:
 
 def _time(micros: Any) -> str:
     """RFC 3339; what is no time stays as it is, to be refused."""
+    if isinstance(micros, Decimal) and micros.adjusted() > _LONGEST_TIME:
+        # A few characters may stand for a million digits, which an int would write out.
+        return str(micros)[:40]
     try:
         return datetime.fromtimestamp(int(micros) / 1e6, UTC).isoformat()
     except (TypeError, ValueError, OverflowError, OSError):

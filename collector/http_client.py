@@ -82,6 +82,11 @@ class Tls:
     insecure_skip_verify: bool = False
     min_version: str = ""
 
+    @property
+    def has_files(self) -> bool:
+        """Whether other certificates may come without another configuration."""
+        return self.ca_file is not None or self.cert_file is not None
+
     def context(self) -> ssl.SSLContext:
         """What httpx verifies with.
 

@@ -26,6 +26,9 @@ from store.model import (
 from store.ports import Appender
 
 MAX_BACK_OFF_S = 60.0
+# A restart is over within it: until then a system is asked at every interval, so that `up` is told
+# again as soon as it is true.
+EAGER_S = 60.0
 MAX_KNOWN_SERIES = 100_000
 STALE = float(np.array([STALE_NAN_BITS], dtype=np.uint64).view(np.float64)[0])
 _HIDDEN = "<hidden>"
@@ -96,6 +99,7 @@ class _State:
     series: dict[tuple[str, tuple[tuple[str, str], ...]], Labels] = field(default_factory=dict)
     seen: frozenset[Labels] = frozenset()
     families: set[str] = field(default_factory=set)
+    reported: bool = False
     failures: int = 0
     not_before_ms: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -104,12 +108,14 @@ class _State:
 def back_off_s(target: PollTarget, failures: int, asked_for_s: float | None) -> float:
     """Seconds until a system that failed `failures` times in a row is asked again.
 
-    It doubles from the interval up to a minute, spread by a fifth, so that a fleet that went down
-    together is not asked together. What the system itself asked for comes first.
+    It is the interval for the first minute, and then doubles up to a minute, spread by a fifth, so
+    that a fleet that went down together is not asked together. What the system itself asked for
+    comes first.
     """
     longest = max(MAX_BACK_OFF_S, target.interval_s)
     spread = 0.8 + 0.2 * (zlib.crc32(f"{target.key} {failures}".encode()) % 1000) / 1000
-    own = min(longest, target.interval_s * 2.0 ** min(failures - 1, 16)) * spread
+    late = max(0, failures - max(1, int(EAGER_S / target.interval_s)))
+    own = min(longest, target.interval_s * 2.0 ** min(late, 16)) * spread
     return own if asked_for_s is None else max(own, asked_for_s)
 
 
@@ -168,7 +174,7 @@ class PollRunner:
         """Ask otherwise from now on. What it had and has no more goes stale at the next poll."""
         async with state.lock:
             await asyncio.gather(state.poller.aclose(), return_exceptions=True)
-            self._states[target.key] = _State(target, target.make(), seen=state.seen)
+            self._states[target.key] = _State(target, target.make(), seen=_had(state))
 
     async def _end(self, state: _State, now_ms: int) -> None:
         """Ask no more: connections are closed, and all that it had ends."""
@@ -211,7 +217,7 @@ class PollRunner:
             return
         if state.failures:
             log.info("poller answers again", poller=target.key)
-        state.seen = seen
+        state.seen, state.reported = seen, True
         state.families.update(reading.families)
         state.failures = state.not_before_ms = 0
         if reading.missing:
@@ -246,7 +252,7 @@ class PollRunner:
         except WarroomError as error:
             log.warning("poll not stored", poller=state.target.key, error=str(error))
             return
-        state.seen = seen
+        state.seen, state.reported = seen, True
 
 
 def _shown(target: PollTarget, text: str) -> str:
@@ -264,11 +270,11 @@ def _batch(
     current = frozenset(
         labels for labels, sample in zip(series, samples, strict=True) if sample.ts_ms is None
     )
-    gone = sorted(state.seen - current)
+    about = _report_labels(state)
+    gone = sorted(state.seen - current - frozenset(about))
     report = [float(reading is not None), duration_s, float(len(samples))]
-    names = _report_names(state.target)
-    report += report[:1] * (len(names) - len(report))
-    every = [*series, *gone, *(_labels_of(state, Sample(name, {}, 0.0)) for name in names)]
+    report += report[:1] * (len(about) - len(report))
+    every = [*series, *gone, *about]
     place: dict[Labels, int] = {}
     index = [place.setdefault(labels, len(place)) for labels in every]
     times = [now_ms if sample.ts_ms is None else sample.ts_ms for sample in samples]
@@ -284,16 +290,20 @@ def _batch(
     ), current
 
 
-def _report_names(target: PollTarget) -> list[str]:
-    return [meta.family for meta in _REPORT] + [target.up_metric] * bool(target.up_metric)
+def _report_labels(state: _State) -> list[Labels]:
+    names = [meta.family for meta in _REPORT]
+    names += [state.target.up_metric] * bool(state.target.up_metric)
+    return [_labels_of(state, Sample(name, {}, 0.0)) for name in names]
+
+
+def _had(state: _State) -> frozenset[Labels]:
+    """Every series that a target has now, its report among them."""
+    return state.seen.union(_report_labels(state) if state.reported else ())
 
 
 def _farewell(state: _State, now_ms: int) -> SampleBatch:
-    """Staleness markers for everything that a target had, its report among it."""
-    asked = bool(state.families or state.failures)
-    names = _report_names(state.target) if asked else ()
-    report = (_labels_of(state, Sample(name, {}, 0.0)) for name in names)
-    return SampleBatch.of_rows([(labels, now_ms, STALE) for labels in (*state.seen, *report)])
+    """Staleness markers for everything that a target had."""
+    return SampleBatch.of_rows([(labels, now_ms, STALE) for labels in sorted(_had(state))])
 
 
 def _labels_of(state: _State, sample: Sample) -> Labels:

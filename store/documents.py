@@ -33,6 +33,8 @@ _SECRET_NAME = re.compile(
 )
 # Labels of a scrape's target that become the parameters of its request.
 _PARAMETER = "__param_"
+# Headers and parameters of one's own are how many services take a token.
+_OF_ONES_OWN = ("headers", "proxy_connect_header", "params", "endpoint_params")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +156,12 @@ def without_secrets(data: Any) -> Any:
 
 
 def _shown(key: Hashable, value: Any) -> Any:
-    # Headers and parameters of one's own are how many services take a token.
-    if key in ("headers", "params") and isinstance(value, dict):
+    if key in _OF_ONES_OWN and isinstance(value, dict):
         return {name: _masked(item) for name, item in value.items()}
-    if key in ("metrics_path", "__metrics_path__") and "?" in str(value):
+    if key == "http_headers" and isinstance(value, dict):
+        return {name: _shown("headers", item) for name, item in value.items()}
+    # A relabelling rule's replacement may be a path, too.
+    if key in ("metrics_path", "__metrics_path__", "replacement") and "?" in str(value):
         return f"{str(value).partition('?')[0]}?<secret>"
     if str(key).startswith(_PARAMETER):
         return _masked(value)

@@ -37,7 +37,7 @@ _NEVER = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes are characters, except the three row sizes, which are bytes.
+    """Sizes are characters, except those of a label's value and of the three rows, which are bytes.
 
     Attributes:
         max_future_ms: How far ahead of the clock a sample's time may be. A sender whose clock is
@@ -164,9 +164,14 @@ def refusal(labels: Labels, limits: Limits) -> str:
     for name, value in labels:
         if len(name) > limits.max_label_name:
             return "label_name_too_long"
-        if len(value) > limits.max_label_value:
+        if _bytes(value) > limits.max_label_value:
             return "metric_name_too_long" if name == METRIC_NAME else "label_value_too_long"
     return ""
+
+
+def _bytes(text: str) -> int:
+    """As the store counts; lone surrogates are refused there."""
+    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
 
 
 def _without(batch: SampleBatch, bad: dict[int, str], dropped: Counter[str]) -> SampleBatch:
@@ -236,4 +241,17 @@ def _keep_small(table: pa.Table, columns: tuple[str, ...], bound: int) -> tuple[
     if largest is None or largest <= bound:
         return table, 0
     kept = table.filter(pc.less_equal(size, pa.scalar(bound)))
+    for place, name in enumerate(kept.column_names):
+        if pa.types.is_dictionary(kept.schema.types[place]):
+            kept = kept.set_column(place, kept.schema.field(place), _in_use(kept.column(name)))
     return kept, table.num_rows - kept.num_rows
+
+
+def _in_use(column: pa.ChunkedArray[Any]) -> Any:
+    """A column without the texts of its dictionary that no row has."""
+    coded: Any = column.combine_chunks()
+    used = pc.unique(coded.indices.drop_null())
+    places = pc.index_in(coded.indices, value_set=used).cast(coded.type.index_type)
+    return pa.DictionaryArray.from_arrays(
+        places, coded.dictionary.take(used), ordered=coded.type.ordered
+    )

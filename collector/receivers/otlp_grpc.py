@@ -150,13 +150,21 @@ class OtlpGrpcServer:
         if self._open_calls <= MAX_CONCURRENT_CALLS:
             return
         now_s = time.monotonic()
-        for oldest, since_s in self._reading.items():
+        for oldest, since_s in list(self._reading.items()):
             if now_s - since_s < PATIENCE_S:
                 break
-            del self._reading[oldest]
-            oldest.reschedule(asyncio.get_running_loop().time())
-            return
+            if self._ended(oldest):
+                return
         raise Overloaded(f"more than {MAX_CONCURRENT_CALLS} calls are open")
+
+    def _ended(self, waiting: asyncio.Timeout) -> bool:
+        """End a call that waits for its message; one whose time is over just now ends anyway."""
+        del self._reading[waiting]
+        try:
+            waiting.reschedule(asyncio.get_running_loop().time())
+        except RuntimeError:
+            return False
+        return True
 
     async def _read(self, context: Any) -> Any:
         """The call's message.

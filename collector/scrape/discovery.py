@@ -33,9 +33,12 @@ _JSON = re.compile(r"^(?i:application/json(;\s*charset=(\"utf-8\"|utf-8))?)$")
 class FileWatch:
     """One `file_sd_configs` entry. A changed file is read at the next look, not at the refresh."""
 
-    def __init__(self, config: FileDiscovery) -> None:
+    def __init__(self, config: FileDiscovery, before: Sequence[FileWatch] = ()) -> None:
+        """`before` are those that it is instead of: what they read is not forgotten."""
         self.config = config
-        self._read: dict[Path, tuple[tuple[int, int, int], tuple[TargetGroup, ...]]] = {}
+        self.read: dict[Path, tuple[tuple[int, int, int], tuple[TargetGroup, ...]]] = {}
+        for watch in before:
+            self.read.update(watch.read)
         self.groups: tuple[TargetGroup, ...] = ()
 
     @property
@@ -62,18 +65,18 @@ class FileWatch:
     def _refresh(self) -> None:
         problems: list[str] = []
         names = _matching(self.config.patterns)
-        for gone in set(self._read) - set(names):
-            del self._read[gone]
+        for gone in set(self.read) - set(names):
+            del self.read[gone]
         for name in names:
             try:
                 stat = name.stat()
                 # The inode, too: files are replaced by others of the same size and second.
                 version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-                if name not in self._read or self._read[name][0] != version:
-                    self._read[name] = (version, _file_groups(name))
+                if name not in self.read or self.read[name][0] != version:
+                    self.read[name] = (version, _file_groups(name))
             except (OSError, ValueError) as error:
                 problems.append(f"{name}: {error}"[:300])
-        self.groups = tuple(group for _, groups in self._read.values() for group in groups)
+        self.groups = tuple(group for _, groups in self.read.values() for group in groups)
         if problems:
             raise BadInput("; ".join(problems[:3]), hint="write a list of targets and labels")
 
@@ -81,11 +84,15 @@ class FileWatch:
 class HttpWatch:
     """One `http_sd_configs` entry."""
 
-    def __init__(self, config: HttpDiscovery) -> None:
+    def __init__(self, config: HttpDiscovery, before: Sequence[HttpWatch] = ()) -> None:
+        """`before` are those that it is instead of: what they found stays until it has found."""
         self.config = config
         self._client: httpx.AsyncClient | None = None
         self._asked_ms: int | None = None
-        self.groups: tuple[TargetGroup, ...] = ()
+        same = [watch for watch in before if watch.config.url == config.url]
+        self.groups: tuple[TargetGroup, ...] = tuple(
+            group for watch in same or before for group in watch.groups
+        )
 
     @property
     def what(self) -> str:

@@ -17,10 +17,17 @@ class Job:
     """A scrape configuration and the targets that it has now."""
 
     def __init__(self, config: ScrapeConfig, before: Sequence[Watch] = ()) -> None:
-        """`before` are watches of the same job with another configuration: equal ones go on."""
+        """`before` are watches of the same job with another configuration.
+
+        Equal ones go on; others start with what was found before, until they have found themselves.
+        """
         self.config = config
         entries: tuple[FileDiscovery | HttpDiscovery, ...] = (*config.file_sd, *config.http_sd)
-        self.watches: tuple[Watch, ...] = tuple(_watch(entry, before) for entry in entries)
+        changed = [watch for watch in before if watch.config not in entries]
+        going_on = [watch for watch in before if watch.config in entries]
+        self.watches: tuple[Watch, ...] = tuple(
+            _watch(entry, going_on, changed) for entry in entries
+        )
         self.dropped: list[Mapping[str, str]] = []
         self.errors: list[str] = []  # targets that cannot be, at the last `found`
         self.asked = False
@@ -65,8 +72,12 @@ class Job:
             await watch.aclose()
 
 
-def _watch(entry: FileDiscovery | HttpDiscovery, before: Sequence[Watch]) -> Watch:
-    for watch in before:
+def _watch(
+    entry: FileDiscovery | HttpDiscovery, going_on: Sequence[Watch], changed: Sequence[Watch]
+) -> Watch:
+    for watch in going_on:
         if watch.config == entry:
             return watch
-    return FileWatch(entry) if isinstance(entry, FileDiscovery) else HttpWatch(entry)
+    if isinstance(entry, FileDiscovery):
+        return FileWatch(entry, [watch for watch in changed if isinstance(watch, FileWatch)])
+    return HttpWatch(entry, [watch for watch in changed if isinstance(watch, HttpWatch)])

@@ -198,13 +198,15 @@ def _with_target(labels: dict[str, str], target: Target, *, honor: bool) -> dict
 
 
 def _check(labels: dict[str, str], limits: ScrapeLimits) -> None:
-    """As Prometheus: of the final labels, the target's and the name among them."""
+    """Limits as Prometheus: of the final labels, the target's and the name among them."""
     if limits.labels and len(labels) > limits.labels:
         raise LimitExceeded(
             f"{labels[METRIC_NAME]} has {len(labels)} labels, label_limit is {limits.labels}",
             reason="label_limit",
         )
     for name, value in labels.items():
+        if not name:
+            raise BadInput("metric_relabel_configs leave a label without a name")
         if limits.label_name and len(name.encode()) > limits.label_name:
             raise LimitExceeded(
                 f"the label name {name[:60]!r} is longer than label_name_length_limit",

@@ -7,7 +7,7 @@ them from it: `le` and `quantile` as OpenMetrics writes numbers, a missing `+Inf
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
@@ -21,6 +21,7 @@ from collector.scrape.text_format import (
     MAX_CACHED,
     MAX_EXEMPLARS,
     MAX_SAMPLES,
+    MAX_TIME_MS,
     Page,
     PageExemplar,
     PageHistogram,
@@ -184,6 +185,7 @@ class _Row(Generic[Series]):
             found = dict(zip(pairs[::2], pairs[1::2], strict=True))
             if len(found) * 2 < len(pairs):
                 raise BadInput(f"a label of {name[:80]} stands twice")
+            _check_named(found, name)
             return {**found, METRIC_NAME: name}
 
         return self._parser.series((name, *pairs), labels)
@@ -198,11 +200,19 @@ class _Row(Generic[Series]):
     def exemplar(self, series: Series, told: Any) -> None:
         if len(self.page.exemplars) < MAX_EXEMPLARS:
             labels = {pair.name: pair.value for pair in told.label}
+            _check_named(labels, self.name)
             at = told.timestamp
             ts_ms = (
                 at.seconds * 1000 + at.nanos // 1_000_000 if told.HasField("timestamp") else None
             )
+            if ts_ms is not None and abs(ts_ms) >= MAX_TIME_MS:
+                raise BadInput(f"an exemplar of {self.name[:80]} has no time that can be")
             self.page.exemplars.append(PageExemplar(series, labels, told.value, ts_ms))
+
+
+def _check_named(labels: Mapping[str, str], family: str) -> None:
+    if "" in labels:
+        raise BadInput(f"a label of {family[:80]} has no name")
 
 
 def _family(encoded: bytes) -> _Family:

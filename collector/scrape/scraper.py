@@ -16,6 +16,7 @@ import structlog
 from collector.http_answer import ACCEPTED_ENCODING, answer_of, bounded_body
 from collector.pipeline import Pipeline
 from collector.scrape.config import ScrapeConfig
+from collector.scrape.discovery import HttpWatch
 from collector.scrape.job import Job
 from collector.scrape.page import (
     Outcome,
@@ -29,7 +30,7 @@ from collector.scrape.page import (
 from collector.scrape.protocols import accept_header
 from collector.scrape.target import Target, shown_labels
 from store.durations import format_duration
-from store.errors import BadInput, WarroomError
+from store.errors import BadInput, LimitExceeded, WarroomError
 
 THREAD_ABOVE_BYTES = 64 * 1024
 # Dropped targets are shown, not kept without end.
@@ -99,6 +100,7 @@ class Scraper:
         added = [target for change in changes for target in change.added]
         gone = [target for change in changes for target in change.gone]
         gone += [target for job in ended for target in await self._end(job, now_ms)]
+        await asyncio.gather(*(self._read_certificates(job) for job in jobs))
         for job, errors in zip(begun, failures, strict=True):
             self._tell_discovery(job, [*errors, *job.errors], now_ms)
         return Change(tuple(added), tuple(gone))
@@ -113,14 +115,10 @@ class Scraper:
             started = time.perf_counter()
             outcome = await self._fetch(state, now_ms)
             state.duration_s = time.perf_counter() - started
-            batch = batch_of(state, outcome, now_ms)
             self._pipeline.sources.expect(target.source, now_ms, interval_s=target.interval_s)
-            try:
-                await self._pipeline.push(batch, target.source)
-            except WarroomError as error:
-                log.warning("scrape not stored", target=target.shown_url, error=str(error))
-                return
-            self._remember(state, outcome, now_ms)
+            stored = await self._store(state, outcome, now_ms)
+            if stored is not None:
+                self._remember(state, stored, now_ms)
 
     def targets_status(self) -> dict[str, Any]:
         """The `data` of Prometheus's `/api/v1/targets`; times are RFC 3339."""
@@ -193,6 +191,20 @@ class Scraper:
             await client.aclose()
         return [state.target for state in held]
 
+    async def _read_certificates(self, job: Job) -> None:
+        """Have what goes on open new connections: the files may hold other certificates by now."""
+        for watch in job.watches:
+            if isinstance(watch, HttpWatch) and watch.config.http.tls.has_files:
+                await watch.aclose()
+        client = self._clients.pop(id(job.config), None) if job.config.http.tls.has_files else None
+        if client is None:
+            return
+        for state in list(self._states.values()):
+            if state.target.config is job.config:
+                async with state.lock:
+                    """No scrape of it uses the old connections any more."""
+        await client.aclose()
+
     def _tell_discovery(self, job: Job, errors: Sequence[str], now_ms: int) -> None:
         if not job.watches:
             return
@@ -216,6 +228,21 @@ class Scraper:
                     "end of target not stored", target=state.target.shown_url, error=str(error)
                 )
             self._pipeline.sources.forget(state.target.source)
+
+    async def _store(self, state: TargetState, outcome: Outcome, now_ms: int) -> Outcome | None:
+        """What was stored: of a page that the store refuses as a whole, that it failed."""
+        target = state.target
+        try:
+            await self._pipeline.push(batch_of(state, outcome, now_ms), target.source)
+        except WarroomError as error:
+            log.warning("scrape not stored", target=target.shown_url, error=str(error))
+            if outcome.error or not _is_refused(error):
+                return None
+            refused = Outcome(
+                exposed=outcome.exposed, left=outcome.left, error=f"not stored: {error}"[:300]
+            )
+            return await self._store(state, refused, now_ms)
+        return outcome
 
     async def _fetch(self, state: TargetState, now_ms: int) -> Outcome:
         target = state.target
@@ -278,6 +305,13 @@ class Scraper:
                 f"Open {state.target.shown_url} and check that the target runs and serves metrics."
             )
             self._pipeline.failed(state.target.source, outcome.error, remedy)
+
+
+def _is_refused(error: WarroomError) -> bool:
+    """Whether the store takes nothing of the page. Of one with too many series it takes a part."""
+    if isinstance(error, LimitExceeded):
+        return error.reason != "max_series"
+    return isinstance(error, BadInput)
 
 
 def _job(config: ScrapeConfig, before: Job | None) -> Job:

@@ -123,6 +123,8 @@ def _target(
     if not 0 < timeout_s <= interval_s:
         raise ValueError("relabel_configs leave a scrape timeout longer than the interval")
     public = {name: value for name, value in labels.items() if not name.startswith("__")}
+    if "" in public:
+        raise ValueError("a label without a name is left to the target")
     public.setdefault("job", config.job_name)
     public.setdefault("instance", address)
     url = _url(config, labels, address)

@@ -23,6 +23,7 @@ MAX_EXEMPLARS = 1_000
 MAX_LINE = 64 * 1024
 # Of one page: what 64 MiB of ordinary lines hold. Shorter lines would take far more memory.
 MAX_SAMPLES = 2_000_000
+MAX_TIME_MS = 1 << 50
 _STRING = r'"(?:[^"\\\n]++|\\.)*+"'
 _LABEL_SET = re.compile(rf"\{{(?:[^\"{{}}\n]++|{_STRING})*+\}}")
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
@@ -179,6 +180,8 @@ def _labels(
             name = _string(match[3])
             continue
         key = _string(match[1]) if match[1].startswith('"') else match[1]
+        if not key:
+            raise BadInput(f"line {number}: a label has no name")
         if key in labels:
             raise BadInput(f"line {number}: the label {key[:60]!r} stands twice")
         labels[key] = _string(match[2])
@@ -211,7 +214,7 @@ def _time_ms(text: str | None, number: int, *, openmetrics: bool) -> int | None:
     if not text:
         return None
     value = _number(text, number) * (1000 if openmetrics else 1)
-    if not math.isfinite(value) or abs(value) >= 1 << 50:
+    if not math.isfinite(value) or abs(value) >= MAX_TIME_MS:
         raise BadInput(f"line {number}: {text[:60]!r} is not a timestamp")
     return round(value)
 

@@ -30,7 +30,9 @@ GALAXY_TAB = "Mozilla/5.0 (Linux; Android 13; SM-X700) AppleWebKit/537.36 Chrome
             "tablet",
         ),
         ("Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/130 Safari/537.36", "desktop"),
-        ("Mozilla/5.0 (X11; Linux x86_64) HeadlessChrome/130", "desktop"),
+        ("Mozilla/5.0 (Linux; Android 10; CUBOT X30) Chrome/120 Mobile Safari/537.36", "mobile"),
+        ("Mozilla/5.0 (Linux; Android 9; CUBOT_NOTE) Chrome/120 Mobile Safari/537.36", "mobile"),
+        ("Mozilla/5.0 (X11; Linux x86_64) Chrome/130 Safari/537.36", "desktop"),
         ("Mozilla/5.0 (Macintosh; Intel Mac OS X 14_1) Version/17.1 Safari/605.1.15", "desktop"),
         ("", "unknown"),
         ("okhttp/4.9", "unknown"),
@@ -54,6 +56,7 @@ def test_a_client_hint_says_mobile_before_the_user_agent_does() -> None:
         "Mozilla/5.0 (compatible; bingbot/2.0)",
         "Mozilla/5.0 (compatible; Baiduspider/2.0)",
         "Mozilla/5.0 (Linux; Android 11; moto g power) Chrome/130 Mobile Chrome-Lighthouse",
+        "Mozilla/5.0 (X11; Linux x86_64) HeadlessChrome/130.0.0.0 Safari/537.36",
     ],
 )
 def test_crawlers_and_tests_of_page_speed_are_machines(agent: str) -> None:

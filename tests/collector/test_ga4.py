@@ -75,6 +75,12 @@ def test_events_that_are_no_business_events_are_refused_each_for_itself() -> Non
     assert "RFC 3339" in wrong.rejected[0].reason
 
 
+@pytest.mark.parametrize("time", [b"1e1000000", b"-1e1000000", b"1e21", b"1e999999999999"])
+def test_a_time_of_a_million_digits_is_refused_without_writing_them_out(time: bytes) -> None:
+    sent = b'{"client_id":"1","events":[{"name":"search","timestamp_micros":%b}]}' % time
+    assert "RFC 3339" in decoded(sent).rejected[0].reason
+
+
 def test_data_in_base64_and_times_in_lower_case_are_cloud_events_too() -> None:
     event = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "purchase"}
     packed = base64.b64encode(json.dumps(PURCHASE["params"]).encode()).decode()

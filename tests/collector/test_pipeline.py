@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -24,6 +25,7 @@ from store.model import (
     Exemplar,
     HistogramSample,
     Labels,
+    LogBatch,
     Matcher,
     MatchOp,
     MetricMetadata,
@@ -81,6 +83,7 @@ def test_what_is_pushed_can_be_read_from_the_real_store() -> None:
         (Labels.of({f"l{n}": "v" for n in range(9)}, __name__="a"), "too_many_labels"),
         (Labels.of({"n" * 20: "v"}, __name__="a"), "label_name_too_long"),
         (Labels.of(__name__="a", x="v" * 31), "label_value_too_long"),
+        (Labels.of(__name__="a", x="€" * 11), "label_value_too_long"),
         (Labels.of(__name__="a" * 31), "metric_name_too_long"),
     ],
 )
@@ -142,6 +145,24 @@ def test_times_out_of_bounds_are_dropped_with_their_reason() -> None:
     assert dropped == {"timestamp_in_future": 1, "too_old": 2}
     assert limit(left) == (left, {})
     assert Limit()(batch) == (batch, {})
+
+
+@pytest.mark.parametrize("rows", [2, 0])
+def test_texts_of_rows_that_are_dropped_do_not_stay_in_a_dictionary(rows: int) -> None:
+    bodies = [*["short", None][:rows], "x" * 1_000_000]
+    table = pa.table(
+        {
+            "body": pa.array(bodies).dictionary_encode(),
+            "attributes": pa.array(["{}"] * len(bodies)),
+            "resource": pa.array(["{}"] * len(bodies)).dictionary_encode(),
+        }
+    )
+    left, dropped = Limit(Limits(max_log_bytes=1_000))(LogBatch(table))
+    assert isinstance(left, LogBatch)
+    assert dropped == {"log_too_large": 1}
+    assert left.table.schema == table.schema
+    assert left.table.column("body").to_pylist() == bodies[:rows]
+    assert left.table.get_total_buffer_size() < 10_000
 
 
 def test_metadata_without_samples_is_stored(appender: Any, pipeline: Pipeline) -> None:

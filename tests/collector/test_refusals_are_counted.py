@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import socket
 import threading
@@ -290,6 +291,26 @@ def test_an_idle_call_makes_room_where_another_wants_its_place(
         finally:
             over.set()
     assert opened.counts()["otlp", "body_late"] == 2
+
+
+def test_a_call_whose_own_time_is_just_over_makes_no_room_and_the_next_does(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(otlp_grpc, "MAX_CONCURRENT_CALLS", 0)
+
+    async def run() -> None:
+        server = otlp_grpc.OtlpGrpcServer(OtlpIngest(pipeline), "127.0.0.1:0")
+        server._open_calls = 1
+        async with asyncio.timeout(None) as over:
+            """It cannot be given another time any more."""
+        async with asyncio.timeout(None) as waiting:
+            server._reading = {over: -1e9, waiting: -1e9}
+            server._make_room()
+            assert waiting.when() is not None
+            waiting.reschedule(None)
+        assert server._reading == {}
+
+    asyncio.run(run())
 
 
 def test_a_call_that_its_sender_gave_up_is_no_mistake_of_anybody(

@@ -13,12 +13,16 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from collector.pipeline import Pipeline
 from collector.scrape.config import ScrapeConfig, parse_scrape_configs
 from collector.scrape.scraper import Scraper
+from collector.scrape.target import targets_of
 from collector.source_health import SourceState
+from store.backends.duckdb import StoreLimits
 from store.documents import parse_document
 from store.errors import ConfigError
-from store.model import STALE_NAN_BITS, Labels
+from store.model import STALE_NAN_BITS, Labels, Matcher, MatchOp
+from store.testing import open_store
 
 NOW_MS = 1_790_000_000_000
 
@@ -76,6 +80,11 @@ def values(appender: Any, name: str) -> list[float]:
     return [v for s, rows in appender.samples().items() if s.metric == name for _, v in rows]
 
 
+def stored(store: Any, name: str) -> list[float]:
+    found = store.select((Matcher("__name__", MatchOp.EQUAL, name),), NOW_MS, NOW_MS + 60_000)
+    return [float(value) for value in found.values]
+
+
 def is_stale(value: float) -> bool:
     return int(np.array([value]).view(np.uint64)[0]) == STALE_NAN_BITS
 
@@ -99,6 +108,58 @@ def test_a_scrape_stores_samples_and_its_own_report(
     assert active["lastScrape"] == "2026-09-21T14:13:20.000Z"
     (status,) = sources.list(NOW_MS)
     assert (status.name, status.kind) == (f"scrape:shop/{address}", "scrape")
+
+
+@pytest.mark.parametrize("page", ['b{""="x"} 1\n', 'b 1 # {""="x"} 1\n'])
+def test_a_label_without_a_name_fails_the_page(
+    page: str, address: str, shop: Shop, pipeline: Any, appender: Any
+) -> None:
+    shop.page = page
+    scraper = Scraper(job(address), pipeline)
+    scrape(scraper, NOW_MS)
+    assert values(appender, "up") == [0.0]
+    (active,) = scraper.targets_status()["activeTargets"]
+    assert active["health"] == "down"
+    assert "line 1: a label has no name" in active["lastError"]
+
+
+def test_relabelling_to_a_label_without_a_name_fails_the_page(
+    address: str, pipeline: Any, appender: Any
+) -> None:
+    rule = "{action: labelmap, regex: 'back(x?).*', replacement: $1}"
+    scraper = Scraper(job(address, f"    metric_relabel_configs: [{rule}]\n"), pipeline)
+    scrape(scraper, NOW_MS)
+    assert values(appender, "up") == [0.0]
+    (active,) = scraper.targets_status()["activeTargets"]
+    assert "without a name" in active["lastError"]
+
+
+def test_a_target_with_a_label_without_a_name_is_none(address: str) -> None:
+    rule = "{action: labelmap, regex: '__address_(x?)_', replacement: $1}"
+    configs = job(address, f"    relabel_configs: [{rule}]\n")
+    targets, _, errors = targets_of(configs[0], configs[0].static)
+    assert targets == []
+    assert "without a name" in errors[0]
+
+
+def test_a_page_that_the_store_refuses_is_down_and_says_why(
+    address: str, shop: Shop, clock: Any, sources: Any, registry: Any
+) -> None:
+    with open_store(StoreLimits(max_label_value_bytes=64)) as store:
+        pipeline = Pipeline(store, (), sources, now_ms=clock, registry=registry)
+        scraper = Scraper(job(address), pipeline)
+        scrape(scraper, NOW_MS)
+        shop.page = f'hits_total{{backend="{"x" * 65}"}} 5\n'
+        scrape(scraper, NOW_MS + 2_000)
+        assert stored(store, "up") == [1.0, 0.0]
+        hits = stored(store, "hits_total")
+        assert (hits[0], is_stale(hits[1])) == (5.0, True)
+        (active,) = scraper.targets_status()["activeTargets"]
+        assert active["health"] == "down"
+        assert "65 bytes long" in active["lastError"]
+        shop.page = "misses_total 3\n"
+        scrape(scraper, NOW_MS + 4_000)
+        assert stored(store, "up") == [1.0, 0.0, 1.0]
 
 
 def test_a_series_that_vanishes_gets_one_staleness_marker(

@@ -431,3 +431,64 @@ def test_tls_trusts_and_shows_itself_as_configured(
     play(Scraper(jobs(text, directory), pipeline), nothing)
     series = Labels.of(__name__="up", job="shop", instance=address)
     assert [value for _, value in appender.samples()[series]] == [up]
+
+
+def test_a_reload_reads_the_certificates_of_a_job_that_did_not_change(
+    secured: tuple[str, Path], pipeline: Any, appender: Any, tmp_path: Path
+) -> None:
+    address, directory = secured
+    certificate(tmp_path, "other", host="other")
+    trusted = tmp_path / "trusted.crt"
+    trusted.write_bytes((tmp_path / "other.crt").read_bytes())
+    names = f"cert_file: {directory}/client.crt, key_file: {directory}/client.key"
+    text = (
+        f"    scheme: https\n    tls_config: {{ca_file: trusted.crt, {names},"
+        " server_name: metrics.internal}\n"
+        f"    static_configs: [{{targets: ['{address}']}}]\n"
+    )
+    configs = jobs(text, tmp_path)
+    scraper = Scraper(configs, pipeline)
+
+    async def run() -> None:
+        for number in range(3):
+            for target in scraper.targets():
+                await scraper.scrape(target, NOW_MS + number * STEP_MS)
+            trusted.write_bytes((directory / "authority.crt").read_bytes())
+            if number:
+                await scraper.reconfigure(jobs(text, tmp_path), NOW_MS + number * STEP_MS + 1_000)
+        await scraper.aclose()
+
+    asyncio.run(run())
+    series = Labels.of(__name__="up", job="shop", instance=address)
+    assert [value for _, value in appender.samples()[series]] == [0, 0, 1]
+
+
+def test_what_was_found_stays_when_a_reload_changes_a_discovery_that_does_not_answer(
+    address: str, finder: Server, pipeline: Any, sources: Any, tmp_path: Path
+) -> None:
+    def http(more: str) -> tuple[ScrapeConfig, ...]:
+        return jobs(f"    http_sd_configs: [{{url: 'http://{address}/{more}}}]\n")
+
+    def file(more: str) -> tuple[ScrapeConfig, ...]:
+        return jobs(f"    file_sd_configs: [{{files: [t.json{more}}}]\n", tmp_path)
+
+    async def reloaded(before: tuple[ScrapeConfig, ...], after: tuple[ScrapeConfig, ...]) -> None:
+        scraper = Scraper(before, pipeline)
+        (tmp_path / "t.json").write_text(json.dumps([{"targets": [address]}]))
+        finder.status, finder.found = 200, [{"targets": [address]}]
+        await scraper.discover(NOW_MS)
+        (tmp_path / "t.json").write_text("[{")
+        finder.status = 503
+        await scraper.reconfigure(after, NOW_MS + STEP_MS)
+        assert instances(scraper.targets()) == [address]
+        told = {status.name: status for status in sources.list(NOW_MS + STEP_MS)}
+        assert told["discovery:shop"].state is SourceState.ERROR
+        (tmp_path / "t.json").write_text("[]")
+        finder.status, finder.found = 200, []
+        await scraper.discover(NOW_MS + 20 * STEP_MS)
+        assert scraper.targets() == ()
+        await scraper.aclose()
+
+    asyncio.run(reloaded(http("sd'"), http("sd', refresh_interval: 30s")))
+    asyncio.run(reloaded(http("sd'"), http("sd?other'")))
+    asyncio.run(reloaded(file("]"), file("], refresh_interval: 30s")))

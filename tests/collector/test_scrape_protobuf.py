@@ -261,6 +261,11 @@ def test_the_resolution_is_lowered_to_the_jobs_bounds(
         (made.family("a", made.HISTOGRAM, made.metric(
             made.histogram(1, 1, native=made.native(99, [(0, 1)], [1])))), "schema 99"),
         (made.family("a", made.GAUGE, made.labels({"x": "1"}) * 2), "stands twice"),
+        (made.family("a", made.GAUGE, made.labels({"": "1"})), "a label of a has no name"),
+        (made.family("a", made.COUNTER, made.metric(
+            made.counter(1, made.exemplar({"": "1"}, 1)))), "a label of a has no name"),
+        (made.family("a", made.COUNTER, made.metric(
+            made.counter(1, made.exemplar({"x": "1"}, 1, 1 << 62)))), "no time that can be"),
     ],
 )  # fmt: skip
 def test_a_page_that_cannot_be_read_is_down_and_says_why(

@@ -126,6 +126,26 @@ def test_a_head_without_end_is_refused_before_it_fills_the_memory() -> None:
         assert answer == b"" or answer.startswith(b"HTTP/1.1 431 ")
 
 
+@pytest.mark.parametrize("field", [b"x-a: " + b"y" * 65_000 + b"\r\n", b"z" * 65_536])
+def test_a_trailer_without_end_is_refused_before_it_fills_the_memory(field: bytes) -> None:
+    head = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"
+    answer = heard(head, *[field] * 40)
+    assert answer == b"" or b"HTTP/1.1 431 " in answer
+
+
+def test_bodies_and_requests_on_one_connection_are_not_taken_for_a_head(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("warroom.http_protocol.MAX_HEAD_BYTES", 400)
+    chunked = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    body = [b"64\r\n", b"a" * 100, b"\r\n"] * 10
+    whole = b"GET / HTTP/1.1\r\nhost: x\r\nx-a: " + b"y" * 300 + b"\r\n\r\n"
+    last = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    answer = heard(chunked, *body, b"0\r\nx-trailer: 1\r\n\r\n", *[whole] * 5, last)
+    assert b" 431 " not in answer
+    assert answer.count(b"HTTP/1.1 ") == 7
+
+
 def test_a_connection_whose_head_does_not_come_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("warroom.http_protocol.HEAD_TIMEOUT_S", 0.2)
     assert heard(b"GET / HTTP/1.1\r\nhost: x\r\nx-slow: ").startswith(b"HTTP/1.1 408 ")

@@ -53,6 +53,30 @@ def test_an_unchanged_poller_keeps_its_connection_and_a_changed_one_its_series(
     assert not any(is_stale(value) for value in answer.samples.values())
 
 
+@pytest.mark.parametrize("polled", [True, False])
+def test_new_labels_end_every_series_with_the_old_ones(
+    ask: Ask, redis_server: RedisServer, polled: bool
+) -> None:
+    asking = ask(f"pollers: [{{type: redis, name: it, address: '{redis_server.address}'}}]")
+    asking.poll()
+    before = set(asking.appender.samples())
+    assert {"up", "redis_up", "scrape_duration_seconds"} <= {series.metric for series in before}
+    changed = replace(asking.target, labels={**asking.target.labels, "zone": "b"})
+    now_ms = asking.clock.now_ms
+    asking.loop.run(asking.runner.reconfigure([changed], now_ms + 1_000))
+    asking.target = changed
+    asking.appender.batches.clear()
+    if polled:
+        asking.poll()
+    else:
+        asking.loop.run(asking.runner.reconfigure([], now_ms + 2_000))
+    found = asking.appender.samples()
+    ended = {series for series, rows in found.items() if is_stale(rows[-1][1])}
+    assert ended == before
+    new = [rows for series, rows in found.items() if series not in before]
+    assert bool(new) is polled
+
+
 def test_a_poller_that_is_gone_ends_everything_it_had(ask: Ask, redis_server: RedisServer) -> None:
     asking = ask(f"pollers: [{{type: redis, name: it, address: '{redis_server.address}'}}]")
     had = asking.poll().names()
