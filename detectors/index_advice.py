@@ -8,13 +8,15 @@ so the advice asks for an EXPLAIN before and after.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
+
+from detectors.sql_names import mysql_name, postgres_name
 
 _MAX_TEXT = 4_096
 _MAX_COLUMNS = 4
@@ -25,28 +27,40 @@ _NAME = re.compile(r"[^0-9A-Za-z_]+")
 _EQUAL = (exp.EQ, exp.In, exp.NullSafeEQ)
 _RANGE = (exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between, exp.Like)
 
+# Tables of a statement by their alias.
+Tables = dict[str, exp.Table]
+
 
 @dataclass(frozen=True, slots=True)
 class IndexAdvice:
-    """An index that would serve a statement: `columns` in the order that they should have."""
+    """An index that would serve a statement: `columns` in the order that they should have.
+
+    Attributes:
+        table: Its table, as the server knows it.
+        columns: Those compared for equality, then one range or the order.
+        equal: How many of them are compared for equality.
+        schema: What the statement says before the table; mostly nothing.
+    """
 
     table: str
     columns: tuple[str, ...]
+    equal: int = 0
+    schema: str = ""
 
     @property
     def statement(self) -> str:
-        """The `CREATE INDEX` to try."""
-        return f"CREATE INDEX {self._rest}"
+        """The `CREATE INDEX` to try on MySQL or MariaDB."""
+        return f"CREATE INDEX {self._rest(mysql_name)}"
 
     @property
     def concurrent(self) -> str:
         """Likewise on PostgreSQL, where writers need not wait."""
-        return f"CREATE INDEX CONCURRENTLY {self._rest}"
+        return f"CREATE INDEX CONCURRENTLY {self._rest(postgres_name)}"
 
-    @property
-    def _rest(self) -> str:
-        name = _NAME.sub("_", "_".join(("ix", self.table, *self.columns)))[:60]
-        return f"{name} ON {self.table} ({', '.join(self.columns)})"
+    def _rest(self, quoted: Callable[..., str]) -> str:
+        name = quoted(_NAME.sub("_", "_".join(("ix", self.table, *self.columns)))[:60])
+        columns = ", ".join(quoted(column) for column in self.columns)
+        return f"{name} ON {quoted(self.schema, self.table)} ({columns})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +99,8 @@ def advise(text: str, dialect: str = "mysql", table: str = "") -> IndexAdvice | 
         tree = sqlglot.parse_one(_ELLIPSIS.sub("(?)", text), dialect=dialect)
     except (SqlglotError, RecursionError):
         return None
+    if dialect == "postgres":
+        _fold(tree)
     query = tree if isinstance(tree, exp.Select | exp.Update | exp.Delete) else None
     return None if query is None else _of(query, table)
 
@@ -93,19 +109,27 @@ def _of(query: exp.Expr, scanned: str) -> IndexAdvice | None:
     tables = _tables(query)
     wish = _wish(query, tables)
     for alias, table in tables.items():
-        if scanned and scanned.lower() not in (alias.lower(), table.lower()):
+        if scanned and scanned.lower() not in (alias.lower(), table.name.lower()):
             continue
         # A table that is scanned for each row of another wants the column that joins them.
         joined = wish.joined.get(alias, []) if scanned else []
         columns = list(dict.fromkeys(wish.equal.get(alias, []) or joined))
+        equal = min(len(columns), _MAX_COLUMNS)
         tail = wish.ranged.get(alias, []) or _order(query, alias, tables)
         columns += [name for name in tail if name not in columns][:1]
         if columns:
-            return IndexAdvice(table, tuple(columns[:_MAX_COLUMNS]))
+            return IndexAdvice(table.name, tuple(columns[:_MAX_COLUMNS]), equal, table.db)
     return None
 
 
-def _wish(query: exp.Expr, tables: dict[str, str]) -> Wish:
+def _fold(tree: exp.Expr) -> None:
+    """PostgreSQL reads a name that is not quoted in small letters."""
+    for name in tree.find_all(exp.Identifier):
+        if not name.args.get("quoted"):
+            name.set("this", name.name.lower())
+
+
+def _wish(query: exp.Expr, tables: Tables) -> Wish:
     """What the conditions ask of each alias."""
     wish = Wish({}, {}, {})
     for condition in _conditions(query):
@@ -123,13 +147,13 @@ def _wish(query: exp.Expr, tables: dict[str, str]) -> Wish:
     return wish
 
 
-def _tables(query: exp.Expr) -> dict[str, str]:
+def _tables(query: exp.Expr) -> Tables:
     """Tables by the name that columns use for them; the one that is read first comes first."""
     source = query.args.get("from_") or query.args.get("from")
     named = [query.this if source is None else source.this]
     named += [join.this for join in query.args.get("joins") or []]
     found = [table for table in named if isinstance(table, exp.Table)]
-    return {table.alias_or_name: table.name for table in found if table.name}
+    return {table.alias_or_name: table for table in found if table.name}
 
 
 def _conditions(query: exp.Expr) -> Iterator[exp.Expr]:
@@ -152,7 +176,7 @@ def _all_of(condition: exp.Expr) -> Iterator[exp.Expr]:
         yield inner
 
 
-def _order(query: exp.Expr, alias: str, tables: dict[str, str]) -> list[str]:
+def _order(query: exp.Expr, alias: str, tables: Tables) -> list[str]:
     order = query.args.get("order")
     if order is None or query.args.get("group") is not None:
         return []
@@ -162,7 +186,7 @@ def _order(query: exp.Expr, alias: str, tables: dict[str, str]) -> list[str]:
     return []
 
 
-def _alias_of(column: exp.Column, tables: dict[str, str]) -> str:
+def _alias_of(column: exp.Column, tables: Tables) -> str:
     if column.table:
         return column.table if column.table in tables else ""
     return next(iter(tables)) if len(tables) == 1 else ""

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from detectors.index_advice import IndexAdvice
+from detectors.sql_names import schema_of
 from store.model import Labels
 from store.ports import Querier
 
@@ -129,19 +131,35 @@ class IndexCatalogue:
     """Which indexes there are, as far as anybody says."""
 
     def __init__(self, querier: Querier, now_ms: int) -> None:
-        self._found: dict[tuple[str, str], list[Index]] = {}
+        self._found: dict[tuple[str, str, str], list[Index]] = {}
         for series in sorted(querier.instant(_INDEXES, now_ms).series):
-            place = (series.get("instance"), series.get("table").lower())
+            place = _place(series.get("instance"), series.get("schema"), series.get("table"))
             columns = tuple(series.get("columns").lower().split(","))
             self._found.setdefault(place, []).append(Index(series.get("index"), columns))
 
-    def serving(self, instance: str, table: str, columns: tuple[str, ...]) -> Index | None:
-        """An index that begins with these columns, in whatever order; None where none is known."""
-        wanted = {column.lower() for column in columns}
-        for index in self._found.get((instance, table.lower()), ()):
-            if set(index.columns[: len(wanted)]) == wanted:
+    def serving(self, instance: str, schema: str, advice: IndexAdvice) -> Index | None:
+        """An index that does what is advised; None where none is known.
+
+        It begins with the columns compared for equality, in whatever order, and goes on with the
+        range or the order.
+
+        Args:
+            instance: The server.
+            schema: Where a table is looked for that the statement names alone.
+            advice: What is wanted.
+        """
+        wanted = tuple(column.lower() for column in advice.columns)
+        equal = advice.equal
+        place = _place(instance, advice.schema or schema, advice.table)
+        for index in self._found.get(place, ()):
+            begins = set(index.columns[:equal]) == set(wanted[:equal])
+            if begins and index.columns[equal : len(wanted)] == wanted[equal:]:
                 return index
         return None
+
+
+def _place(instance: str, schema: str, table: str) -> tuple[str, str, str]:
+    return instance, schema_of(schema).lower(), table.lower()
 
 
 def _sums(querier: Querier, name: str, now_ms: int, by: tuple[str, ...]) -> Mapping[Labels, float]:

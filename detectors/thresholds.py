@@ -89,8 +89,14 @@ class ThresholdDetector(ABC):
                 judged.add(key)
                 if finding is not None:
                     found.append(finding)
-        forget_s = max(settings.forget_s for _, settings in self.rows())
-        return (*found, *context.without_data(judged, forget_s))
+        forget_s = {watched.expr: settings.forget_s for watched, settings in self.rows()}
+        longest_s = max(forget_s.values())
+        held = (
+            finding
+            for finding in context.without_data(judged, longest_s)
+            if context.remembers(finding, forget_s.get(finding.evidence.series, longest_s))
+        )
+        return (*found, *held)
 
 
 def _judge(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from collector.polling.contract import Absent, Denied, Reading
+from collector.polling.contract import Absent, Denied, PollFailed, Reading, TimedOut
 from collector.polling.fields import Fields
 from collector.polling.postgres import Account, PostgresClient, Row, read_account
 
+CATALOGUE_EVERY_MS = 300_000
 _GRANT = "GRANT pg_monitor to the account: see docs/sources/postgresql.md."
 
 
@@ -22,13 +23,17 @@ class PostgresqlSettings:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """One statement: the prefix of its series, its label columns; every other column is a value."""
+    """One statement: the prefix of its series, its label columns; every other column is a value.
+
+    What costs much and changes seldom is asked every `every_ms`, and told at every poll.
+    """
 
     part: str
     prefix: str
     sql: str
     labels: tuple[str, ...] = ()
     counters: bool = False
+    every_ms: int = 0
 
 
 _VIEWS = (
@@ -135,6 +140,7 @@ _VIEWS = (
         "FROM pg_stat_user_indexes s JOIN pg_index i USING (indexrelid) "
         "WHERE i.indexprs IS NULL AND i.indpred IS NULL AND i.indisvalid LIMIT 1000",
         ("datname", "schemaname", "relname", "indexrelname", "columns_text"),
+        every_ms=CATALOGUE_EVERY_MS,
     ),
     # One index whose columns, operators and method begin another's; of two alike the older stays.
     _View(
@@ -156,6 +162,7 @@ _VIEWS = (
         "AND (a.indkey::text <> b.indkey::text OR b.indisunique OR b.indexrelid < a.indexrelid) "
         "GROUP BY 1, 2, 3, 4 LIMIT 200",
         ("datname", "schemaname", "relname", "indexrelname", "dominant_index"),
+        every_ms=CATALOGUE_EVERY_MS,
     ),
 )
 _GAUGES = frozenset({"numbackends", "n_live_tup", "n_dead_tup", "is_unique"})
@@ -186,23 +193,35 @@ def read_postgresql(fields: Fields) -> PostgresqlSettings:
     )
 
 
+@dataclass(slots=True)
+class _Kept:
+    """What a costly view said last, or why it said nothing."""
+
+    rows: list[Row] = field(default_factory=list)
+    lack: PollFailed | None = None
+    due_ms: int = 0
+
+
 class PostgresqlPoller:
     """Keeps one connection; a view that may not be read is told and leaves the others."""
 
     def __init__(self, settings: PostgresqlSettings, timeout_s: float) -> None:
         self._settings = settings
         self._client = PostgresClient(settings.account, timeout_s)
+        self._kept: dict[str, _Kept] = {}
 
     async def poll(self, now_ms: int) -> Reading:
-        del now_ms
         reading = Reading()
         (version,) = await self._client.query("SELECT current_setting('server_version') AS v")
         reading.gauge("pg_static", 1, {"short_version": str(version["v"]).split()[0]})
         for view in _VIEWS:
             try:
-                rows = await self._client.query(view.sql)
+                rows = await self._rows(view, now_ms)
             except (Denied, Absent) as error:
                 reading.lacks(view.part, error.message, _GRANT)
+                continue
+            except TimedOut as error:
+                reading.lacks(view.part, error.message, error.hint)
                 continue
             for row in rows:
                 _add(reading, view, row)
@@ -211,6 +230,22 @@ class PostgresqlPoller:
 
     async def aclose(self) -> None:
         await self._client.aclose()
+
+    async def _rows(self, view: _View, now_ms: int) -> list[Row]:
+        if not view.every_ms:
+            return await self._client.query(view.sql)
+        kept = self._kept.setdefault(view.part, _Kept())
+        if now_ms >= kept.due_ms:
+            # Also what fails waits for its time: it may be what costs too much.
+            kept.due_ms = now_ms + view.every_ms
+            kept.lack = None
+            try:
+                kept.rows = await self._client.query(view.sql)
+            except (Denied, Absent, TimedOut) as error:
+                kept.lack = error
+        if kept.lack is not None:
+            raise kept.lack.with_traceback(None)
+        return kept.rows
 
     async def _statements(self, reading: Reading) -> None:
         """`pg_stat_statements_*` where the extension is; without it nothing is missing."""

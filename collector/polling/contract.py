@@ -34,6 +34,10 @@ class Absent(PollFailed):
     """This server does not have this part."""
 
 
+class TimedOut(PollFailed):
+    """The server gave this part up after its time, and answers otherwise."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One value. `ts_ms` is None where it is the time of the poll."""

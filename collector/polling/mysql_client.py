@@ -15,14 +15,18 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from collector.polling.contract import Absent, Denied, PollFailed, Reading
+from collector.polling.contract import Absent, Denied, PollFailed, Reading, TimedOut
 from collector.polling.fields import Address, Fields, Secret
 
 MAX_ROWS = 20_000
+# Of the time of a poll, what one statement may take.
+STATEMENT_SHARE = 0.5
 _DENIED = frozenset({1044, 1045, 1142, 1143, 1227, 1370})
 _TOO_MANY = frozenset({1040, 1203, 1226})
 _TABLE_AWAY = frozenset({1049, 1054, 1109, 1146, 1193, 1356})
 _SYNTAX = frozenset({1064, 1149})
+# Ended for its time (MariaDB, MySQL), a lock that was waited for, or by somebody's KILL QUERY.
+_OUT_OF_TIME = frozenset({1969, 3024, 1205, 1317})
 
 Row = dict[str, str | None]
 
@@ -57,6 +61,7 @@ class Connection:
         Raises:
             Denied: The account lacks a right.
             Absent: The server knows no such table, variable or statement.
+            TimedOut: The server ended the statement; the connection is whole.
             PollFailed: No connection, or it broke; the next query opens another.
         """
         import pymysql  # noqa: PLC0415  # an optional extra
@@ -72,6 +77,13 @@ class Connection:
         except (OSError, ssl.SSLError) as error:
             self.close()
             raise PollFailed(f"the connection broke: {error}") from error
+
+    def leave(self) -> None:
+        """Say goodbye, else the server logs a client that aborted; never waits for an answer."""
+        if self._raw is not None:
+            with contextlib.suppress(Exception):
+                self._raw.close()
+        self.close()
 
     def close(self) -> None:
         """Drop the connection without asking the server."""
@@ -107,13 +119,17 @@ class Connection:
         return self._raw
 
     def _bound(self) -> None:
-        """The server itself ends a statement of ours that takes too long, and a wait for a lock."""
+        """The server itself ends a statement of ours that takes too long, and a wait for a lock.
+
+        After half of the time: so what was read before it can still be told in time.
+        """
         import pymysql  # noqa: PLC0415  # an optional extra
 
+        longest_s = self.timeout_s * STATEMENT_SHARE
         bounds = (
-            f"SET SESSION max_statement_time={self.timeout_s:g}",  # MariaDB
-            f"SET SESSION max_execution_time={round(self.timeout_s * 1000)}",  # MySQL
-            f"SET SESSION lock_wait_timeout={max(1, int(self.timeout_s))}",
+            f"SET SESSION max_statement_time={longest_s:g}",  # MariaDB
+            f"SET SESSION max_execution_time={round(longest_s * 1000)}",  # MySQL
+            f"SET SESSION lock_wait_timeout={max(1, int(longest_s))}",
         )
         for statement in bounds:
             with self._raw.cursor() as cursor, contextlib.suppress(pymysql.err.MySQLError):
@@ -126,6 +142,8 @@ class Connection:
             return Denied(text, hint="grant the rights of docs/sources/mysql.md")
         if self._raw is not None and code in _TABLE_AWAY | _SYNTAX:
             return Absent(text)
+        if self._raw is not None and code in _OUT_OF_TIME:
+            return TimedOut(text, hint="raise timeout, or look at what the server is busy with")
         self.close()
         if code in _TOO_MANY:
             return PollFailed(
@@ -177,7 +195,7 @@ class MysqlClient:
             raise
 
     async def aclose(self) -> None:
-        self._connection.close()
+        self._connection.leave()
 
 
 def _tls(account: Account) -> dict[str, Any]:

@@ -6,13 +6,15 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from collector.polling.contract import Absent, Denied, PollFailed
+from collector.polling.contract import Absent, Denied, PollFailed, TimedOut
 from collector.polling.fields import Address, Fields, Secret
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
 MAX_ROWS = 20_000
+# Of the time of a poll, what one statement may take.
+STATEMENT_SHARE = 0.5
 _TLS_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
 
 Row = dict[str, Any]
@@ -60,6 +62,7 @@ class PostgresClient:
         Raises:
             Denied: The account lacks a right.
             Absent: The server knows no such table, column or statement.
+            TimedOut: The server ended the statement; the connection is whole.
             PollFailed: No connection, or it broke.
         """
         import psycopg  # noqa: PLC0415  # an optional extra
@@ -78,6 +81,9 @@ class PostgresClient:
         except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
             whole = True
             raise Absent(_first_line(error)) from error
+        except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable) as error:
+            whole = True
+            raise TimedOut(_first_line(error), hint="raise timeout of this poller") from error
         except (psycopg.Error, OSError) as error:
             raise PollFailed(
                 f"no answer from {self._account.address}: {_first_line(error)}",
@@ -100,7 +106,8 @@ class PostgresClient:
             from psycopg.rows import dict_row  # noqa: PLC0415
 
             account = self._account
-            milliseconds = round(self._timeout_s * 1000)
+            # Half of the time of a poll: what was read before can still be told in time.
+            milliseconds = max(1, round(self._timeout_s * 1000 * STATEMENT_SHARE))
             bounds = f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds} "
             bounds += "-c default_transaction_read_only=on"
             more: dict[str, Any] = {} if self._console else {"options": bounds}

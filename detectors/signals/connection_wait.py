@@ -43,7 +43,7 @@ _LOGINS = Watched(
 )
 _SHUT = Watched(
     "sig:server_shut",
-    "{where} takes no connection: it is down, or all of them are used",
+    "{where} ({system}) takes no connection: it is down, or all of them are used",
     "Log in on the host itself. Where it runs, all connections are used: see who holds them; a "
     "poller keeps one of its own, an exporter needs a free one each time.",
 )

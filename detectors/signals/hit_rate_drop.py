@@ -25,6 +25,8 @@ _SLIDE_STEP_MS = 60_000
 _SLIDE_STEPS = 5
 _SLIDE_LEFT_OUT = 15
 _SLIDE_MS = 75 * _SLIDE_STEP_MS
+# What slid just over the bound must not begin and end with each minute's noise.
+_SLIDE_ENDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ class _Drop:
     base_hits: float
     base_gets: float
     slid: bool = False
+    proven_s: float = 0.0
 
     @property
     def now(self) -> float:
@@ -116,8 +119,9 @@ class HitRateDrop:
 
     The baseline ends where the window begins, and leaves out the times of earlier drops. While a
     drop holds, its baseline is the one it was proven against: an incident is never learned from.
-    It ends when the last `recover_s` are back within `min_drop` of that baseline. A cache without
-    gets proves neither.
+    It ends when the last `recover_s`, and as long a time as it was proven in, are back within
+    `min_drop` of that baseline; a slide when its 5 minutes are back within half of that. A cache
+    without gets proves neither.
 
     Parameters: `HitRateDropSettings`.
 
@@ -214,13 +218,18 @@ class HitRateDrop:
         detail = active.evidence.detail
         base_hits = float(detail.get("baseline_hits", 0.0))
         base_gets = float(detail.get("baseline_gets", 0.0)) or 1.0
-        steps = max(1, int(self.settings.recover_s * 1_000 // _STEP_MS))
-        hits, gets = float(cache.hits[-steps:].sum()), float(cache.gets[-steps:].sum())
-        if gets < 1:
-            return active
         slid = "slide" in detail
-        drop = _Drop(self.settings.recover_s, hits, gets, base_hits, base_gets, slid)
-        if drop.fall < cache.pair.scale * self.settings.min_drop:
+        shortest_s = self.settings.recover_s
+        proven_s = max(shortest_s, float(detail.get("proven_over_seconds", 0.0)))
+        least = cache.pair.scale * self.settings.min_drop * (_SLIDE_ENDS if slid else 1.0)
+        for window_s in (proven_s,) if slid else (shortest_s, proven_s):
+            hits, gets = _last(cache, window_s)
+            drop = _Drop(window_s, hits, gets, base_hits, base_gets, slid, proven_s)
+            if gets < 1:
+                return active
+            if drop.fall >= least:
+                break
+        else:
             return None
         now_ms = int(cache.steps_ms[-1])
         lasts = now_ms - active.first_seen_ms >= _LASTS_MS or active.priority is not Priority.P2
@@ -242,6 +251,7 @@ class HitRateDrop:
             "baseline_hits": round(drop.base_hits, 1),
             "baseline_gets": round(drop.base_gets, 1),
             "window_seconds": drop.window_s,
+            "proven_over_seconds": drop.proven_s or drop.window_s,
             "extra_misses_per_second": round(more_misses, 3),
             "cache": cache.name,
         }
@@ -274,6 +284,12 @@ _FIX = (
     "signature), a flush, a shorter timeout, evictions. Compare the keys that are read with those "
     "that are written; roll back the change of the key. Until then the database carries every miss."
 )
+
+
+def _last(cache: Cache, window_s: float) -> tuple[float, float]:
+    """Hits and gets of the last so many seconds."""
+    steps = max(1, int(window_s * 1_000 // _STEP_MS))
+    return float(cache.hits[-steps:].sum()), float(cache.gets[-steps:].sum())
 
 
 def _slide(cache: Cache, context: SignalContext) -> _Drop | None:

@@ -10,6 +10,7 @@ from detectors.detector import SignalContext
 from detectors.finding import Evidence, Finding, Impact, Priority
 from detectors.fingerprint import fingerprint
 from detectors.settings import require
+from detectors.sql_names import mysql_name, postgres_name, schema_of
 from store.model import METRIC_NAME, Labels
 from store.ports import Querier
 
@@ -108,7 +109,9 @@ def _listed(querier: Querier, name: str, now_ms: int) -> list[Labels]:
 
 
 def _table(labels: Labels) -> str:
-    return ".".join(part for part in (labels.get("schema"), labels.get("table")) if part)
+    """As it is told."""
+    schema = labels.get("schema").replace("|", ".")
+    return ".".join(part for part in (schema, labels.get("table")) if part)
 
 
 def _place(labels: dict[str, str]) -> tuple[str, ...]:
@@ -121,8 +124,13 @@ def _on_postgresql(labels: Labels) -> bool:
 
 def _drop(labels: Labels) -> str:
     if _on_postgresql(labels):
-        return f"DROP INDEX CONCURRENTLY {labels.get('schema')}.{labels.get('index')}"
-    return f"ALTER TABLE {_table(labels)} DROP INDEX {labels.get('index')}"
+        index = postgres_name(schema_of(labels.get("schema")), labels.get("index"))
+        return f"DROP INDEX CONCURRENTLY {index}"
+    return f"{_alter(labels)} DROP INDEX {mysql_name(labels.get('index'))}"
+
+
+def _alter(labels: Labels) -> str:
+    return f"ALTER TABLE {mysql_name(labels.get('schema'), labels.get('table'))}"
 
 
 def _unused_fix(labels: Labels) -> str:
@@ -132,7 +140,7 @@ def _unused_fix(labels: Labels) -> str:
             "and look at the replicas' statistics too: each server counts its own reads."
         )
     return (
-        f"Make it invisible first (ALTER TABLE {_table(labels)} ALTER INDEX {labels.get('index')} "
+        f"Make it invisible first ({_alter(labels)} ALTER INDEX {mysql_name(labels.get('index'))} "
         f"INVISIBLE, in MariaDB IGNORED), wait for the month's reports, then {_drop(labels)}. Keep "
         "what is UNIQUE or serves a foreign key, and look at the replicas' statistics too."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from detectors.detector import SignalContext
@@ -11,6 +11,7 @@ from detectors.finding import Evidence, Finding, Impact, Priority
 from detectors.fingerprint import fingerprint
 from detectors.index_advice import IndexAdvice, advise, is_cut_off
 from detectors.settings import require
+from detectors.sql_names import schema_of
 from detectors.statement_digests import (
     EXAMINED,
     TABLE_ROWS,
@@ -143,8 +144,8 @@ class MissingIndex:
         if not self._scans(digest) or (plan and scanned is None):
             return _Verdict(self.kinds[2] if self._slow(digest) else "")
         advice = advise(digest.text, "mysql", "" if scanned is None else scanned.table)
-        server = digest.labels.get("instance")
-        index = there.serving(server, advice.table, advice.columns) if advice else None
+        server, schema = digest.labels.get("instance"), digest.labels.get("schema")
+        index = there.serving(server, schema, advice) if advice else None
         kind = self.kinds[0] if advice and index is None else self.kinds[1]
         return _Verdict(kind, advice, index, scanned)
 
@@ -215,12 +216,16 @@ def _reader(
 ) -> tuple[Digest, IndexAdvice] | None:
     """The dearest statement that reads a table and names columns without an index."""
     server, table = scan.labels.get("instance"), scan.labels.get("table")
+    schema = schema_of(scan.labels.get("schema"))
     for digest in sorted(digests, key=lambda one: (-one.seconds, one.text)):
         if digest.labels.get("instance") != server or table.lower() not in digest.text.lower():
             continue
         advice = advise(digest.text, "postgres", table)
-        if advice and there.serving(server, table, advice.columns) is None:
-            return digest, advice
+        if advice is None or advice.schema not in ("", schema):
+            continue
+        if there.serving(server, schema, advice) is None:
+            # Only the usual schema is found without its name.
+            return digest, advice if schema == "public" else replace(advice, schema=schema)
     return None
 
 
@@ -230,7 +235,7 @@ def _of_table(
     kind = MissingIndex.kinds[1] if reader is None else MissingIndex.kinds[0]
     key = _key(kind, scan.labels)
     active = context.active.get(key)
-    name = f"{scan.labels.get('schema')}.{scan.labels.get('table')}"
+    name = f"{scan.labels.get('schema').replace('|', '.')}.{scan.labels.get('table')}"
     server = scan.labels.get("instance")
     return Finding(
         fingerprint=key,

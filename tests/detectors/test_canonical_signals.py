@@ -298,6 +298,20 @@ def test_no_index_is_advised_that_is_there() -> None:
     assert "CREATE INDEX ix_shop_order_email" in other.fix
 
 
+def test_an_index_counts_in_its_own_schema_and_with_what_is_compared_first() -> None:
+    index = "mysql_index_columns{{instance=db-1;schema={};table=shop_order;index=ix;columns={}}}"
+    text = "SELECT `id` FROM `shop_order` WHERE `status` = ? AND `placed` > ?"
+
+    def kind(schema: str, columns: str) -> str:
+        series = digest(400_000, text=text) | {index.format(schema, columns): flat(1)}
+        (finding,) = found("missing_index", series)
+        return finding.kind
+
+    assert kind("shop", "status,placed") == "full_scan"
+    assert kind("staging", "status,placed") == "missing_index"
+    assert kind("shop", "placed,status") == "missing_index"
+
+
 def test_a_text_that_was_cut_off_gives_no_advice_that_may_be_wrong() -> None:
     text = f"SELECT {' , '.join(f'`c{number}`' for number in range(20))} FROM `t` WHERE `a` = ?"
     (finding,) = found("missing_index", digest(400_000, text=text[:120]))
@@ -321,6 +335,46 @@ def test_a_table_that_postgresql_scans_is_told_with_the_statement_that_reads_it(
     assert finding.kind == "missing_index"
     assert finding.evidence.statement == text
     assert "CREATE INDEX CONCURRENTLY ix_orders_email ON orders (email)" in finding.fix
+
+
+def test_the_index_of_a_table_outside_of_public_is_made_where_the_table_is() -> None:
+    for table in ("schemaname=sales;relname=Order", "schemaname=shop|sales;relname=Order"):
+        labels = f"instance=pg;datname=shop;{table}"
+        text = 'SELECT id FROM "Order" WHERE "userId" = $1'
+        (finding,) = found(
+            "missing_index",
+            {
+                f"pg_stat_user_tables_seq_scan{{{labels}}}": line(2),
+                f"pg_stat_user_tables_seq_tup_read{{{labels}}}": line(100_000),
+                "pg_stat_statements_calls_total{instance=pg;datname=shop;queryid=7}": line(2),
+                "pg_stat_statements_seconds_total{instance=pg;datname=shop;queryid=7}": line(0.1),
+                f"pg_stat_statements_query_id{{instance=pg;queryid=7;query={text}}}": flat(1),
+            },
+        )
+        made = 'CREATE INDEX CONCURRENTLY "ix_Order_userId" ON sales."Order" ("userId")'
+        assert made in finding.fix
+
+
+@pytest.mark.parametrize(
+    ("text", "statement"),
+    [
+        ("SELECT * FROM `order` WHERE `key` = ?", "ix_order_key ON `order` (`key`)"),
+        ("SELECT * FROM `s` . `t` WHERE `a b` = ?", "ix_t_a_b ON s.t (`a b`)"),
+        ("SELECT * FROM `Basket` WHERE `userId` = ?", "ix_Basket_userId ON Basket (userId)"),
+    ],
+)
+def test_names_of_an_advice_are_quoted_where_they_must_be(text: str, statement: str) -> None:
+    advice = advise(text)
+    assert advice is not None
+    assert advice.statement == f"CREATE INDEX {statement}"
+
+
+def test_names_that_postgresql_reads_in_small_letters_stay_so() -> None:
+    advice = advise('SELECT * FROM Orders WHERE UserId = $1 AND "User" = $2', "postgres")
+    assert advice is not None
+    assert advice.concurrent == (
+        'CREATE INDEX CONCURRENTLY "ix_orders_userid_User" ON orders (userid, "User")'
+    )
 
 
 def test_a_scan_that_no_index_serves_is_told_apart() -> None:

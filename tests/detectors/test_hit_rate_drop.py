@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count, pairwise
 
 import numpy as np
 import pytest
@@ -140,6 +141,19 @@ def test_what_slides_is_found_before_half_of_the_hits_are_gone(points_a_minute: 
     assert finding.priority is Priority.P2
     assert finding.evidence.detail["slide"] == "over an hour"
     assert all(item.priority is Priority.P2 for _, item in seen)
+
+
+def test_a_slide_of_a_quiet_cache_begins_once_and_ends_when_its_minutes_are_back() -> None:
+    shop = Shop(1.0)
+    shop.run(2_400, 0.9)
+    slide = (max(0.65, 0.9 - second / 10_000) for second in count(1, 2))
+    told = [bool(found) for _, found in shop.run(3_600, lambda: next(slide))]
+    assert sum(now and not before for before, now in pairwise([False, *told])) == 1
+    assert told[-1]
+    (finding,) = shop.active.values()
+    assert finding.evidence.detail["window_seconds"] == 300
+    shop.run(360, 0.9)
+    assert not shop.active
 
 
 def test_a_slow_slide_is_found_by_a_longer_window() -> None:

@@ -498,7 +498,7 @@ FAULTS: dict[str, tuple[str, Series, str]] = {
     "an exporter that is let in no more": (
         "connection_wait",
         {"redis_up{instance=r}": np.where(AT < BREAKS_S, 1.0, 0.0)},
-        "r takes no connection: it is down, or all of them are used",
+        "r (redis) takes no connection: it is down, or all of them are used",
     ),
     "a full cache that may not evict": (
         "resource_saturation",
@@ -563,7 +563,7 @@ FAULTS: dict[str, tuple[str, Series, str]] = {
             "postgresql_rows{instance=pg;db_namespace=shop|public;db_collection_name=orders;"
             "state=live}": flat(50_000),
         },
-        "Table shop|public.orders of pg is read from end to end 2 times a second, 50,000 rows",
+        "Table shop.public.orders of pg is read from end to end 2 times a second, 50,000 rows",
     ),
     "slow statement by its p95": (
         "missing_index",
@@ -614,7 +614,7 @@ FAULTS: dict[str, tuple[str, Series, str]] = {
             "postgresql_index_scans_total{instance=pg;db_namespace=shop|public;"
             "db_collection_name=t;postgresql_index_name=ix_a}": flat(0)
         },
-        "Index ix_a of shop|public.t was never read",
+        "Index ix_a of shop.public.t was never read",
     ),
     "unused index, PostgreSQL": (
         "unused_index",
@@ -832,3 +832,11 @@ def test_an_index_finding_ends_when_the_server_no_longer_says_so() -> None:
         uptime = Labels.of({METRIC_NAME: "sig:db_uptime:seconds", "instance": "db-1"})
         store.append(SampleBatch.of_rows([(uptime, now_ms, 1e6)])).result(30)
         assert detector.evaluate(Engine(store), context) == ()
+
+
+@pytest.mark.parametrize("standing", ["proxysql_up", "pgbouncer_up", "redis_up"])
+def test_a_server_that_is_down_is_found_though_another_of_its_name_stands(standing: str) -> None:
+    down = np.where(AT > MINUTES * 60 - 60, 0.0, 1.0)
+    series = {"mysql_up{instance=db-1}": down, f"{standing}{{instance=db-1;job=other}}": flat(1)}
+    (finding,) = found("connection_wait", series)
+    assert finding.title.startswith("db-1 (mysql) takes no connection")

@@ -107,3 +107,17 @@ def test_a_drop_is_found_over_the_real_store_and_engine() -> None:
         (finding,) = HitRateDrop().evaluate(querier, SignalContext(NOW_MS + 130_000))
     assert finding.priority is Priority.P1
     assert abs(finding.first_seen_ms - (NOW_MS + 120_000)) <= 5_000
+
+
+def test_a_server_that_is_gone_is_forgotten_before_a_pool_whose_data_lack() -> None:
+    counters = Counters()
+    now_ms = NOW_MS
+    for _ in range(30):
+        now_ms += 5_000
+        counters.add("sig:server_shut", {"instance": "db-1", "system": "mysql"}, now_ms, 1.0)
+        counters.add("sig:pgbouncer_wait:seconds", {"instance": "pool"}, now_ms, 4.0)
+    found = evaluate("connection_wait", counters, now_ms)
+    assert {finding.service for finding in found} == {"db-1", "pool"}
+    # Past the hour of the server, and far from the day of all others.
+    later = evaluate("connection_wait", counters, now_ms + 3_700_000, found)
+    assert [finding.service for finding in later] == ["pool"]

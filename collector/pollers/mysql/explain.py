@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from collector.polling.contract import PollFailed, Reading
+from collector.polling.contract import Absent, PollFailed, Reading
 from collector.polling.json_shapes import number
 from collector.polling.mysql_client import Connection, Row
 
@@ -80,27 +80,47 @@ def explain_worst(connection: Connection, limit: int = 5) -> tuple[Explained, ..
     return tuple(_explained(connection, row) for row in rows)
 
 
-def read_plans(connection: Connection, reading: Reading) -> None:
+def read_plans(kept: Connection, apart: Connection, reading: Reading) -> None:
     """`mysql_explain_rows{schema,digest,table,access_type}` of the dearest that read without index.
 
     The table goes by its alias. Without a text of the statement, or the right to read its tables,
     there is none.
 
+    Args:
+        kept: Reads the digests, and never stands in a schema.
+        apart: Makes the plans; it is opened where there are any to make, and left closed.
+        reading: Where the figures go.
+
     Raises:
         PollFailed: The digests cannot be read.
     """
-    for row in _samples(connection, _MOST_SCANS, _SCANS):
-        plan = _explained(connection, row)
+    worth = [
+        row
+        for row in _samples(kept, _MOST_SCANS, _SCANS)
+        if may_be_explained(row["statement"] or "")
+    ]
+    if not worth or not _answers(apart):
+        return
+    for plan in [_explained(apart, row) for row in worth]:
         for table, access, rows in plan.tables:
             told = {"schema": plan.schema, "digest": plan.digest}
             labels = {**told, "table": table, "access_type": access}
             reading.gauge("mysql_explain_rows", rows, labels)
 
 
+def _answers(apart: Connection) -> bool:
+    """A full server has no second connection; what the digests say is enough then."""
+    try:
+        apart.query("START TRANSACTION READ ONLY")
+    except PollFailed:
+        return False
+    return True
+
+
 def _samples(connection: Connection, limit: int, only: str = "") -> list[Row]:
     try:
         return connection.query(_SAMPLES[0].format(limit=limit, only=only))
-    except PollFailed:
+    except Absent:
         return connection.query(_SAMPLES[1].format(limit=limit, only=only))
 
 
@@ -125,8 +145,8 @@ def _plan(connection: Connection, schema: str, statement: str) -> str:
         rows = connection.query(f"EXPLAIN FORMAT=JSON {statement}")
         return next(iter(rows[0].values())) or "" if rows else ""
     finally:
-        # Also forgets the database: a poll must not run inside a schema whose digests it reads.
-        connection.close()
+        # Also forgets the database: the next statement may be of one that is gone.
+        connection.leave()
 
 
 def _tables(node: Any, depth: int = 0) -> Iterator[tuple[str, str, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,9 +21,10 @@ from collector.pollers.mysql.replication import (
 from collector.pollers.mysql.slow_log import SlowLog
 from collector.pollers.mysql.statements import read_digests
 from collector.pollers.mysql.status import read_processes, read_status, read_variables
-from collector.polling.contract import Absent, Denied, PollFailed, Reading, Sample
+from collector.polling.contract import Absent, Denied, PollFailed, Reading, Sample, TimedOut
 from collector.polling.fields import Fields
 from collector.polling.mysql_client import (
+    STATEMENT_SHARE,
     Account,
     Connection,
     MysqlClient,
@@ -120,17 +122,24 @@ class MysqlPoller:
         try:
             return await anyio.to_thread.run_sync(explain_worst, connection, limit)
         finally:
-            connection.close()
+            connection.leave()
 
     async def aclose(self) -> None:
         await self._client.aclose()
 
     def _read(self, connection: Connection, *, now_ms: int) -> Reading:
+        started = time.perf_counter()
         reading = Reading()
         read_status(connection, reading)
         read_variables(connection, reading)
+        gave_up = False
         for name, part in self._parts(now_ms):
-            _try(name, part, connection, reading)
+            passed_s = time.perf_counter() - started
+            if gave_up and passed_s > self._timeout_s * (1 - STATEMENT_SHARE):
+                # Another that is given up would end after the poll, and nothing would be told.
+                reading.lacks(name, "the poll had no time left for it", f"Raise timeout. {_SEE}")
+            else:
+                gave_up |= _try(name, part, connection, reading)
         return reading
 
     def _parts(self, now_ms: int) -> list[tuple[str, Part]]:
@@ -158,15 +167,11 @@ class MysqlPoller:
 
     def _read_plans(self, kept: Connection, reading: Reading) -> None:
         """Over a connection of its own, for EXPLAIN needs the statement's database."""
-        del kept
-        connection = Connection(self._settings.account, self._timeout_s / 4)
+        apart = Connection(self._settings.account, self._timeout_s / 4)
         try:
-            read_plans(connection, reading)
-        except PollFailed:
-            # A full server has no second one; what the digests say is enough.
-            return
+            read_plans(kept, apart, reading)
         finally:
-            connection.close()
+            apart.leave()
 
 
 @dataclass(slots=True)
@@ -175,23 +180,47 @@ class _Kept:
 
     every_ms: int
     _told: tuple[tuple[MetricMetadata, Sample], ...] = ()
+    _lack: PollFailed | None = None
     _due_ms: int = 0
 
     def part(self, read: Part, connection: Connection, reading: Reading, *, now_ms: int) -> None:
-        """Add what `read` said last; it is asked again when that is old."""
+        """Add what `read` said last; it is asked again when that is old.
+
+        Raises:
+            Absent, Denied, TimedOut: As when it was asked, at every poll until it is asked again.
+        """
         if now_ms >= self._due_ms:
-            fresh = Reading()
-            read(connection, fresh)
-            self._told = tuple((fresh.families[item.name], item) for item in fresh.samples)
+            # Also what fails waits for its time: it may be what costs too much.
             self._due_ms = now_ms + self.every_ms
+            self._ask(read, connection)
         for family, sample in self._told:
             reading.add(family, sample)
+        if self._lack is not None:
+            raise self._lack.with_traceback(None)
+
+    def _ask(self, read: Part, connection: Connection) -> None:
+        fresh = Reading()
+        self._lack = None
+        try:
+            read(connection, fresh)
+        except TimedOut as error:
+            # What it said last is still the best that is known.
+            self._lack = error
+            return
+        except (Absent, Denied) as error:
+            self._lack = error
+        self._told = tuple((fresh.families[item.name], item) for item in fresh.samples)
 
 
-def _try(name: str, part: Part, connection: Connection, reading: Reading) -> None:
+def _try(name: str, part: Part, connection: Connection, reading: Reading) -> bool:
+    """Read one part; whether it was given up for its time."""
     try:
         part(connection, reading)
+    except TimedOut as error:
+        reading.lacks(name, error.message, f"Raise timeout, or turn this part off. {_SEE}")
+        return True
     except Absent as error:
         reading.lacks(name, error.message, _SEE)
     except Denied as error:
         reading.lacks(name, error.message, f"{_GRANTS[name]} {_SEE}")
+    return False

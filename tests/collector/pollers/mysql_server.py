@@ -46,6 +46,8 @@ class MysqlProtocolServer(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _Session)
         self.answers = dict(answers)
         self.asked: list[str] = []
+        # Connections that said goodbye, and that just went away.
+        self.left, self.aborted = 0, 0
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
     @property
@@ -74,16 +76,22 @@ class _Session(socketserver.StreamRequestHandler):
     @override
     def handle(self) -> None:
         assert isinstance(self.server, MysqlProtocolServer)
-        with contextlib.suppress(OSError, EOFError):
-            self._send(0, [_greeting()])
-            self._receive()
-            self._send(2, [DONE])
-            while (packet := self._receive())[0] != QUIT:
-                if packet[0] != QUERY:
-                    self._send(1, [DONE])
-                    continue
-                answer = self.server.reply(packet[1:].decode())
-                self._send(1, list(_packets(answer)))
+        try:
+            self._talk(self.server)
+            self.server.left += 1
+        except (OSError, EOFError):
+            self.server.aborted += 1
+
+    def _talk(self, server: MysqlProtocolServer) -> None:
+        self._send(0, [_greeting()])
+        self._receive()
+        self._send(2, [DONE])
+        while (packet := self._receive())[0] != QUIT:
+            if packet[0] != QUERY:
+                self._send(1, [DONE])
+                continue
+            answer = server.reply(packet[1:].decode())
+            self._send(1, list(_packets(answer)))
 
     def _receive(self) -> bytes:
         head = self.rfile.read(4)

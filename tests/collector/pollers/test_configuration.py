@@ -80,10 +80,12 @@ def test_labels_job_and_instance_are_those_of_the_entry() -> None:
 
 def test_failures_back_off_up_to_a_minute_and_longer_when_asked_to() -> None:
     (target,) = targets_of(f"pollers: [{{{GOOD}}}]")
-    waits = [back_off_s(target, count, None) for count in range(1, 30)]
-    assert 4 <= waits[0] <= 5
-    assert waits[1] > waits[0]
-    assert 48 <= min(waits[6:]) <= max(waits) <= 60
+    waits = [back_off_s(target, count, None) for count in range(1, 40)]
+    # A restart is over within a minute: `up` must not stay 0 for longer than it was down.
+    assert 4 <= min(waits[:12]) <= max(waits[:12]) <= 5
+    assert sum(waits[:12]) >= 48
+    assert waits[12] > 5
+    assert 48 <= min(waits[18:]) <= max(waits) <= 60
     assert back_off_s(target, 1, 300.0) == 300.0
 
 

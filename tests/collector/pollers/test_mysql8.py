@@ -16,6 +16,7 @@ from tests.collector.pollers.mysql_server import (
     SqlError,
     mysql_server,
 )
+from tests.e2e.service import until
 
 UNKNOWN = SqlError(1193, "Unknown system variable")
 SYNTAX = SqlError(1064, "You have an error in your SQL syntax")
@@ -178,3 +179,44 @@ def test_transactions_of_a_set_are_the_sum_of_its_intervals(
 @given(st.text(alphabet="0123456789abc-:,\n² ", max_size=40))
 def test_any_set_is_read(text: str) -> None:
     assert all(count >= 0 for count in transactions(text).values())
+
+
+def test_a_part_that_takes_too_long_leaves_the_rest_and_is_asked_again_later(
+    ask: Ask, server: MysqlProtocolServer
+) -> None:
+    server.answers["STATISTICS"] = SqlError(3024, "maximum statement execution time exceeded")
+    asking = ask(entry(server), {"P": "not-told"})
+    first = asking.poll()
+    assert first.value("mysql_up") == 1
+    assert first.value("mysql_global_status_threads_connected") == 12
+    assert "indexes: maximum statement execution time exceeded" in asking.status.error
+    asked = sum("STATISTICS" in statement for statement in server.asked)
+    assert asking.poll().value("mysql_up") == 1
+    # What lacks is still said, and not asked for at every poll.
+    assert "indexes: maximum statement execution time exceeded" in asking.status.error
+    assert sum("STATISTICS" in statement for statement in server.asked) == asked
+    server.answers["STATISTICS"] = ANSWERS["STATISTICS"]
+    assert asking.poll(300_000).value("mysql_index_columns", index="old") == 1
+
+
+def test_plans_are_asked_over_connections_that_say_goodbye_and_only_where_there_are_any(
+    ask: Ask, server: MysqlProtocolServer
+) -> None:
+    asking = ask(entry(server), {"P": "not-told"})
+    assert asking.poll().value("mysql_explain_rows", table="product") == 900
+    until(lambda: server.left == 1, "the connection of the plans has gone")
+    server.answers["QUERY_SAMPLE_TEXT"] = []
+    asking.poll(60_000)
+    asking.loop.run(asking.runner.aclose())
+    until(lambda: server.left + server.aborted == 2, "the kept connection has gone")
+    assert server.aborted == 0
+
+
+def test_a_right_that_the_plans_lack_is_told(ask: Ask, server: MysqlProtocolServer) -> None:
+    denied = SqlError(1142, "SELECT command denied for table events_statements_history")
+    server.answers["QUERY_SAMPLE_TEXT"] = denied
+    asking = ask(entry(server), {"P": "not-told"})
+    for _ in range(2):
+        assert asking.poll().value("mysql_up") == 1
+        assert "plans: SELECT command denied" in asking.status.error
+        assert "performance_schema" in asking.status.remedy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -64,7 +65,8 @@ def test_indexes_are_told_with_their_columns_and_which_are_needless(
         "CREATE INDEX cheap ON part (price) WHERE price < 5",
         "CREATE INDEX by_lower ON part (lower(name))",
     )
-    answer = ask(entry(pg.primary), SECRETS).poll()
+    asking = ask(entry(pg.primary), SECRETS)
+    answer = asking.poll()
     found = answer.values("pg_index_columns", relname="part")
     columns = {series.get("indexrelname"): series.get("columns") for series in found}
     assert columns == {
@@ -81,6 +83,12 @@ def test_indexes_are_told_with_their_columns_and_which_are_needless(
         "part_pkey",
         "one_note",
     }
+    # The catalogue is read now and then, and told at every poll.
+    pg.primary.sql("DROP INDEX by_name_again")
+    assert asking.poll().value("pg_index_columns", indexrelname="by_name_again") == 1
+    later = asking.poll(300_000)
+    assert math.isnan(later.value("pg_index_columns", indexrelname="by_name_again"))
+    assert later.value("pg_index_columns", indexrelname="by_name_price") == 1
 
 
 def test_a_transaction_that_stays_open_shows_its_age(ask: Ask, pg: PostgresPair) -> None:
