@@ -1,24 +1,26 @@
 """Which incident an alert belongs to, and by what: pure decisions with a named reason.
 
 From the strongest: the same service, SLO or KPI; the same probable cause, for as long as the
-incident runs; a service that calls it or that it calls, or only the time, within `JOIN_WINDOW_MS`
-of the incident's last alert. Services that traces show to be apart have only their time in common,
-and that is not enough.
+incident runs; within `JOIN_WINDOW_MS` of the incident's last alert, calls (one calls the other,
+both reach the same service or host, the same one calls both, or both run on one host) or only the
+time. Services that traces show to be apart have only their time in common, and that is not enough.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import reduce
+from operator import or_
 
-from detectors.topology import NO_CALLS, Relation, Topology
+from detectors.topology import LOOPBACK, NO_CALLS, Around, Topology, host_of
 from store.model import Labels
 
 JOIN_WINDOW_MS = 5 * 60_000
 _SHARED = ("service", "slo", "kpi")
-# Beyond so many services of one incident nothing more is learnt from them.
-_MAX_SERVICES = 50
-_CONNECTED = frozenset({Relation.CALLED, Relation.CALLER})
+_HOSTS = ("instance", "host")
+# Beyond so many names of one incident nothing more is learnt from them.
+_MAX_NAMES = 200
 
 
 class Belongs(StrEnum):
@@ -37,41 +39,38 @@ RANK: Mapping[Belongs, int] = {reason: place for place, reason in enumerate(Belo
 _BY_LABEL = {"service": Belongs.SERVICE, "slo": Belongs.SLO, "kpi": Belongs.KPI}
 
 
-class Neighbours:
-    """Who calls whom, asked again and again within one tick."""
-
-    def __init__(self, topology: Topology = NO_CALLS) -> None:
-        self._topology = topology
-        self._known: dict[tuple[str, str], Relation] = {}
-
-    def relation(self, service: str, other: str) -> Relation:
-        found = self._known.get((service, other))
-        if found is None:
-            found = self._known[service, other] = self._topology.relation(service, other)
-        return found
-
-
 class Traits:
     """What an incident's alerts have in common with others."""
 
-    def __init__(self) -> None:
+    def __init__(self, topology: Topology = NO_CALLS) -> None:
+        self._topology = topology
         self._labels: set[tuple[str, str]] = set()
         self._causes: set[str] = set()
-        self._services: dict[str, None] = {}
+        self._names: set[str] = set()
+        self._around = Around()
+        # It holds a service that no trace knows.
+        self._unknown = False
 
     def add(self, labels: Labels, annotations: Mapping[str, str]) -> None:
         """Take in one alert."""
         self._labels |= _shared(labels)
         self._causes |= _causes(labels, annotations)
-        service = labels.get("service")
-        if service and len(self._services) < _MAX_SERVICES:
-            self._services[service] = None
+        if len(self._names) >= _MAX_NAMES:
+            return
+        names = _names(labels)
+        if names <= self._names:
+            return
+        self._names |= names
+        around = self._place(names)
+        if around is not None:
+            self._around |= around
+        elif labels.get("service"):
+            self._unknown = True
 
     def belongs(
         self,
         labels: Labels,
         annotations: Mapping[str, str],
-        neighbours: Neighbours,
         *,
         recent: bool,
     ) -> Belongs | None:
@@ -80,7 +79,6 @@ class Traits:
         Args:
             labels: The alert's.
             annotations: Likewise; `cause_ref` names its probable cause.
-            neighbours: Who calls whom.
             recent: The incident's last alert began within the window.
         """
         common = self._labels & _shared(labels)
@@ -88,15 +86,28 @@ class Traits:
             return min((_BY_LABEL[name] for name, _ in common), key=RANK.__getitem__)
         if not self._causes.isdisjoint(_causes(labels, annotations)):
             return Belongs.CAUSE
-        return self._nearby(labels.get("service"), neighbours) if recent else None
+        return self._nearby(_names(labels)) if recent else None
 
-    def _nearby(self, service: str, neighbours: Neighbours) -> Belongs | None:
-        if not service or not self._services:
-            return Belongs.TIME
-        relations = {neighbours.relation(service, other) for other in self._services}
-        if relations & _CONNECTED:
+    def _nearby(self, names: frozenset[str]) -> Belongs | None:
+        if not self._names.isdisjoint(names):
             return Belongs.TOPOLOGY
-        return None if relations == {Relation.APART} else Belongs.TIME
+        around = self._place(names)
+        if around is None or not self._around.own:
+            return Belongs.TIME
+        if around.touches(self._around):
+            return Belongs.TOPOLOGY
+        return Belongs.TIME if self._unknown else None
+
+    def _place(self, names: frozenset[str]) -> Around | None:
+        """Where an alert stands among the calls; None when traces do not know it."""
+        known = [one for one in map(self._topology.around, names) if one is not None]
+        return reduce(or_, known) if known else None
+
+
+def _names(labels: Labels) -> frozenset[str]:
+    """The service and the host that an alert is about."""
+    hosts = {host_of(value) for name, value in labels if name in _HOSTS} - LOOPBACK
+    return frozenset({labels.get("service"), *hosts} - {""})
 
 
 def _shared(labels: Labels) -> frozenset[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
-from alerts import ack_timeout, posted, silence_reminder, tick_rows
+from alerts import ack_timeout, overshoot, posted, silence_reminder, tick_rows
 from alerts import incidents as incident_rules
 from alerts.dispatch import Snapshot, dispatch, with_incidents
 from alerts.drill import Drill, plan
@@ -15,7 +15,7 @@ from alerts.incident_messages import IncidentMessage, incident_messages
 from alerts.incidents import Incident, IncidentEvent
 from alerts.model import Alert
 from alerts.notification import EventAction, Notice
-from alerts.on_call.stand_ins import StandIn
+from alerts.on_call.stand_ins import StandIn, check
 from alerts.recurring_silences import occurrences
 from alerts.repository import AlertRepository, AlertTransaction
 from alerts.route_tree import Routing
@@ -58,6 +58,7 @@ class AlertEngine:
         self._series = series
         self._routing = RoutingNow(routing)
         self._memory: WorkingMemory | None = None
+        self._held: dict[str, overshoot.Held] = {}
 
     @property
     def routing(self) -> Routing:
@@ -82,7 +83,7 @@ class AlertEngine:
             now_ms: The tick's instant.
             alerts: Every alert whose condition holds now, from all sources.
             unknown_sources: Units or sources (see `Alert`) that could not be evaluated: their
-                alerts keep their state.
+                alerts keep their state; those `overshoot.marked` end, and are told so later.
             topology: Who calls whom: what belongs together becomes one incident.
 
         Raises:
@@ -108,20 +109,24 @@ class AlertEngine:
                 before.records, active, now_ms, unknown=unknown_sources, outage=outage
             )
             records = posted.with_last_words(records, posts, now_ms)
+            held = overshoot.hold(self._held, before.records, records, unknown_sources, now_ms)
+            records = overshoot.settled(records, held, self._held, now_ms)
+            told = overshoot.as_told(records, held)
             changes = incident_rules.follow(
-                records, memory.incidents, now_ms, turn=memory.turn, topology=topology
+                told, memory.incidents, now_ms, turn=memory.turn, topology=topology
             )
             late = ack_timeout.expire(changes, now_ms, routing.ack_timeout_ms)
             records = with_incidents(records, changes.incident_of)
+            told = overshoot.as_told(records, held)
             places = memory.places_under(routing)
             outcome = dispatch(
-                replace(before, records=records),
+                replace(before, records=told),
                 routing,
                 now_ms,
                 external_url=self.external_url,
                 places=places,
             )
-            look = replace(before, records=records)
+            look = replace(before, records=told)
             outcome.notices += self._unsolicited(transaction, look, late, now_ms)
             look = replace(look, entries={**before.entries, **outcome.entries})
             outcome.notices = tick_rows.escalated(
@@ -145,7 +150,7 @@ class AlertEngine:
                 turn=memory.turn + 1,
                 places=places,
             )
-        self._memory = kept
+        self._memory, self._held = kept, held
         if self._series is not None:
             self._series.append(records.values(), now_ms)
         return result_of(now_ms, tuple(records.values()), outcome)
@@ -181,20 +186,24 @@ class AlertEngine:
         silences = tuple(transaction.silences())
         return replace(memory, snapshot=replace(memory.snapshot, silences=silences))
 
-    def acknowledge(self, incident_id: str, who: str, now_ms: int) -> None:
+    def acknowledge(
+        self, incident_id: str, who: str, now_ms: int, at_ms: int | None = None
+    ) -> None:
         """Someone takes an incident; paging services that were told of it are told that too.
+
+        `at_ms`: when it was done, where that is told late; so for what follows.
 
         Raises:
             BadInput: There is no such incident.
         """
         who = who.strip()[:256] or "someone"
         self._change(
-            IncidentEvent(incident_id, now_ms, "ack", f"acknowledged by {who}", who),
+            IncidentEvent(incident_id, at_ms or now_ms, "ack", f"acknowledged by {who}", who),
             self._message(EventAction.ACKNOWLEDGE, incident_id, who, now_ms),
-            lambda incident, _: incident_rules.acknowledged(incident, who, now_ms),
+            lambda incident, _: incident_rules.acknowledged(incident, who, at_ms or now_ms),
         )
 
-    def resolve(self, incident_id: str, who: str, now_ms: int) -> None:
+    def resolve(self, incident_id: str, who: str, now_ms: int, at_ms: int | None = None) -> None:
         """Someone ends an incident by hand; receivers that were told of it are told that too.
 
         Its alerts go on as they are: one that still fires is told again after `repeat_interval`.
@@ -204,12 +213,12 @@ class AlertEngine:
         """
         who = who.strip()[:256] or "someone"
         self._change(
-            IncidentEvent(incident_id, now_ms, "closed", f"resolved by {who}", who),
+            IncidentEvent(incident_id, at_ms or now_ms, "closed", f"resolved by {who}", who),
             self._message(EventAction.RESOLVE, incident_id, who, now_ms),
-            lambda incident, _: incident_rules.resolved(incident, now_ms),
+            lambda incident, _: incident_rules.resolved(incident, at_ms or now_ms),
         )
 
-    def reopen(self, incident_id: str, who: str, now_ms: int) -> None:
+    def reopen(self, incident_id: str, who: str, now_ms: int, at_ms: int | None = None) -> None:
         """Someone gives an incident back, or takes back its end while alerts still fire.
 
         Receivers that were told of it are told again, and escalations begin anew.
@@ -219,7 +228,7 @@ class AlertEngine:
         """
         who = who.strip()[:256] or "someone"
         self._change(
-            IncidentEvent(incident_id, now_ms, "reopened", f"reopened by {who}", who),
+            IncidentEvent(incident_id, at_ms or now_ms, "reopened", f"reopened by {who}", who),
             self._message(EventAction.TRIGGER, incident_id, who, now_ms),
             incident_rules.reopened,
         )
@@ -326,8 +335,15 @@ class AlertEngine:
         return False
 
     def stand_in(self, stand_in: StandIn) -> None:
-        """Somebody stands in on call, from now on also for this process's readers."""
+        """Somebody stands in on call, from now on also for this process's readers.
+
+        Raises:
+            BadInput: Another schedule has that id.
+            LimitExceeded: There are too many already.
+        """
         with self.repository.begin() as transaction:
+            transaction.lock()
+            check(stand_in, transaction.stand_ins())
             transaction.save_stand_in(stand_in)
             known = transaction.stand_ins()
         self._routing.know(known)
@@ -335,6 +351,7 @@ class AlertEngine:
     def end_stand_in(self, schedule: str, stand_in_id: str) -> bool:
         """Take back an override of a schedule; False when it has none of that id."""
         with self.repository.begin() as transaction:
+            transaction.lock()
             known = transaction.stand_ins()
             left = [s for s in known if (s.schedule, s.id) != (schedule, stand_in_id)]
             if len(left) < len(known):

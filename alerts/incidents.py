@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from alerts.belonging import JOIN_WINDOW_MS, RANK, Belongs, Neighbours, Traits
+from alerts.belonging import JOIN_WINDOW_MS, RANK, Belongs, Traits
 from alerts.state import AlertRecord
 from detectors.topology import NO_CALLS, Topology
 from store.model import Labels
@@ -102,8 +102,7 @@ def follow(
         turn: Counts ticks: of very many alerts, each one's newest text has its turn to be kept.
         topology: Who calls whom.
     """
-    neighbours = Neighbours(topology)
-    current = {incident.id: _Running(incident) for incident in unresolved}
+    current = {incident.id: _Running(incident, topology) for incident in unresolved}
     changes = IncidentChanges()
     firing = sorted(
         (r for r in records.values() if r.firing and r.severity != "info"),
@@ -113,9 +112,9 @@ def follow(
     for record in firing:
         if record.incident_id and record.incident_id not in current:
             continue  # resolved by hand, and nothing new: it must end and begin again first
-        home, reason = _home(record, current, neighbours, now_ms)
+        home, reason = _home(record, current, now_ms)
         if home is None:
-            home = _Running(_opened(record, now_ms), changed=True)
+            home = _Running(_opened(record, now_ms), topology, changed=True)
             current[home.incident.id] = home
             changes.events.append(
                 IncidentEvent(
@@ -156,22 +155,23 @@ def acknowledged(incident: Incident, who: str, now_ms: int) -> Incident:
 class _Running:
     """An incident while a tick works on it; alerts by fingerprint, so that thousands are quick."""
 
-    def __init__(self, incident: Incident, *, changed: bool = False) -> None:
+    def __init__(self, incident: Incident, topology: Topology, *, changed: bool = False) -> None:
         self.incident = incident
         self.changed = changed
+        self._topology = topology
         self._parts = {part.fingerprint: part for part in incident.alerts}
         self._touched: dict[str, None] = {}
         self._latest_ms = max((a.fired_ms for a in incident.alerts), default=incident.detected_ms)
         self._traits: Traits | None = None
 
-    def belongs(self, record: AlertRecord, neighbours: Neighbours, now_ms: int) -> Belongs | None:
+    def belongs(self, record: AlertRecord, now_ms: int) -> Belongs | None:
         recent = now_ms - self._latest_ms <= JOIN_WINDOW_MS
         # Worked out when it is asked for first: most ticks bring nothing new.
         if self._traits is None:
-            self._traits = Traits()
+            self._traits = Traits(self._topology)
             for part in self._parts.values():
                 self._traits.add(part.labels, part.annotations)
-        return self._traits.belongs(record.labels, record.annotations, neighbours, recent=recent)
+        return self._traits.belongs(record.labels, record.annotations, recent=recent)
 
     def join(
         self,
@@ -299,14 +299,14 @@ def _bounded(events: Sequence[IncidentEvent]) -> list[IncidentEvent]:
 
 
 def _home(
-    record: AlertRecord, current: Mapping[str, _Running], neighbours: Neighbours, now_ms: int
+    record: AlertRecord, current: Mapping[str, _Running], now_ms: int
 ) -> tuple[_Running | None, Belongs]:
     """The incident that an alert belongs to by the strongest reason; of several the oldest."""
     if record.incident_id in current:
         return current[record.incident_id], Belongs.FIRST
     home, best = None, Belongs.FIRST
     for one in current.values():
-        reason = one.belongs(record, neighbours, now_ms)
+        reason = one.belongs(record, now_ms)
         if reason is not None and (home is None or RANK[reason] < RANK[best]):
             home, best = one, reason
     return home, best

@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 
+from alerts import overshoot
 from alerts.model import Alert
 from alerts.rule_files import AlertingRule, RecordingRule, Rule, RuleFile, RuleGroup
 from alerts.template_functions import TemplateContext
@@ -223,10 +224,12 @@ class RuleEvaluator:
 def unknown_units(health: Iterable[UnitHealth]) -> frozenset[str]:
     """Units (`Alert.unit`) of the rules that failed.
 
-    One over its group's limit is not among them: as in Prometheus its alerts end.
+    One over its group's limit is marked: as in Prometheus its alerts end, which is told later.
     """
     return frozenset(
-        unit.unit for unit in health if not unit.ok and not unit.error.startswith(_OVER_LIMIT)
+        overshoot.marked(unit.unit) if unit.error.startswith(_OVER_LIMIT) else unit.unit
+        for unit in health
+        if not unit.ok
     )
 
 

@@ -34,7 +34,8 @@ class Damage:
     unknown: tuple[str, ...] = ()
 
 
-DamageOf = Callable[[Incident], Damage]
+# The damage of an incident, and how many seconds reading it may take.
+DamageOf = Callable[[Incident, float], Damage]
 
 
 def notable(spent: list[Spent], services: frozenset[str]) -> tuple[Spent, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from store.model import Int32Array
 
 _MAX_EDGES = 5_000
 _KEPT_MS = 24 * 3_600_000
-_MAX_HOPS = 3
+# Everybody's own machine: two that name it so need not mean the same.
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1", "[::1]", "0.0.0.0"})  # noqa: S104 - a name
 
 
 class Relation(StrEnum):
@@ -29,13 +31,42 @@ class Relation(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Around:
+    """Where one or more names stand among the calls; each name is one bit.
+
+    Attributes:
+        own: They themselves.
+        called: All that they reach by calls, over any number of others.
+        callers: Those that call them directly.
+    """
+
+    own: int = 0
+    called: int = 0
+    callers: int = 0
+
+    def __or__(self, other: Around) -> Around:
+        return Around(
+            self.own | other.own, self.called | other.called, self.callers | other.callers
+        )
+
+    def touches(self, other: Around) -> bool:
+        """One reaches the other, both reach the same, or the same one calls both.
+
+        What is called may fail for all that reach it, however far; a caller presses on those that
+        it calls itself.
+        """
+        mine, its = self.own | self.called, other.own | other.called
+        return bool(mine & its or self.callers & other.callers)
+
+
+@dataclass(frozen=True)
 class Topology:
     """The calls that were seen: `calls[caller]` are services and hosts."""
 
     calls: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def relation(self, service: str, other: str) -> Relation:
-        """How `other` stands to `service`, over at most three calls in a row.
+        """How `other` stands to `service`, over any number of calls in a row.
 
         >>> shop = Topology({"web": frozenset({"checkout"}), "checkout": frozenset({"stock"})})
         >>> shop.relation("web", "stock").value, shop.relation("stock", "web").value
@@ -43,24 +74,61 @@ class Topology:
         """
         if service == other:
             return Relation.SAME
-        if self._reaches(service, other):
+        one, two = self.around(service), self.around(other)
+        if one is None or two is None:
+            return Relation.UNKNOWN
+        if one.called & two.own:
             return Relation.CALLED
-        if self._reaches(other, service):
-            return Relation.CALLER
-        known = self._known()
-        return Relation.APART if service in known and other in known else Relation.UNKNOWN
+        return Relation.CALLER if two.called & one.own else Relation.APART
 
-    def _reaches(self, start: str, goal: str) -> bool:
-        seen, edge = {start}, {start}
-        for _ in range(_MAX_HOPS):
-            edge = {called for one in edge for called in self.calls.get(one, ())} - seen
-            if any(_names(called, goal) for called in edge):
-                return True
-            seen |= edge
-        return False
+    def around(self, name: str) -> Around | None:
+        """Where a service or host stands; None when no call of it was seen."""
+        return self._graph.around(host_of(name))
 
-    def _known(self) -> set[str]:
-        return {*self.calls, *(called for some in self.calls.values() for called in some)}
+    @cached_property
+    def _graph(self) -> _Graph:
+        return _Graph(self.calls)
+
+
+class _Graph:
+    """The calls as sets of bits. What a name reaches is worked out once, when it is asked for."""
+
+    def __init__(self, calls: Mapping[str, frozenset[str]]) -> None:
+        self._bits: dict[str, int] = {}
+        self._called: dict[int, int] = {}
+        self._callers: dict[int, int] = {}
+        self._known: dict[str, Around] = {}
+        for caller, some in calls.items():
+            for called in some:
+                self._add(host_of(caller), host_of(called))
+
+    def _add(self, caller: str, called: str) -> None:
+        if caller in LOOPBACK or called in LOOPBACK:
+            return
+        one = self._bits.setdefault(caller, 1 << len(self._bits))
+        two = self._bits.setdefault(called, 1 << len(self._bits))
+        self._called[one] = self._called.get(one, 0) | two
+        self._callers[two] = self._callers.get(two, 0) | one
+
+    def around(self, name: str) -> Around | None:
+        bit = self._bits.get(name)
+        if bit is None:
+            return None
+        found = self._known.get(name)
+        if found is None:
+            found = Around(bit, self._reached(bit), self._callers.get(bit, 0))
+            self._known[name] = found
+        return found
+
+    def _reached(self, bit: int) -> int:
+        reached, left = self._called.get(bit, 0), {**self._called}
+        grew = True
+        while grew:
+            grew = False
+            for one in [one for one in left if one & reached]:
+                reached |= left.pop(one)
+                grew = True
+        return reached
 
 
 NO_CALLS = Topology()
@@ -110,11 +178,7 @@ def _pairs(
     return {(one, other) for one, other in found if one and other}
 
 
-def _names(called: str, goal: str) -> bool:
+def host_of(name: str) -> str:
     """A host is named with and without its port."""
-    return called == goal or _host(called) == _host(goal)
-
-
-def _host(name: str) -> str:
     host, _, port = name.rpartition(":")
     return host if host and port.isdecimal() else name

@@ -14,7 +14,8 @@ from slos.definition import CompositeSli, Slo
 from slos.measure import Meter, WindowMeter, composite_meter, query_reader
 from slos.model import SloStatus
 from slos.policy import Policy, PolicyChanges, PolicySpan, follow
-from slos.run import SloRun, Surroundings
+from slos.run import SloRun, Span, Surroundings
+from slos.tiers import Searches
 from store.errors import WarroomError
 from store.model import UnitHealth
 from store.ports import Appender, Querier
@@ -78,6 +79,11 @@ class SloEvaluator:
             meters[slo.id] = runs[slo.id].meter
         self._runs = tuple(runs[slo.id] for slo in slos)
 
+    def maintenance(self, slo: Slo, start_ms: int, end_ms: int) -> Sequence[Span]:
+        """Spans within which the SLO's events do not count."""
+        reader = self._around.maintenance
+        return reader.spans(slo.id, start_ms, end_ms) if reader is not None else ()
+
     def _meter(self, slo: Slo, meters: dict[str, Meter]) -> Meter:
         if isinstance(slo.sli, CompositeSli):
             return composite_meter(slo.sli, meters)
@@ -88,11 +94,12 @@ class SloEvaluator:
         statuses: list[SloStatus] = []
         health: list[UnitHealth] = []
         rows: list[recording.Row] = []
+        searches = Searches()
         for run in self._runs:
             started = time.perf_counter()
             error = ""
             try:
-                status, readings = run.evaluate(now_ms)
+                status, readings = run.evaluate(now_ms, searches)
                 rows.extend(recording.rows(run.slo, status, readings))
             except Exception as exc:  # noqa: BLE001  # an SLO fails alone; its health says so
                 error = f"{type(exc).__name__}: {exc}"

@@ -85,6 +85,8 @@ class SloStatus:
     statement: str = ""
     bad_events: float | None = None
     total_events: float | None = None
+    # Of a whole period, estimated: a young period holds fewer.
+    period_events: float | None = None
     error: str = ""
     # Tiers that can never fire at this objective, each with the sum that shows it.
     refused_tiers: tuple[str, ...] = ()

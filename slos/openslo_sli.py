@@ -2,8 +2,9 @@
 
 OpenSLO has no placeholder for a window. A query's own ranges (`[5m]`) are therefore replaced by the
 window asked for (of a range within a subquery, the subquery's), and a plain counter is wrapped in
-`rate`. A threshold metric counts measurements,
-one each 15 s: those at which `query op value` does not hold are bad.
+`rate`; with `counter: false` each sample is a number of events of its own, and they are summed. A
+threshold metric counts measurements, one each 15 s: those at which `query op value` does not hold
+are bad.
 """
 
 from __future__ import annotations
@@ -48,11 +49,14 @@ def parse_sli(indicator: Fields, entry: Fields) -> EventSli | RatioSli:
     if "good" not in ratio and "bad" not in ratio:
         ratio.fail("", "a ratio has good or bad, beside total", hint="write one of them")
     part = "bad" if "bad" in ratio else "good"
-    return EventSli(_windowed(ratio, part), _windowed(ratio, "total"), counts_good=part == "good")
+    over = "rate" if ratio.flag("counter", default=True) else "sum_over_time"
+    return EventSli(
+        _windowed(ratio, part, over), _windowed(ratio, "total", over), counts_good=part == "good"
+    )
 
 
 def _raw(ratio: Fields) -> RatioSli:
-    query = _windowed(ratio, "raw", rate=False)
+    query = _windowed(ratio, "raw", "")
     kind = ratio.text("rawType", default="failure")
     if kind not in {"success", "failure"}:
         ratio.fail("rawType", f"unknown rawType {kind!r}", hint="write success or failure")
@@ -77,7 +81,7 @@ def _threshold(indicator: Fields, entry: Fields) -> EventSli:
 
 
 def refuse_foreign(indicator: Fields, sources: Mapping[str, str]) -> None:
-    """Refuse a metric source that only refers to a DataSource of a type that is not read here.
+    """Refuse a metric source that refers to a DataSource of a type that is not read here.
 
     Args:
         indicator: An indicator's `spec`.
@@ -87,8 +91,9 @@ def refuse_foreign(indicator: Fields, sources: Mapping[str, str]) -> None:
     holder = indicator.mapping("ratioMetric", _RATIO) if ratio else indicator
     parts = ("good", "bad", "total", "raw") if ratio else ("thresholdMetric",)
     for source in (_metric_source(holder, key) for key in parts if key in holder):
-        if "type" in source or "metricSourceRef" not in source:
+        if "metricSourceRef" not in source:
             continue
+        # `parse_sli` refuses any other type that is written beside it.
         name = source.text("metricSourceRef")
         if not _is_prometheus(sources.get(name, _PROMETHEUS)):
             source.fail(
@@ -116,8 +121,8 @@ def _source(parent: Fields, key: str) -> Fields:
     return source.mapping("spec", ("query",))
 
 
-def _windowed(ratio: Fields, key: str, *, rate: bool = True) -> str:
-    """A query whose range is the window's placeholder."""
+def _windowed(ratio: Fields, key: str, over: str) -> str:
+    """A query whose range is the window's placeholder; `over` wraps one that has no range."""
     source = _source(ratio, key)
     query = source.query("query", placeholder=False)
     if has_placeholder(query):
@@ -128,10 +133,10 @@ def _windowed(ratio: Fields, key: str, *, rate: bool = True) -> str:
         for start, end in reversed(ranges):
             query = query[:start] + WINDOW + query[end:]
         return query
-    if not rate:
+    if not over:
         # A recorded ratio is averaged over the window.
         return f"avg_over_time(({query})[{WINDOW}:{_MEASURED_EVERY}])"
-    return _rate_of(source, tree)
+    return _summed(source, tree, over)
 
 
 def _ranges(node: Expr, tokens: list[Token]) -> Iterator[tuple[int, int]]:
@@ -146,14 +151,14 @@ def _ranges(node: Expr, tokens: list[Token]) -> Iterator[tuple[int, int]]:
                 yield from _ranges(child, tokens)
 
 
-def _rate_of(source: Fields, tree: Expr) -> str:
-    """`sum(rate(counter[window]))` of a counter or a sum of one."""
+def _summed(source: Fields, tree: Expr, over: str) -> str:
+    """`sum(rate(counter[window]))` of a counter or a sum of one; likewise of gauges."""
     summed = isinstance(tree, Aggregate) and tree.op == "sum"
     inner = tree.expr if isinstance(tree, Aggregate) and summed else tree
     if not isinstance(inner, VectorSelector):
         source.fail(
             "query",
-            "the query has no range, and is not a counter or a sum of one",
+            "the query has no range, and is not a metric or a sum of one",
             hint="write sum(rate(requests_total[5m])); the range is replaced by each window",
         )
-    return f"sum(rate({to_text(inner)}[{WINDOW}]))"
+    return f"sum({over}({to_text(inner)}[{WINDOW}]))"

@@ -20,7 +20,7 @@ from slos.durations import format_duration
 from slos.measure import Meter, widened
 from slos.model import Outlook, SloState, SloStatus, TierReading
 from slos.outlook import SaleEvent, look_ahead
-from slos.tiers import TierMemory, burning_since
+from slos.tiers import Searches, TierMemory, burning_since, first_guess
 
 _MAX_SPANS = 200
 # A sale's outlook changes slowly, and is read from far back.
@@ -62,8 +62,13 @@ class SloRun:
         self._outlook: Outlook | None = None
         self._looked_ms: int | None = None
 
-    def evaluate(self, now_ms: int) -> tuple[SloStatus, list[WindowReading]]:
-        """The SLO's status, and the readings of its windows, shortest first."""
+    def evaluate(
+        self, now_ms: int, searches: Searches | None = None
+    ) -> tuple[SloStatus, list[WindowReading]]:
+        """The SLO's status, and the readings of its windows, shortest first.
+
+        `searches`: how many are left to this tick, of all SLOs.
+        """
         slo = self.slo
         start_ms, end_ms = self._period_at(now_ms)
         spans = self._maintenance(start_ms, now_ms)
@@ -73,7 +78,8 @@ class SloRun:
         left = budget.remaining(period, slo.objective, planned)
         events = period_events(slo.window_s, [period, *longs.values()])
         readings = {slo.window_s: replace(period, window_s=slo.window_s)} | longs
-        judge = _Judge(events, left, self._elapsed_s(start_ms, now_ms), end_ms - start_ms, now_ms)
+        elapsed_s = self._elapsed_s(start_ms, now_ms)
+        judge = _Judge(events, left, elapsed_s, end_ms - start_ms, now_ms, searches or Searches())
         tiers = []
         for tier in slo.tiers:
             long = longs[tier.long_s]
@@ -81,7 +87,7 @@ class SloRun:
             short = self._without(short, now_ms - short.window_s * 1_000, spans, now_ms)
             # Shown and recorded under its nominal window, even when it had to widen.
             readings.setdefault(tier.short_s, replace(short, window_s=tier.short_s))
-            tiers.append(self._tier(tier, (long, short), judge))
+            tiers.append(self._tier(tier, (long, short), judge, spans))
         for window_s in slo.recorded_s:
             if window_s not in readings:
                 readings[window_s] = self._window(window_s, spans, now_ms)
@@ -174,19 +180,49 @@ class SloRun:
         return known
 
     def _tier(
-        self, tier: Tier, pair: tuple[WindowReading, WindowReading], judge: _Judge
+        self,
+        tier: Tier,
+        pair: tuple[WindowReading, WindowReading],
+        judge: _Judge,
+        spans: list[Span],
     ) -> TierReading:
         long, short = pair
         decision = decide_tier(tier, self.slo.objective, long, short, judge.events)
         decision = self._memory.settle(tier, decision, judge.now_ms)
-        if decision.firing and self._memory.since_ms(tier) is None:
-            self._memory.began(tier, burning_since(long, self.meter, judge.now_ms))
+        if decision.firing and self._memory.open_question(tier):
+            self._date(tier, pair, judge, spans)
         burns = (self._burn(long), self._burn(short))
         words = ""
         if decision.firing and burns[0] is not None:
             gone_s = judge.gone_s(self.slo, burns[0])
             words = statement.burning(self.slo, burns[0], long, judge.left, gone_s)
         return replace(self._reading(tier, burns, decision), statement=words)
+
+    def _date(
+        self,
+        tier: Tier,
+        pair: tuple[WindowReading, WindowReading],
+        judge: _Judge,
+        spans: list[Span],
+    ) -> None:
+        """Since when it burns: searched for, or guessed until a later tick has time for that."""
+        long, short = pair
+        now_ms = judge.now_ms
+        if judge.searches.take():
+            since_ms = burning_since(
+                long,
+                short.window_s,
+                lambda window_s: self._recent(window_s, spans, now_ms),
+                now_ms,
+                spans,
+            )
+            self._memory.began(tier, since_ms)
+        elif self._memory.since_ms(tier) is None:
+            self._memory.began(tier, first_guess(long, short, now_ms), guessed=True)
+
+    def _recent(self, window_s: int, spans: list[Span], now_ms: int) -> WindowReading:
+        start_ms = now_ms - window_s * 1_000
+        return self._without(self.meter.between(start_ms, now_ms), start_ms, spans, now_ms)
 
     def _reading(
         self, tier: Tier, burns: tuple[float | None, float | None], decision: TierDecision
@@ -238,6 +274,7 @@ class SloRun:
             exhausts_at_ms=None if gone_s is None else judge.now_ms + round(gone_s * 1_000),
             bad_events=period.bad,
             total_events=period.total,
+            period_events=judge.events or None,
         )
 
     def _base(
@@ -281,6 +318,7 @@ class _Judge:
         left: Of the budget.
         elapsed_s: Of a calendar period.
         length_ms: Of a calendar period, from its beginning to its end.
+        searches: For when a burn began.
     """
 
     events: float
@@ -288,6 +326,7 @@ class _Judge:
     elapsed_s: int | None
     length_ms: int
     now_ms: int
+    searches: Searches
 
     def gone_s(self, slo: Slo, burn: float) -> float | None:
         """Seconds until the budget is gone at this pace."""

@@ -60,6 +60,7 @@ from dashboards.mount import is_page
 from dashboards.mount import routes as page_routes
 from detectors.explain import explain
 from detectors.finding import Finding
+from detectors.history.repository import began
 from detectors.repository import FindingRepository
 from detectors.window_reading import WindowReader
 from slos.model import SloStatus
@@ -133,7 +134,7 @@ def build_web(inputs: WebInputs) -> Web:
         [
             lambda start, end: [annotation_json(a) for a in inputs.annotations.between(start, end)],
             reader.timeline,
-            _finding_events(inputs.sight.findings),
+            _finding_events(inputs.sessions),
             _agreements(inputs).timeline,
             loadtests.timeline_of(LoadTestRepository(inputs.sessions)),
         ]
@@ -334,7 +335,7 @@ def _agreements(inputs: WebInputs) -> slo_agreements.Agreements:
     )
 
 
-def _finding_events(repository: FindingRepository) -> Callable[[int, int], list[Json]]:
+def _finding_events(sessions: SessionFactory) -> Callable[[int, int], list[Json]]:
     def events(start_ms: int, end_ms: int) -> list[Json]:
         return [
             {
@@ -343,8 +344,7 @@ def _finding_events(repository: FindingRepository) -> Callable[[int, int], list[
                 "title": f"{entry.event}: {entry.detail}",
                 "ref": f"/findings/{entry.finding_id}",
             }
-            for entry in repository.history(since_ms=start_ms)
-            if entry.at_ms <= end_ms and entry.event in {"opened", "returned"}
+            for entry in began(sessions, start_ms, end_ms)
         ]
 
     return events

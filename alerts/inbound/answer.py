@@ -54,6 +54,19 @@ def decide(
             return Answer.NOTHING_NEW if is_open else Answer.REOPENED
 
 
+def done_ms(wish: Inbound, incident: Incident, now_ms: int) -> int:
+    """When it was done, by the service's clock: messages may reach us late, and out of order.
+
+    Kept so that what is done later there is known to be later. Never before the incident's last
+    alert, nor after now.
+    """
+    if wish.at_ms is None:
+        return now_ms
+    last_ms = max((part.fired_ms for part in incident.alerts), default=incident.detected_ms)
+    earliest_ms = last_ms if wish.wish is Wish.RESOLVE else incident.detected_ms
+    return min(max(wish.at_ms, earliest_ms), now_ms)
+
+
 def _changed_ms(wish: Inbound, incident: Incident, reopened_ms: int) -> int:
     """When what the wish would undo was done: a message from before, or sent again, is no news."""
     if wish.wish is not Wish.REOPEN:

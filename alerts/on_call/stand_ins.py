@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from alerts.on_call.model import OnCall, Override
+from store.errors import BadInput, LimitExceeded
 
 MAX_STAND_INS = 1_000
 # What ended so long ago is forgotten; the calendar shows that far back.
@@ -23,6 +24,24 @@ class StandIn:
     end_ms: int
     created_by: str
     created_ms: int
+
+
+def check(made: StandIn, known: Iterable[StandIn]) -> None:
+    """Whether one may be kept beside those that are known.
+
+    Raises:
+        BadInput: Another schedule has that id.
+        LimitExceeded: There are too many already.
+    """
+    by_id = {one.id: one for one in known}
+    if made.id in by_id and by_id[made.id].schedule != made.schedule:
+        raise BadInput(f"another schedule has an override {made.id!r}", hint="choose another id")
+    if len(by_id) >= MAX_STAND_INS and made.id not in by_id:
+        raise LimitExceeded(
+            f"there are {MAX_STAND_INS} overrides already",
+            reason="overrides",
+            hint="delete some that are over",
+        )
 
 
 def with_stand_ins(on_call: OnCall, stand_ins: Iterable[StandIn]) -> OnCall:

@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, Response
 from alerts import ack_timeout
 from alerts.engine import AlertEngine
 from alerts.inbound import signatures
-from alerts.inbound.answer import Answer, decide
+from alerts.inbound.answer import Answer, decide, done_ms
 from alerts.inbound.messages import MAX_BODY, Inbound, of_pagerduty, of_slack
 from alerts.incident_log.repository import IncidentRepository
 from alerts.ledger.repository import OutboxRepository
@@ -43,13 +43,14 @@ class Desk:
         lines = self.incidents.events(incident_id) if incident else []
         given_back = (line.at_ms for line in lines if line.kind in {"reopened", ack_timeout.EVENT})
         answer = decide(wish, incident, told, max(given_back, default=0))
+        at_ms = done_ms(wish, incident, now_ms) if incident else now_ms
         match answer:
             case Answer.ACKNOWLEDGED:
-                self.engine.acknowledge(incident_id, wish.who, now_ms)
+                self.engine.acknowledge(incident_id, wish.who, now_ms, at_ms)
             case Answer.RESOLVED:
-                self.engine.resolve(incident_id, wish.who, now_ms)
+                self.engine.resolve(incident_id, wish.who, now_ms, at_ms)
             case Answer.REOPENED:
-                self.engine.reopen(incident_id, wish.who, now_ms)
+                self.engine.reopen(incident_id, wish.who, now_ms, at_ms)
             case Answer.NOTED:
                 text = "resolved a part of this incident there; other alerts of it still fire"
                 self.engine.note(incident_id, f"{wish.who} {text}", wish.who, now_ms)

@@ -26,6 +26,10 @@ from store.model import Labels
 # Kinds of the timeline that incidents write themselves: the incident's own events are exact.
 _OWN_KINDS = frozenset({"opened", "alert", "resolved", "page", "ack", "note", "closed"})
 
+# What an incident cost may take long to read: a page shows what is known, a write-up waits.
+_SHOWN_WITHIN_S = 1.0
+_WRITTEN_WITHIN_S = 30.0
+
 
 class Acknowledgement(BaseModel):
     """Body of `POST /incidents/{id}/ack`."""
@@ -64,7 +68,7 @@ class Record:
     timeline: Callable[[int, int], list[Json]]
     deliveries: OutboxRepository
     candidates: Callable[[Labels, int], Sequence[ProbableCause]] = lambda _labels, _started: ()
-    damage: DamageOf = lambda _incident: Damage()
+    damage: DamageOf = lambda _incident, _within_s: Damage()
 
 
 def router(
@@ -126,7 +130,7 @@ def _postmortem(
         raise NotFound(f"there is no incident {incident_id!r}")
     deliveries = record.deliveries.deliveries(incident_id=incident_id)
     around = _around(incident, record, now_ms)
-    damage = record.damage(incident)
+    damage = record.damage(incident, _WRITTEN_WITHIN_S)
     return postmortem(incident, incidents.events(incident_id), around, deliveries, damage)
 
 
@@ -150,7 +154,7 @@ def _ranked(incidents: IncidentRepository, record: Record, incident_id: str, now
         **shown,
         "timeline": sorted(timeline, key=lambda event: str(event["at"])),
         "candidates": [probable_cause_json(cause) for cause in causes],
-        "impact": damage_json(record.damage(incident)),
+        "impact": damage_json(record.damage(incident, _SHOWN_WITHIN_S)),
     }
 
 

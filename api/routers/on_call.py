@@ -14,12 +14,12 @@ from alerts.engine import AlertEngine
 from alerts.escalation.steps import Escalation
 from alerts.on_call.ical import calendar_of
 from alerts.on_call.model import OnCall, Schedule
-from alerts.on_call.stand_ins import MAX_STAND_INS, StandIn
+from alerts.on_call.stand_ins import StandIn
 from alerts.on_call.who import DAY_MS, Shift, instant_ms, now_and_next
 from alerts.route_tree import Routing
 from api.errors import NotFound
 from api.shapes import Json
-from store.errors import BadInput, LimitExceeded
+from store.errors import BadInput
 from store.timestamps import rfc3339
 
 _MAX_COMING = 8
@@ -68,7 +68,7 @@ def router(engine: AlertEngine, now: Callable[[], int]) -> APIRouter:
         if made.user not in engine.routing.on_call.users:
             known = ", ".join(sorted(engine.routing.on_call.users))
             raise BadInput(f"there is no user {made.user!r}", hint=f"known are {known}")
-        await run_in_threadpool(_keep, engine, made)
+        await run_in_threadpool(engine.stand_in, made)
         return _override(made)
 
     @routes.delete("/on-call/{schedule}/overrides/{override_id}", status_code=204)
@@ -95,26 +95,19 @@ def _stand_in(plan: Schedule, override_id: str, body: OverrideRequest, now_ms: i
     end_ms = _instant(body.until, plan)
     if end_ms <= now_ms:
         raise BadInput("the override ended already", hint="until must be in the future")
-    if not start_ms < end_ms <= start_ms + _LONGEST_MS:
-        raise BadInput("until must be after from, by at most 400 days", hint="correct one of them")
+    if not start_ms < end_ms <= min(start_ms, now_ms) + _LONGEST_MS:
+        raise BadInput(
+            "until must be after from, and at most 400 days after from and after now",
+            hint="correct one of them",
+        )
     return StandIn(override_id, plan.name, body.user, start_ms, end_ms, body.by, now_ms)
 
 
 def _instant(at: datetime, plan: Schedule) -> int:
-    return round(at.timestamp() * 1000) if at.tzinfo else instant_ms(at, plan.time_zone)
-
-
-def _keep(engine: AlertEngine, made: StandIn) -> None:
-    known = engine.stand_ins()
-    if any(one.id == made.id and one.schedule != made.schedule for one in known):
-        raise BadInput(f"another schedule has an override {made.id!r}", hint="choose another id")
-    if len(known) >= MAX_STAND_INS and all(one.id != made.id for one in known):
-        raise LimitExceeded(
-            f"there are {MAX_STAND_INS} overrides already",
-            reason="overrides",
-            hint="delete some that are over",
-        )
-    engine.stand_in(made)
+    try:
+        return round(at.timestamp() * 1000) if at.tzinfo else instant_ms(at, plan.time_zone)
+    except (OverflowError, ValueError, OSError) as exc:
+        raise BadInput(f"{at.isoformat()} is no time that can be kept") from exc
 
 
 def _override(one: StandIn) -> Json:

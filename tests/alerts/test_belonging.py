@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from alerts.incidents import Incident, IncidentChanges, follow
 from alerts.model import Alert
 from alerts.state import AlertRecord, advance, fingerprint
-from detectors.topology import NO_CALLS, Topology
+from detectors.topology import NO_CALLS, Topology, _Graph
 from store.model import Labels
 from store.timestamps import rfc3339
 
@@ -62,6 +64,65 @@ def test_a_service_and_one_that_calls_it_are_one_incident_by_topology(
 def test_a_call_over_three_services_still_counts() -> None:
     web = record("WebErrors", NOW_MS, service="web")
     assert reasons(after(PAYMENTS, web, minutes=1)) == [["first_alert", "topology"]]
+
+
+def test_a_database_that_is_down_and_those_that_ask_it_are_one_incident() -> None:
+    asked = frozenset({"db1:5432"})
+    web = frozenset({"checkout", "search", "account"})
+    shop = Topology({"web": web, "checkout": asked, "search": asked, "account": asked})
+    down = record("DbDown", NOW_MS, instance="db1:9104")
+    callers = [record("Errors", NOW_MS, service=name) for name in (*web, "web")]
+    for alerts in ([down, *callers], callers, [*callers, down]):
+        (incident,) = after(*alerts, topology=shop, minutes=1)
+        assert [part.reason for part in incident.alerts[1:]] == ["topology"] * (len(alerts) - 1)
+
+
+def test_those_that_reach_the_same_host_over_others_are_one_incident() -> None:
+    calls = {"checkout": "payments", "payments": "bank", "search": "index", "index": "bank"}
+    shop = Topology({caller: frozenset({called}) for caller, called in calls.items()})
+    assert reasons(after(CHECKOUT, SEARCH, topology=shop)) == [["first_alert", "topology"]]
+
+
+def test_a_chain_of_calls_counts_however_long() -> None:
+    chain = Topology({f"s{n}": frozenset({f"s{n + 1}"}) for n in range(9)})
+    ends = [record("Errors", NOW_MS, service=name) for name in ("s0", "s9")]
+    assert reasons(after(*ends, topology=chain)) == [["first_alert", "topology"]]
+
+
+def test_two_alerts_on_one_host_are_one_incident_though_their_services_are_apart() -> None:
+    one = record("PaymentErrors", NOW_MS, service="payments", instance="node-7:8080")
+    two = record("SearchSlow", NOW_MS, service="search", host="node-7")
+    assert reasons(after(one, two, minutes=1)) == [["first_alert", "topology"]]
+
+
+def test_a_host_that_only_others_ask_is_apart() -> None:
+    disk = record("DiskFull", NOW_MS, instance="index:9100")
+    assert reasons(after(PAYMENTS, disk, minutes=1)) == [["first_alert"], ["first_alert"]]
+
+
+def test_everybody_s_own_machine_joins_nothing() -> None:
+    local = frozenset({"localhost:5432", "127.0.0.1"})
+    shop = Topology({"payments": local | {"bank"}, "search": local | {"index"}})
+    one = record("PaymentErrors", NOW_MS, service="payments", instance="127.0.0.1:80")
+    two = record("SearchSlow", NOW_MS, service="search", instance="127.0.0.1:81")
+    assert reasons(after(one, two, topology=shop)) == [["first_alert"], ["first_alert"]]
+
+
+def test_what_a_service_reaches_is_worked_out_once_however_many_alerts_ask(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: Counter[int] = Counter()
+    reached = _Graph._reached
+
+    def counting(graph: _Graph, bit: int) -> int:
+        asked[bit] += 1
+        return reached(graph, bit)
+
+    monkeypatch.setattr(_Graph, "_reached", counting)
+    calls = Topology({f"s{n}": frozenset({f"db{n}"}) for n in range(60)})
+    alerts = [record("Errors", NOW_MS, service=name) for name in calls.calls]
+    assert len(after(*alerts, topology=calls)) == 60
+    assert set(asked.values()) == {1}
 
 
 def test_later_than_some_minutes_who_calls_whom_says_nothing() -> None:

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alerts.inbound import signatures
-from alerts.inbound.answer import Answer, decide
+from alerts.inbound.answer import Answer, decide, done_ms
 from alerts.inbound.messages import ACK_ACTION, Inbound, Wish, of_pagerduty, of_slack
-from alerts.incidents import Incident, IncidentAlert, IncidentState
+from alerts.incidents import Incident, IncidentAlert, IncidentState, acknowledged
 from store.model import Labels
 
 NOW_MS = 1_795_766_400_000
@@ -221,6 +221,37 @@ def test_a_message_that_is_older_than_what_it_would_take_back_is_not_believed(
     )
     wish = Inbound(Wish.REOPEN, "ada (PagerDuty)", dedup_key="k", at_ms=sent_ms)
     assert decide(wish, incident, ["f"]) is answer
+
+
+def test_who_gives_an_incident_back_is_believed_though_both_messages_come_late() -> None:
+    open_one = Incident("inc-1", "t", "page", OPEN, NOW_MS, NOW_MS)
+    late_ms = NOW_MS + 300_000
+    taken = Inbound(Wish.ACKNOWLEDGE, "ada", dedup_key="k", at_ms=NOW_MS + 60_000)
+    back = Inbound(Wish.REOPEN, "ada", dedup_key="k", at_ms=NOW_MS + 120_000)
+    assert decide(taken, open_one, ["f"]) is Answer.ACKNOWLEDGED
+    kept = acknowledged(open_one, "ada", done_ms(taken, open_one, late_ms))
+    assert decide(back, kept, ["f"]) is Answer.REOPENED
+    older = Inbound(Wish.REOPEN, "ada", dedup_key="k", at_ms=NOW_MS + 59_000)
+    assert decide(older, kept, ["f"]) is Answer.OLD
+
+
+@pytest.mark.parametrize(
+    ("wish", "at_ms", "done"),
+    [
+        (Wish.ACKNOWLEDGE, None, 300_000),
+        (Wish.ACKNOWLEDGE, -30_000, 0),
+        (Wish.ACKNOWLEDGE, 999_000, 300_000),
+        (Wish.RESOLVE, 60_000, 90_000),
+        (Wish.RESOLVE, 120_000, 120_000),
+    ],
+)
+def test_what_was_done_is_dated_within_the_incident_s_own_time(
+    wish: Wish, at_ms: int | None, done: int
+) -> None:
+    part = IncidentAlert("f", Labels(), {}, NOW_MS + 90_000)
+    found = Incident("inc-1", "t", "page", OPEN, NOW_MS, NOW_MS, alerts=(part,))
+    asked = Inbound(wish, "ada", at_ms=None if at_ms is None else NOW_MS + at_ms)
+    assert done_ms(asked, found, NOW_MS + 300_000) == NOW_MS + done
 
 
 def test_a_press_of_slack_s_button_knows_when_it_was_pressed() -> None:

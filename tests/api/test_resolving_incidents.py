@@ -132,7 +132,8 @@ def test_a_post_mortem_measures_what_the_incident_cost(world: World) -> None:
     assert (spent["slo"], spent["service"]) == ("checkout", "shop")
     assert 0.2 < spent["error_ratio"] < 0.35
     assert spent["bad_events"] > 500
-    assert spent["budget_spent"] > 1
+    # Of a whole period: the few minutes that there were so far would have been all of it.
+    assert 0.005 < spent["budget_spent"] < 0.2
     text = world.ask("GET", f"{OWN}/incidents/{identity}/postmortem.md").text
     assert "- SLO shop/checkout: " in text
     assert "of the period's error budget" in text

@@ -126,6 +126,27 @@ def test_policies_and_data_sources_are_looked_up_and_bad_counts_where_good_stand
     assert (slo.sli.query, slo.sli.counts_good) == ("sum(rate(errors[{{.window}}]))", False)
 
 
+def test_what_is_no_counter_is_summed_and_not_read_as_one() -> None:
+    (slo,) = parse_slos(LISTED.replace("counter: true", "counter: false"), "f")
+    assert isinstance(slo.sli, EventSli)
+    assert slo.sli.total_query == "sum(sum_over_time(http_requests[{{.window}}]))"
+    assert slo.sli.per_unit(slo.sli.total_query, 3_600) == 1.0
+    with pytest.raises(ConfigError, match=r"f:14: .*counter"):
+        parse_slos(LISTED.replace("counter: true", "counter: perhaps"), "f")
+    unclear = LISTED.replace("counter: true", "counter: false").replace("sum(http", "count(http")
+    with pytest.raises(ConfigError, match=r"f:1[4-7]: .*no range"):
+        parse_slos(unclear, "f")
+
+
+def test_a_metric_source_s_own_type_does_not_hide_that_of_its_data_source() -> None:
+    text = REFERRED.replace(
+        "metricSourceRef: metrics", "metricSourceRef: metrics, type: Prometheus"
+    )
+    assert len(parse_slos(text, "f")) == 1
+    with pytest.raises(ConfigError, match=r"'metrics' is of type 'Datadog'"):
+        parse_slos(text.replace("{type: Prometheus, conn", "{type: Datadog, conn"), "f")
+
+
 def test_policies_that_are_kept_elsewhere_are_no_mistake() -> None:
     assert len(parse_slos(REFERRED.rsplit("---\n", maxsplit=1)[-1], "f")) == 1
 

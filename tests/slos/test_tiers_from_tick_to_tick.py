@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from slos.burn_rate import WindowReading
 from slos.definition import EventSli
 from slos.evaluation import SloEvaluator
 from slos.measure import WindowMeter, query_reader
+from slos.run import Surroundings
 from slos.spec import parse_slos
-from slos.tiers import burning_since
+from slos.tiers import MAX_SEARCHES, burning_since
 from store.model import InstantVector, Labels
 from tests.slos.counters import START_MS, Recorder, at, seconds_of, slo_text, traffic
 
@@ -138,8 +140,64 @@ def test_a_burn_is_known_to_have_begun_with_the_fault(age_s: int) -> None:
     counters = traffic(end_s, 50.0, [(end_s - age_s, end_s, 0.5)])
     meter = WindowMeter(query_reader("a", sli, counters))
     long = meter.read(3_600, at(end_s))
-    since_s = (burning_since(long, meter, at(end_s)) - START_MS) / 1_000
+    asked = 0
+
+    def read(window_s: int) -> WindowReading:
+        nonlocal asked
+        asked += 1
+        return meter.between(at(end_s - window_s), at(end_s))
+
+    since_s = (burning_since(long, 300, read, at(end_s)) - START_MS) / 1_000
     assert since_s == pytest.approx(end_s - age_s, abs=max(3, age_s * 0.03))
+    assert asked <= 8
+
+
+@pytest.mark.parametrize("age_s", [2_400, 3_000])
+def test_a_burn_did_not_begin_with_planned_work_but_with_the_fault(age_s: int) -> None:
+    end_s = 8_000
+    (slo,) = parse_slos(slo_text(99.0, "google-30d"), "f")
+    planned = (end_s - 1_200, end_s - 600)
+    counters = traffic(end_s, 50.0, [(end_s - age_s, end_s, 0.5), (*planned, 1.0)])
+    span = at(planned[0]), at(planned[1])
+    spans = SimpleNamespace(spans=lambda _id, _start_ms, _end_ms: [span])
+    evaluator = SloEvaluator(counters, Recorder(), [slo], Surroundings(spans))
+    tier = evaluator.tick(at(end_s)).statuses[0].tiers[0]
+    assert tier.firing
+    assert tier.since_ms is not None
+    since_s = (tier.since_ms - START_MS) / 1_000
+    assert since_s == pytest.approx(end_s - age_s, abs=age_s * 0.03)
+
+
+def test_when_much_breaks_at_once_a_tick_searches_for_few_and_guesses_the_others_until_later() -> (
+    None
+):
+    text = openslo("30d", 0.999)
+    many = MAX_SEARCHES + 5
+    slos = [parse_slos(text.replace("name: a", f"name: a{n}"), "f")[0] for n in range(many)]
+    counted = 0
+
+    steady = Steady(1.0, 1e12)
+
+    class Counting:
+        def instant(self, expr: str, ts_ms: int) -> InstantVector:
+            nonlocal counted
+            counted += 1
+            return steady.instant(expr, ts_ms)
+
+    evaluator = SloEvaluator(Counting(), Recorder(), slos)  # type: ignore[arg-type]
+    evaluator.tick(at(FAULT_S - 5))
+    evaluator.tick(at(FAULT_S))
+    usual, counted = counted, 0
+    fired_s = FAULT_S + 60
+    guessed = evaluator.tick(at(fired_s)).statuses
+    assert all(status.tiers[0].firing for status in guessed)
+    assert counted <= usual + MAX_SEARCHES * 2 * 10
+    since = [(s.tiers[0].since_ms or 0) - at(FAULT_S) for s in guessed]
+    assert max(map(abs, since[:MAX_SEARCHES])) <= 3_000
+    assert max(map(abs, since)) <= 300_000
+    evaluator.tick(at(fired_s + 5))
+    later = evaluator.tick(at(fired_s + 10)).statuses
+    assert max(abs((s.tiers[0].since_ms or 0) - at(FAULT_S)) for s in later) <= 5_000
 
 
 def test_sloth_s_series_have_its_names_and_labels_for_every_window_even_without_alerts() -> None:
