@@ -235,7 +235,10 @@ class _Flush:
             group_key=group.key,
             dedup_key=group.dedup_key,
             group_labels=group.labels,
-            alerts=tuple(_seen(alert) for alert in ordered),
+            alerts=tuple(
+                NoticeAlert.of(alert, firing=alert.firing, ends_ms=alert.resolved_ms)
+                for alert in ordered
+            ),
             reason=str(reason),
             created_ms=self.now_ms,
             external_url=self.external_url,
@@ -272,18 +275,6 @@ def announced_in(member: Members, routing: Routing, snapshot: Snapshot) -> froze
         entry = snapshot.entries.get(lane_of(group.id, group.receiver, index))
         found |= entry.firing if entry else frozenset()
     return found
-
-
-def _seen(alert: AlertRecord) -> NoticeAlert:
-    return NoticeAlert(
-        fingerprint=alert.fingerprint,
-        firing=alert.firing,
-        labels=alert.labels,
-        annotations=alert.annotations,
-        starts_ms=alert.starts_ms,
-        ends_ms=alert.resolved_ms,
-        generator_url=alert.generator_url,
-    )
 
 
 def with_incidents(

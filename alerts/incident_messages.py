@@ -71,15 +71,7 @@ def _notice(
     records = [snapshot.records[f] for f in told if f in snapshot.records]
     ended = about.action is EventAction.RESOLVE
     seen = tuple(
-        NoticeAlert(
-            fingerprint=record.fingerprint,
-            firing=not ended,
-            labels=record.labels,
-            annotations=record.annotations,
-            starts_ms=record.starts_ms,
-            ends_ms=about.now_ms if ended else None,
-            generator_url=record.generator_url,
-        )
+        NoticeAlert.of(record, firing=not ended, ends_ms=about.now_ms if ended else None)
         for record in records[:20]
     )
     # Of the whole lane: the storms of two receivers have the same group.

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import httpx
 
 from alerts.route_tree import Integration
+from alerts.state import AlertRecord
 from store.errors import WarroomError
 from store.model import Labels
 
@@ -61,6 +62,19 @@ class NoticeAlert:
     starts_ms: int
     ends_ms: int | None
     generator_url: str = ""
+
+    @classmethod
+    def of(cls, record: AlertRecord, *, firing: bool, ends_ms: int | None) -> NoticeAlert:
+        """An alert's state, told as firing or not: a message may speak of another instant."""
+        return cls(
+            fingerprint=record.fingerprint,
+            firing=firing,
+            labels=record.labels,
+            annotations=record.annotations,
+            starts_ms=record.starts_ms,
+            ends_ms=ends_ms,
+            generator_url=record.generator_url,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,18 +85,7 @@ def _notice(
         starts_ms=silence.starts_ms,
         ends_ms=None,
     )
-    listed = tuple(
-        NoticeAlert(
-            fingerprint=one.fingerprint,
-            firing=True,
-            labels=one.labels,
-            annotations=one.annotations,
-            starts_ms=one.starts_ms,
-            ends_ms=None,
-            generator_url=one.generator_url,
-        )
-        for one in muted[:_MAX_LISTED]
-    )
+    listed = tuple(NoticeAlert.of(one, firing=True, ends_ms=None) for one in muted[:_MAX_LISTED])
     digest = hashlib.sha256(lane.encode()).hexdigest()
     return Notice(
         id=f"msg_{digest[:32]}",

@@ -213,7 +213,9 @@ class _Storm:
     def _notice(self, lane: str, firing: Sequence[str], groups: int) -> Notice:
         records = [self._before.records[f] for f in firing if f in self._before.records]
         lead = _lead(records, groups, self._before.now_ms, self._key)
-        listed = [_seen(record) for record in records[:_MAX_LISTED]]
+        listed = [
+            NoticeAlert.of(record, firing=True, ends_ms=None) for record in records[:_MAX_LISTED]
+        ]
         identity = hashlib.sha256(f"{lane}\n{self._before.now_ms}".encode()).hexdigest()
         return Notice(
             id=f"msg_{identity[:32]}",
@@ -268,16 +270,4 @@ def _lead(records: Sequence[AlertRecord], groups: int, now_ms: int, key: str) ->
         },
         starts_ms=min((record.starts_ms for record in records), default=now_ms),
         ends_ms=None if records else now_ms,
-    )
-
-
-def _seen(record: AlertRecord) -> NoticeAlert:
-    return NoticeAlert(
-        fingerprint=record.fingerprint,
-        firing=True,
-        labels=record.labels,
-        annotations=record.annotations,
-        starts_ms=record.starts_ms,
-        ends_ms=None,
-        generator_url=record.generator_url,
     )

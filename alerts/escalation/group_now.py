@@ -57,21 +57,11 @@ def _group(
     }
     firing.sort(key=lambda r: (r.incident_id not in is_open, r.starts_ms, r.fingerprint))
     return GroupNow(
-        alerts=tuple(_seen(record) for record in firing[:MAX_ALERTS]),
+        alerts=tuple(
+            NoticeAlert.of(record, firing=True, ends_ms=None) for record in firing[:MAX_ALERTS]
+        ),
         open_incidents=frozenset(is_open),
         lead=firing[0].incident_id if is_open else "",
         taken=any(states.get(r.incident_id) is IncidentState.ACKNOWLEDGED for r in firing),
         dedup_key=entry.dedup_key,
-    )
-
-
-def _seen(record: AlertRecord) -> NoticeAlert:
-    return NoticeAlert(
-        fingerprint=record.fingerprint,
-        firing=True,
-        labels=record.labels,
-        annotations=record.annotations,
-        starts_ms=record.starts_ms,
-        ends_ms=None,
-        generator_url=record.generator_url,
     )

@@ -127,8 +127,9 @@ def _supersede(session: Session, notice: Notice) -> None:
     last = session.execute(newest).first()
     if last is None:
         return
-    says, now_says = last.payload, notice.to_json()
-    if any(says[name] != now_says[name] for name in ("action", "receiver", "integration")):
+    says = last.payload
+    told = (says["action"], says["receiver"], says["integration"])
+    if told != (str(notice.action), notice.receiver, notice.integration):
         return
     session.execute(
         sa.update(OUTBOX)
