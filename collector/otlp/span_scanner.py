@@ -49,6 +49,10 @@ KIND, EVENTS, LINKS, GROUP, BEGIN, END, COLUMNS = 12, 13, 14, 15, 16, 17, 18
 START_NS, END_NS, TIME_COLUMNS = 0, 1, 2
 
 _MAX_KIND = 5
+# Neighbouring numbers fall apart: 2**31 / golden ratio, odd.
+_SPREAD = 1_327_217_885
+
+Codes32 = npt.NDArray[np.int32]
 
 
 class Rows(NamedTuple):
@@ -293,16 +297,71 @@ def number(data: Bytes, spans: Ints, key: Key, into: Distinct) -> int:
     return found
 
 
+class Codes(NamedTuple):
+    """Rows of a table of numbers, numbered anew for each of its columns from 0.
+
+    Attributes:
+        places: For each column and row the new number, -1 where there is none.
+        codes: For each column the old number of each new one.
+        counts: For each column how many new ones there are.
+        slots: A power of two, at least twice as many as the rows.
+    """
+
+    places: Codes32
+    codes: Codes32
+    counts: Ints
+    slots: Codes32
+
+    @classmethod
+    def of(cls, columns: int, rows: int) -> Codes:
+        """Room for so many."""
+        return cls(
+            np.empty((columns, rows), dtype=np.int32),
+            np.empty((columns, rows), dtype=np.int32),
+            np.zeros(columns, dtype=np.int64),
+            np.empty(1 << (2 * rows + 1).bit_length(), dtype=np.int32),
+        )
+
+
 @compiled
-def gather(data: Bytes, ranges: Ints, out: Bytes) -> int:
-    """Copy ranges, one after the other, as far as there is room. Answers how many bytes."""
+def renumber(table: Codes32, rows: Ints, into: Codes) -> int:
+    """Number what these rows (-1: an empty one) of the table hold, column by column."""
+    slots = into.slots
+    mask = len(slots) - 1
+    for column in range(len(into.places)):
+        slots[:] = -1
+        found = 0
+        for row in range(len(rows)):
+            code = table[rows[row], column] if rows[row] >= 0 else -1
+            if code < 0:
+                into.places[column, row] = -1
+                continue
+            slot = (np.int64(code) * _SPREAD) & mask
+            while slots[slot] >= 0 and into.codes[column, slots[slot]] != code:
+                slot = (slot + 1) & mask
+            if slots[slot] < 0:
+                slots[slot] = found
+                into.codes[column, found] = code
+                found += 1
+            into.places[column, row] = slots[slot]
+        into.counts[column] = found
+    return OK
+
+
+@compiled
+def gather(data: Bytes, spans: Ints, rows: Ints, column: int, width: int, out: Bytes) -> int:
+    """Copy the ranges that begin in this column, which are empty or this wide.
+
+    Answers how many bytes were copied; there is room for all.
+    """
     place = 0
-    for row in range(len(ranges)):
-        for byte in range(ranges[row, 0], ranges[row, 1]):
-            if place == len(out):
-                return place
-            out[place] = data[byte]
-            place += 1
+    for row in rows:
+        start = spans[row, column]
+        if spans[row, column + 1] == start:
+            continue
+        for byte in range(width):
+            out[place + byte] = data[start + byte]
+        place += width
     return place
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
@@ -26,8 +29,12 @@ _TEXT_COLUMNS = (
     "code_file",
     "code_function",
 )
-NUMBER_COLUMNS = ("http_status", "code_line")
-PROMOTED = _TEXT_COLUMNS + NUMBER_COLUMNS
+_NUMBER_COLUMNS = ("http_status", "code_line")
+PROMOTED = _TEXT_COLUMNS + _NUMBER_COLUMNS
+# Columns of `Combinations.codes` and of `Combinations.numbers`.
+TEXTS = ("name", "status_message", "attributes", *_TEXT_COLUMNS)
+NUMBERS = ("status", *_NUMBER_COLUMNS)
+NONE = -1
 _NUMBER_BOUND = {"http_status": 2**15 - 1, "code_line": 2**31 - 1}
 
 # Attribute → column, best source first. A loser stays in `attributes`.
@@ -69,43 +76,99 @@ class Shared:
     rest: str | None
 
 
+class Combinations:
+    """Combinations that were seen, a row each, and each of their texts once, under a number.
+
+    Only ever added to: who has found a row may read `codes`, `numbers` and `texts` unlocked
+    afterwards, whatever others add meanwhile.
+
+    Attributes:
+        rows: The row of a 128-bit hash.
+        codes: For each of `TEXTS` the number of the text, or `NONE`.
+        numbers: Each of `NUMBERS`, or `NONE`.
+        characters: Of all texts together.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[int, int], int] = {}
+        self.codes: npt.NDArray[np.int32] = np.empty((_ROOM, len(TEXTS)), dtype=np.int32)
+        self.numbers: npt.NDArray[np.int32] = np.empty((_ROOM, len(NUMBERS)), dtype=np.int32)
+        self.texts: list[str] = []
+        self.characters = 0
+        self._places: dict[str, int] = {}
+        self._adding = Lock()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def add(self, key: tuple[int, int], shared: Shared) -> int:
+        """The combination's row, a new one where its hash is not known."""
+        promoted = len(_TEXT_COLUMNS)
+        texts = (shared.name, shared.status_message, shared.rest, *shared.cells[:promoted])
+        numbers = (shared.status, *shared.cells[promoted:])
+        with self._adding:
+            row = self.rows.get(key)
+            if row is None:
+                row = len(self.rows)
+                if row == len(self.codes):
+                    self.codes = np.concatenate((self.codes, np.empty_like(self.codes)))
+                    self.numbers = np.concatenate((self.numbers, np.empty_like(self.numbers)))
+                self.codes[row] = [NONE if text is None else self._code(text) for text in texts]
+                self.numbers[row] = [NONE if number is None else number for number in numbers]
+                self.rows[key] = row
+        return row
+
+    def _code(self, text: str) -> int:
+        code = self._places.setdefault(text, len(self.texts))
+        if code == len(self.texts):
+            self.texts.append(text)
+            self.characters += len(text)
+        return code
+
+
+_ROOM = 256
+
+
 class SharedDecoder:
     """Decodes combinations; remembers them and single attributes between bodies, within bounds."""
 
     def __init__(self, *, max_known: int = 20_000, max_known_bytes: int = 1_024) -> None:
         self._known: dict[bytes, Attribute] = {}
-        self._sets: dict[tuple[int, int], Shared] = {}
+        self._seen = Combinations()
         self._max_known = max_known
         self._max_known_bytes = max_known_bytes
 
     def __len__(self) -> int:
-        return len(self._sets)
+        return len(self._seen)
 
-    def known(self, key: tuple[int, int]) -> Shared | None:
-        """The combination with this 128-bit hash, where it was decoded before."""
-        return self._sets.get(key)
+    def seen(self) -> Combinations:
+        """Combinations of earlier bodies. A body keeps to what it got here."""
+        return self._seen
 
-    def decode(self, key: tuple[int, int], body: bytes, places: list[int]) -> Shared | None:
-        """A combination, decoded and remembered; None when malformed.
+    def bound(self) -> None:
+        """Forget all, where it is too much. Bodies that others are at keep what they got."""
+        held = self._seen
+        if len(held) > self._max_known or held.characters > self._max_known * self._max_known_bytes:
+            self._seen = Combinations()
+
+    def decode(
+        self, key: tuple[int, int], body: bytes, places: list[int], into: Combinations
+    ) -> int:
+        """Decode a combination. Its row, or `NONE` when it is malformed.
 
         Args:
             key: Its 128-bit hash.
             body: What it lies in.
             places: Start and end there of its name, its status and its attributes.
+            into: What it is added to.
         """
         name, status, attributes = (
             body[start:end] for start, end in zip(places[::2], places[1::2], strict=True)
         )
         try:
-            found = self._decoded(name, status, attributes)
+            return into.add(key, self._decoded(name, status, attributes))
         except (DecodeError, UnicodeDecodeError):
-            return None
-        if len(name) + len(status) + len(attributes) <= self._max_known_bytes:
-            # Another thread may be decoding too: replacing the dict is safe, clearing it is not.
-            if len(self._sets) >= self._max_known:
-                self._sets = {}
-            self._sets[key] = found
-        return found
+            return NONE
 
     def _decoded(self, name: bytes, status: bytes, attributes: bytes) -> Shared:
         told = Status.FromString(status)

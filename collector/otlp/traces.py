@@ -8,11 +8,12 @@ number. Only what few spans have (events, links) is read span by span.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 from google.protobuf.message import DecodeError
@@ -22,13 +23,13 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.otlp import span_scanner as scanner
 from collector.otlp.attributes import json_object, plain_dict
-from collector.otlp.coded import coded_texts
+from collector.otlp.coded import coded_columns, coded_texts
 from collector.otlp.outcome import Decoded, Rejections, source_of
 from collector.otlp.span_shared import (
     MAX_NAME_LENGTH,
-    NUMBER_COLUMNS,
-    PROMOTED,
-    Shared,
+    NUMBERS,
+    TEXTS,
+    Combinations,
     SharedDecoder,
 )
 from collector.otlp.wire import span_fields, unreadable
@@ -101,15 +102,15 @@ class TraceDecoder:
         """
         scanned = _scan(body)
         services = [_service(body[start:end]) for start, end in scanned.resources.tolist()]
-        shared, index = self._distinct(scanned)
+        seen = self.shared.seen()
+        shared, index = self._distinct(scanned, seen)
         told = _Told(scanned)
         refusals = _Refusals(len(scanned.spans))
         _refuse_ids_and_times(refusals, scanned, now_ms)
         readable = np.fromiter((service.readable for service in services), np.bool_, len(services))
         owner = scanned.groups[scanned.spans[:, scanner.GROUP], scanner.RESOURCE]
-        whole = np.fromiter((one is not None for one in shared), np.bool_, len(shared))
         refusals.first(~readable[owner], MALFORMED)
-        refusals.then(~whole[index] | told.broken, MALFORMED)
+        refusals.then((shared < 0)[index] | told.broken, MALFORMED)
         kept = np.flatnonzero(refusals.codes == _GOOD)
         rejections = Rejections()
         for code, place, count in refusals.counts(owner):
@@ -120,25 +121,25 @@ class TraceDecoder:
             if service.readable:
                 by_source[service.source] += count
         columns = {
-            **_shared_columns(shared, index[kept]),
+            **_shared_columns(seen, shared, index[kept]),
             **_own_columns(scanned, kept, told, now_ms),
             **_group_columns(scanned, services, scanned.spans[kept, scanner.GROUP]),
         }
+        self.shared.bound()
         arrays = [columns[name] for name in SPAN_CODED_SCHEMA.names]
         table = pa.Table.from_arrays(arrays, schema=SPAN_CODED_SCHEMA)
         return Decoded(SpanBatch(table), by_source, rejections)
 
-    def _distinct(self, scanned: _Scanned) -> tuple[list[Shared | None], Int64Array]:
-        """What spans share, each once (None: malformed), and for each span its place there."""
+    def _distinct(self, scanned: _Scanned, seen: Combinations) -> tuple[Int64Array, Int64Array]:
+        """Rows of what spans share, each once (-1: malformed); for each span its place there."""
         into = scanner.Distinct.of(len(scanned.spans))
         found = scanner.number(scanned.view, scanned.spans, self._key, into)
-        keys = zip(*into.hashes[:found].T.tolist(), strict=True)
-        ranges = scanned.spans[into.firsts[:found], scanner.NAME : scanner.ATTRIBUTES_END + 1]
-        shared = [
-            self.shared.known(key) or self.shared.decode(key, scanned.body, places)
-            for key, places in zip(keys, ranges.tolist(), strict=True)
-        ]
-        return shared, into.numbers
+        keys = list(zip(*into.hashes[:found].T.tolist(), strict=True))
+        rows = list(map(seen.rows.get, keys))
+        for place in [place for place, row in enumerate(rows) if row is None]:
+            bounds = scanned.spans[into.firsts[place], scanner.NAME : scanner.ATTRIBUTES_END + 1]
+            rows[place] = self.shared.decode(keys[place], scanned.body, bounds.tolist(), seen)
+        return np.array(rows, dtype=np.int64), into.numbers
 
 
 class _Told:
@@ -181,6 +182,8 @@ class _Refusals:
     def counts(self, owner: Int64Array) -> Iterator[tuple[int, int, int]]:
         """How many spans of each owner were refused for each reason: reason, owner, count."""
         bad = np.flatnonzero(self.codes != _GOOD)
+        if not len(bad):
+            return
         pairs = np.stack((self.codes[bad].astype(np.int64), owner[bad]))
         kinds, counts = np.unique(pairs, axis=1, return_counts=True)
         for (code, place), count in zip(kinds.T.tolist(), counts.tolist(), strict=True):
@@ -249,44 +252,34 @@ def _plain(values: Any, kind: pa.DataType) -> pa.Array[Any]:
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
 
 
-def _shared_columns(shared: Iterable[Shared | None], index: Int64Array) -> dict[str, pa.Array[Any]]:
-    """Columns of what spans share, repeated for each span."""
-    known = [one or _NOTHING for one in shared]
-    cells = zip(*(one.cells for one in known), strict=True) if known else [()] * len(PROMOTED)
-    promoted = dict(zip(PROMOTED, cells, strict=True))
-    numbers = {name: promoted.pop(name) for name in NUMBER_COLUMNS}
-    numbers["status"] = tuple(one.status for one in known)
-    texts: dict[str, Sequence[str | None]] = {
-        "name": [one.name for one in known],
-        "status_message": [one.status_message for one in known],
-        "attributes": [one.rest for one in known],
-        **promoted,
-    }
-    return {**coded_texts(texts, index), **_repeated(numbers, index)}
-
-
-_NOTHING = Shared("", 0, None, (None,) * len(PROMOTED), None)
-
-
-def _repeated(
-    lists: dict[str, tuple[int | None, ...]], index: Int64Array
+def _shared_columns(
+    seen: Combinations, rows: Int64Array, index: Int64Array
 ) -> dict[str, pa.Array[Any]]:
-    """Each list's numbers at these places, as columns."""
-    columns: dict[str, pa.Array[Any]] = {}
-    for name, values in lists.items():
-        kind = SPAN_CODED_SCHEMA.field(name).type
-        known = set(values)
-        if known == {None}:
-            columns[name] = pa.nulls(len(index), kind)
-            continue
-        plain: Any = np.array([value or 0 for value in values], kind.to_pandas_dtype())[index]
-        valid: Any = None
-        if None in known:
-            present = np.array([value is not None for value in values], dtype=np.bool_)[index]
-            bits: Any = np.packbits(present, bitorder="little")
-            valid = pa.py_buffer(bits)
-        columns[name] = pa.Array.from_buffers(kind, len(index), [valid, pa.py_buffer(plain)])
+    """Columns of what spans share, repeated for each span."""
+    into = scanner.Codes.of(len(TEXTS), len(rows))
+    scanner.renumber(seen.codes, rows, into)
+    texts = seen.texts
+    held = [
+        [texts[code] for code in codes[:count].tolist()]
+        for codes, count in zip(into.codes, into.counts.tolist(), strict=True)
+    ]
+    columns = coded_columns(TEXTS, into.places, held, index)
+    numbers = np.take(seen.numbers, rows[index], axis=0)
+    for place, name in enumerate(NUMBERS):
+        columns[name] = _numbers(numbers[:, place], SPAN_CODED_SCHEMA.field(name).type)
     return columns
+
+
+def _numbers(values: npt.NDArray[np.int32], kind: Any) -> pa.Array[Any]:
+    """Numbers from 0 as a column; what is below is null."""
+    present = values >= 0
+    if not present.any():
+        nothing: pa.Array[Any] = pa.nulls(len(values), kind)
+        return nothing
+    bits: Any = None if present.all() else np.packbits(present, bitorder="little")
+    plain: Any = values.astype(kind.to_pandas_dtype())
+    buffers = [None if bits is None else pa.py_buffer(bits), pa.py_buffer(plain)]
+    return pa.Array.from_buffers(kind, len(values), buffers)
 
 
 def _group_columns(
@@ -313,16 +306,19 @@ def _group_columns(
 
 def _ids(scanned: _Scanned, kept: Int64Array, column: int, width: int) -> pa.Array[Any]:
     """Ids of one width; an empty one is null."""
-    present = scanned.spans[kept, column + 1] > scanned.spans[kept, column]
-    rows = kept[present]
-    data = np.empty(len(rows) * width, dtype=np.uint8)
-    scanner.gather(scanned.view, scanned.spans[rows, column : column + 2], data)
-    offsets = np.zeros(len(kept) + 1, dtype=np.int32)
-    np.cumsum(present * width, out=offsets[1:])
-    bits = b"" if present.all() else np.packbits(present, bitorder="little").tobytes()
-    valid = pa.py_buffer(bits) if bits else None
-    buffers = [valid, pa.py_buffer(offsets.tobytes()), pa.py_buffer(data.tobytes())]
-    return pa.Array.from_buffers(pa.binary(), len(kept), buffers)
+    data = np.empty(len(kept) * width, dtype=np.uint8)
+    copied = scanner.gather(scanned.view, scanned.spans, kept, column, width, data)
+    bits: Any = None
+    offsets: Any = np.arange(0, len(data) + 1, width, dtype=np.int32)
+    if copied < len(data):
+        present = scanned.spans[kept, column + 1] > scanned.spans[kept, column]
+        np.cumsum(present * width, out=offsets[1:])
+        bits = np.packbits(present, bitorder="little")
+    ids: Any = data[:copied]
+    valid = None if bits is None else pa.py_buffer(bits)
+    return pa.Array.from_buffers(
+        pa.binary(), len(kept), [valid, pa.py_buffer(offsets), pa.py_buffer(ids)]
+    )
 
 
 def _few(texts: dict[int, str], rows: list[int], count: int) -> pa.Array[Any]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from collector.otlp import span_scanner
@@ -193,6 +195,55 @@ def test_memory_of_what_was_seen_is_bounded() -> None:
         table = decoder.decode(request.SerializeToString(), NOW_MS).batch.table
         assert table.column("name").to_pylist() == [f"n{number}"]
     assert len(decoder.shared) <= 10
+
+
+def test_a_few_long_texts_are_not_remembered_for_long() -> None:
+    decoder = TraceDecoder(max_known=10)
+    long = "x" * 20_000
+    for number in range(5):
+        request = trace_request(1, name="GET")
+        request.resource_spans[0].scope_spans[0].spans[0].attributes.add(
+            key="big"
+        ).value.string_value = f"{long}{number}"
+        table = decoder.decode(request.SerializeToString(), NOW_MS).batch.table
+        assert f"{long}{number}" in str(table.column("attributes").to_pylist()[0])
+        assert decoder.shared.seen().characters <= 10 * 1_024
+
+
+def test_bodies_decoded_side_by_side_do_not_mix_up_their_texts() -> None:
+    decoder = TraceDecoder(max_known=7)
+
+    def names(worker: int) -> list[list[str | None]]:
+        got: list[list[str | None]] = []
+        for number in range(60):
+            name = f"n{(worker + number) % 12}"
+            body = trace_request(3, name=name).SerializeToString()
+            names = decoder.decode(body, NOW_MS).batch.table.column("name").to_pylist()
+            got.append([name, *names])
+        return got
+
+    with ThreadPoolExecutor(8) as pool:
+        told = [one for got in pool.map(names, range(8)) for one in got]
+    assert [one for one in told if len(set(one)) != 1] == []
+
+
+_TABLE = arrays(np.int32, array_shapes(min_dims=2, max_dims=2), elements=st.integers(-1, 40))
+
+
+@settings(deadline=None)
+@given(_TABLE, st.data())
+def test_numbers_given_anew_lead_back_to_the_old_ones(table: Any, data: st.DataObject) -> None:
+    places = st.lists(st.integers(-1, len(table) - 1), max_size=12)
+    rows = np.array(data.draw(places), dtype=np.int64)
+    for renumber in (span_scanner.renumber, cast("Any", span_scanner.renumber).py_func):
+        into = span_scanner.Codes.of(table.shape[1], len(rows))
+        renumber(table, rows, into)
+        for column in range(table.shape[1]):
+            codes = into.codes[column][: into.counts[column]].tolist()
+            assert len(set(codes)) == len(codes)
+            old = [int(table[row, column]) if row >= 0 else -1 for row in rows]
+            new = into.places[column].tolist()
+            assert [codes[one] if one >= 0 else -1 for one in new] == old
 
 
 @pytest.mark.parametrize(
