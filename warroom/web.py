@@ -51,17 +51,13 @@ from api.routers import boards as board_routes
 from api.routers.loadtests import load_test_json
 from api.saved_boards.book import BoardBook
 from api.saved_boards.repository import BoardRepository
-from api.shapes import annotation_json, finding_json, slo_json
+from api.shapes import annotation_json, slo_json
 from api.stream import LiveBoards
 from api.timeline import Timeline
 from api.tokens.book import TokenBook
 from api.tokens.repository import Role, TokenRepository
 from dashboards.mount import is_page
 from dashboards.mount import routes as page_routes
-from detectors.explain import explain
-from detectors.finding import Finding
-from detectors.history.repository import began
-from detectors.repository import FindingRepository
 from detectors.window_reading import WindowReader
 from slos.model import SloStatus
 from slos.repository import MaintenanceRepository, PolicyRepository
@@ -71,6 +67,7 @@ from store.documents import without_secrets
 from store.promql.engine import Engine
 from store.sql import SessionFactory
 from store.timestamps import rfc3339
+from warroom.answers import explainer, finding_events, open_findings, source_states
 from warroom.backups import take_snapshot
 from warroom.clock import Clock
 from warroom.config import Address, Settings
@@ -86,7 +83,6 @@ from warroom.watch import Sight, business_settings, detector_settings
 
 Json = dict[str, Any]
 _LOAD_TESTS = 20
-_PRIORITY_RANK = {"P0": 0, "P1": 1, "P2": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +130,7 @@ def build_web(inputs: WebInputs) -> Web:
         [
             lambda start, end: [annotation_json(a) for a in inputs.annotations.between(start, end)],
             reader.timeline,
-            _finding_events(inputs.sessions),
+            finding_events(inputs.sessions),
             _agreements(inputs).timeline,
             loadtests.timeline_of(LoadTestRepository(inputs.sessions)),
         ]
@@ -147,9 +143,9 @@ def build_web(inputs: WebInputs) -> Web:
             kpis=lambda: inputs.readings().kpis,
             slos=lambda: [slo_json(status) for status in inputs.readings().slos],
             alerts=reader.active,
-            findings=lambda: _open_findings(inputs.readings().findings, inputs.sight.findings),
+            findings=lambda: open_findings(inputs.readings().findings, inputs.sight.findings),
             timeline=timeline,
-            sources=lambda now_ms: _sources(inputs.intake, now_ms),
+            sources=lambda now_ms: source_states(inputs.intake, now_ms),
             earlier_sale=sale_before(business_settings(inputs.settings)),
             kpi_then=KpisThen(inputs.sight.business.orders),
         ),
@@ -200,7 +196,7 @@ def _routers(
         _readiness(inputs, boards),
         traces.router(inputs.store, now),
         compare.router(_compared(inputs), now),
-        findings.router(inputs.sight.findings, _explainer(inputs), now),
+        findings.router(inputs.sight.findings, explainer(inputs.store), now),
         slos.router(lambda: inputs.readings().slos),
         slo_agreements.router(_agreements(inputs)),
         business.router(inputs.sight.business, lambda: inputs.readings().kpis, now),
@@ -212,7 +208,7 @@ def _routers(
         loadtests.router(LoadTestRepository(inputs.sessions), now),
         logs.router(inputs.store, now),
         sources.router(
-            lambda now_ms: _sources(inputs.intake, now_ms),
+            lambda now_ms: source_states(inputs.intake, now_ms),
             now,
             inputs.store,
             inputs.settings.file.limits.max_series,
@@ -302,27 +298,6 @@ def _config_text(settings: Settings) -> str:
     return yaml.safe_dump(without_secrets(settings.document.data or {}), sort_keys=False)
 
 
-def _explainer(inputs: WebInputs) -> Callable[[bytes], Json | None]:
-    def tell(trace_id: bytes) -> Json | None:
-        answer = explain(inputs.store, trace_id)
-        if answer is None:
-            return None
-        return {
-            "findings": [finding_json(finding) for finding in answer.findings],
-            "not_reported": [dataclasses.asdict(entry) for entry in answer.not_reported],
-        }
-
-    return tell
-
-
-def _open_findings(active: tuple[Finding, ...], repository: FindingRepository) -> list[Json]:
-    """Active ones first, then what ended within the last listing."""
-    holding = {finding.fingerprint for finding in active}
-    ended = [f for f in repository.list(limit=20).findings if f.fingerprint not in holding]
-    ordered = sorted(active, key=lambda f: (_PRIORITY_RANK[f.priority.value], -f.last_seen_ms))
-    return [finding_json(finding) for finding in (*ordered, *ended)]
-
-
 def _agreements(inputs: WebInputs) -> slo_agreements.Agreements:
     evaluator = inputs.sight.slos
     return slo_agreements.Agreements(
@@ -333,40 +308,6 @@ def _agreements(inputs: WebInputs) -> slo_agreements.Agreements:
         policies=lambda: evaluator.policies,
         now=inputs.now,
     )
-
-
-def _finding_events(sessions: SessionFactory) -> Callable[[int, int], list[Json]]:
-    def events(start_ms: int, end_ms: int) -> list[Json]:
-        return [
-            {
-                "at": rfc3339(entry.at_ms),
-                "kind": "finding",
-                "title": f"{entry.event}: {entry.detail}",
-                "ref": f"/findings/{entry.finding_id}",
-            }
-            for entry in began(sessions, start_ms, end_ms)
-        ]
-
-    return events
-
-
-def _sources(intake: Intake, now_ms: int) -> list[Json]:
-    return [
-        {
-            "name": status.name,
-            "kind": status.kind,
-            "state": status.state.value,
-            "last_success_at": rfc3339(status.last_success_at_ms)
-            if status.last_success_at_ms
-            else None,
-            "delay_seconds": status.delay_seconds,
-            "rate_per_second": status.rate_per_second,
-            "dropped": dict(status.dropped),
-            "error": status.error,
-            "remedy": status.remedy,
-        }
-        for status in intake.sources.list(now_ms)
-    ]
 
 
 def _may_send(policy: GuardPolicy) -> Callable[[str], Awaitable[bool]]:
