@@ -52,5 +52,5 @@ def explain(
             found.extend(item for item in result.findings if item.kind not in chosen.disabled)
             refused.extend(result.not_reported)
     return Explanation(
-        tuple(merge_findings(found)), tuple(refused[:_MAX_REFUSED]), len(frame.table), complete
+        tuple(merge_findings(found)), tuple(refused[:_MAX_REFUSED]), len(frame.columns), complete
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 
+@lru_cache(maxsize=4_096)
 def fingerprint(kind: str, service: str, route: str, shape: str, function: str = "") -> str:
     """32 hex digits; each part is length-prefixed so that no two lists of parts look alike."""
     data = bytearray()

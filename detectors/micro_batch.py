@@ -63,6 +63,7 @@ class MicroBatch:
     Attributes:
         fresh: Spans read now, for counting requests; `COLUMNS` of the frame.
         ready: Every span of the traces to judge now; the same columns.
+        tree: Of `ready`, where it is known.
         waiting: Spans held back.
         behind: There is more to read than one tick may.
     """
@@ -71,6 +72,7 @@ class MicroBatch:
     ready: pa.Table
     waiting: int
     behind: bool
+    tree: Tree | None = None
 
 
 class MicroBatcher:
@@ -106,17 +108,18 @@ class MicroBatcher:
         judged = ready & ~known
         traces = spans.traces_of(judged)
         again = late | spans.fragments(judged) | traces.intersection(doubtful)
+        tree = None
         if again:
             whole = reader.traces(sorted(again))
             alone = matching(spans.table, judged & ~spans.rows_of(again))
             out = pa.concat_tables([alone, _typed(whole)])
         else:
-            out = matching(spans.table, judged)
+            out, tree = matching(spans.table, judged), spans.tree.of_traces(judged)
         waiting = matching(spans.table, ~ready & ~known).combine_chunks()
         # Nothing above changed this object: a reader that fails is asked again at the next tick.
         self._remember(traces | again)
         self._waiting, self._read_seq, self._tick_ms = waiting, read_seq, now_ms
-        return MicroBatch(fresh, out, len(self._waiting), behind)
+        return MicroBatch(fresh, out, len(self._waiting), behind, tree)
 
     def _resume(self, reader: SpanReader, cursor: SpanCursor) -> None:
         self._read_seq = cursor.resume_seq
@@ -178,20 +181,24 @@ class _Gathered:
     """Spans with what is asked of them more than once.
 
     Attributes:
-        trace: The number of each span's trace; `names[number]` is its id.
+        tree: Of the spans; `names[number]` is the id of a trace.
         orphan: Its parent is named and not here, and no request enters from outside by it.
     """
 
     table: pa.Table
-    trace: Int64Array
+    tree: Tree
     names: list[bytes]
     orphan: BoolArray
+
+    @property
+    def trace(self) -> Int64Array:
+        return self.tree.trace
 
     @classmethod
     def of(cls, table: pa.Table) -> _Gathered:
         tree = Tree.of(table)
         names: list[Any] = table["trace_id"].take(pa.array(tree.first, pa.int64())).to_pylist()
-        return cls(table, tree.trace, names, _orphans(table, tree))
+        return cls(table, tree, names, _orphans(table, tree))
 
     def ready(self, now_ms: int, settings: RunnerSettings) -> BoolArray:
         """For each span: may its trace be judged?"""

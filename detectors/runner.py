@@ -198,7 +198,7 @@ class DetectorRunner:
             batch = batcher.next(self._spans, units.now_ms, names)
             self._rates.count(batch.fresh, units.now_ms)
             if len(batch.ready):
-                frames.append(build_frame(batch.ready, self._normaliser))
+                frames.append(build_frame(batch.ready, self._normaliser, batch.tree))
                 again.update(frames[-1].traces_among(doubtful))
                 self._edges.observe(frames[-1], units.now_ms)
             return {
@@ -274,7 +274,7 @@ def _detect(
     failures: list[str] = []
     broken: set[str] = set()
     judged = 0
-    for trace in traces_of(frame, detector.candidates(frame)):
+    for trace in traces_of(frame, detector.candidates(frame), brief=True):
         judged += 1
         try:
             found.extend(detector.detect(trace).findings)

@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
-from detectors.traces.columns import codes
 from detectors.traces.frame import CLIENT, SpanFrame
 from store.model import Int32Array
 
@@ -162,8 +160,7 @@ def _edges(frame: SpanFrame) -> set[tuple[str, str]]:
     callers, called = frame.service[frame.parent[child]], frame.service[child]
     apart = callers != called
     found = _pairs(callers[apart], frame.services, called[apart], frame.services)
-    column: Any = frame.table["server_address"]
-    host, hosts = codes(column)
+    host, hosts = frame.columns.numbers("server_address"), frame.columns.values("server_address")
     asking = np.flatnonzero((frame.kind == CLIENT) & (host >= 0))
     return found | _pairs(frame.service[asking], frame.services, host[asking], hosts)
 

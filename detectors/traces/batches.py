@@ -1,13 +1,16 @@
-"""Repeats that are no loop: one batch of which each part has a span, or one question that waits."""
+"""Repeats that are no loop: parts of one batch, one question that waits, one attempt of several."""
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
 from detectors.traces.loops import Group
-from detectors.traces.shape import Category
+from detectors.traces.shape import Category, key_pattern
+from detectors.traces.survey import CONTROL, SEVERAL
 from detectors.traces.trace import Trace
 
 # A pause is longer than a question, and no shorter than anybody sets a timer to.
@@ -17,6 +20,14 @@ _GROWTH, _EXACT = (1.0, 1.5, 2.0), 0.15
 _WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _BATCH = re.compile(r"^batch\b", re.IGNORECASE)
 _LIST_OF_ONE = re.compile(r"\bIN \(\?\)", re.IGNORECASE)
+# The end of a transaction: a statement, or a name such as "sql.tx.rollback".
+_ENDS = re.compile(r"(?:^|::|\.)(?:commit|(roll_?back|abort))(?!.* TO )", re.IGNORECASE)
+# What tells it where neither URL nor name does: POST to one URL (GraphQL, JSON-RPC), "grpc.client".
+_NAMES_OF_OPERATIONS = ("graphql.operation.name", "rpc.service", "rpc.method")
+_MAX_LOOKED_AT = 64
+_PARAMETERS = re.compile(
+    r'"db\.(?:query\.parameter|statement\.param|sql\.param|(?:postgresql|mysql)\.values)[\w.]*"'
+)
 # The Java agent adds these to every span, and writes each IN list as one mark.
 _AGENT = ("thread.name", "thread.id")
 
@@ -27,7 +38,8 @@ def in_one_batch(trace: Trace, group: Group) -> int:
         return len(group.spans) if _in_transaction(trace, group) else 0
     if group.shape.category != Category.QUERY:
         return 0
-    parents = {trace.parent[span] for span in group.spans} - {-1}
+    several = group.parent == SEVERAL
+    parents = ({trace.parent[span] for span in group.spans} if several else {group.parent}) - {-1}
     batches = {
         parent
         for parent in parents
@@ -86,7 +98,81 @@ def hidden_lists(trace: Trace, group: Group) -> bool:
 
     A list of one in a loop cannot be told from chunks there; chunks are what ORMs write.
     """
-    if not _LIST_OF_ONE.search(group.shape.text) or group.keys is not None:
+    if group.keys is not None or not _LIST_OF_ONE.search(group.shape.text):
         return False
     attributes = trace.attributes(group.spans[0])
     return any(name in attributes for name in _AGENT)
+
+
+def rolled_back(trace: Trace, group: Group) -> int:
+    """Repeats in transactions that failed and were rolled back, to be tried again as a whole."""
+    known = group.keys
+    if not trace.traits & CONTROL or True not in trace.failed:
+        return 0
+    if group.shape.category != Category.QUERY or (known is not None and len(known) > 1):
+        return 0
+    first = group.spans[0]
+    same = [
+        span
+        for span in range(trace.n)
+        if trace.entry[span] == trace.entry[first] and trace.service[span] == trace.service[first]
+    ]
+    ends = [
+        (trace.start_ns[span], end.group(1) is not None)
+        for span in same
+        if trace.category[span] == Category.CONTROL
+        and (end := _ENDS.search(trace.shape(span).text)) is not None
+    ]
+    failures = [trace.start_ns[span] for span in same if trace.failed[span]]
+    count = 0
+    for span in group.spans:
+        start = trace.start_ns[span]
+        place = bisect_left(ends, (start, False))
+        if place < len(ends) and ends[place][1]:
+            failure = bisect_left(failures, start)
+            count += failure < len(failures) and failures[failure] <= ends[place][0]
+    return count
+
+
+def of_one_operation(trace: Trace, group: Group) -> int:
+    """Repeats of the operation that is asked most often, where one form stands for several."""
+    keys = group.keys
+    if group.shape.category != Category.CALL or (keys is not None and len(keys) > 1):
+        return group.count
+    if keys is not None and group.shape.operation != "POST":
+        return group.count
+    spans = group.spans[:_MAX_LOOKED_AT]
+    words = list(zip(trace.codes("attributes", spans), trace.codes("name", spans), strict=True))
+    examples = dict(zip(words, spans, strict=True))
+    asked: Counter[str] = Counter()
+    for word, count in Counter(words).items():
+        asked[_operation_of(trace, examples[word])] += count
+    return group.count if len(asked) == 1 else max(asked.values())
+
+
+def _operation_of(trace: Trace, span: int) -> str:
+    attributes = trace.attributes(span)
+    told = [str(attributes[name]) for name in _NAMES_OF_OPERATIONS if attributes.get(name)]
+    return "/".join(told) or key_pattern(trace.name(span))
+
+
+def tells_one_key(trace: Trace, group: Group) -> bool:
+    """Do the spans tell, beside their text, that each asks for the same?
+
+    By `db.query.parameter.<name>`, or by what instrumentations wrote before there was that.
+    """
+    if group.shape.category != Category.QUERY:
+        return False
+    if _PARAMETERS.search(trace.text("attributes", group.spans[0])) is None:
+        return False
+    spans = group.spans[:_MAX_LOOKED_AT]
+    distinct = dict(zip(trace.codes("attributes", spans), spans, strict=True))
+    keys = {
+        tuple(
+            (name, str(value))
+            for name, value in sorted(trace.attributes(span).items())
+            if _PARAMETERS.search(f'"{name}"') is not None
+        )
+        for span in distinct.values()
+    }
+    return len(keys) == 1

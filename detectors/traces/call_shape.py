@@ -22,6 +22,9 @@ _CONNECT = re.compile(
     r"|\b(?:pool|connection)\b.*\b(?:get|acquire|checkout|checkin|release)\b",
     re.IGNORECASE,
 )
+# What stands between the ids of a list, in a query or in a path.
+_BETWEEN_IDS = re.compile(r"[,|;]|%(?:2C|7C|3B)", re.IGNORECASE)
+_PLACEHOLDER = re.compile(r"[{<:*].*")
 _BULK = re.compile(
     r"[/:.]_?(?i:bulk|batch|msearch|mget|multi)"
     r"(?:$|[/?:]|(?=[A-Z])|[_-]?(?i:get|read|write|update|create|insert|delete|fetch|load|query))"
@@ -35,7 +38,8 @@ def normalise_call(method: str, url: str, name: str, host: str) -> Shape:
     Args:
         method: HTTP method; empty for other protocols.
         url: Full URL or path.
-        name: The span's name, which is the shape where there is no URL (gRPC).
+        name: The span's name: the shape where there is no URL (gRPC); the template of the URL,
+            where the client knows it, tells which words in the path are ids.
         host: The server, for a URL that is only a path.
 
     >>> normalise_call("GET", "http://stock/items/17.json?page=2", "GET", "").text
@@ -52,14 +56,15 @@ def normalise_call(method: str, url: str, name: str, host: str) -> Shape:
     authority = authority.rpartition("@")[2]
     values: list[str] = []
     pages: list[str] = []
-    segments = _segments(path.split("/"), values, pages)
+    parts = path.split("/")
+    segments = _segments(parts, values, pages, _ids_of_template(parts, name))
     names = sorted({pair.partition("=")[0] for pair in query.split("&") if pair})
     # "from" is a date elsewhere.
     paged = PAGE_PARAMETERS | {"from"} if {"size", "limit"} & set(names) else PAGE_PARAMETERS
     for key, _, value in (pair.partition("=") for pair in query.split("&") if pair):
         (pages if key.lower() in paged else values).append(value)
     text = f"{method} {authority}{slash}{'/'.join(segments)}"
-    commas = max((value.replace("%2C", ",").count(",") for value in values), default=0)
+    commas = max((len(_BETWEEN_IDS.findall(value)) for value in values), default=0)
     repeated = max(Counter(pair.partition("=")[0] for pair in query.split("&")).values())
     bulk = LONG_LIST if _BULK.search(f"/{path}") else 0
     return Shape(
@@ -87,9 +92,44 @@ def _named(method: str, name: str) -> Shape:
     return Shape(text, category, method or "CALL", list_size=size)
 
 
-def _segments(parts: list[str], values: list[str], pages: list[str]) -> list[str]:
+def request_name(name: str) -> str:
+    """The name of a request without a route; of one that is named by its path without the ids.
+
+    >>> request_name("GET /cart/17?step=2")
+    'GET /cart/*'
+    >>> request_name("shop.v1.Checkout/PlaceOrder")
+    'shop.v1.Checkout/PlaceOrder'
+    """
+    method, blank, path = name.rpartition(" ")
+    if not path.startswith("/"):
+        return name
+    parts = path.partition("?")[0].split("/")
+    return f"{method}{blank}{'/'.join(_segments(parts, [], [], frozenset()))}"
+
+
+def _ids_of_template(parts: list[str], name: str) -> frozenset[int]:
+    """Places in a path where a template such as `GET /rates/{code}` has an id."""
+    _, _, template = name.rpartition(" ")
+    wanted = template.strip("/").split("/") if template.startswith("/") else []
+    marked = [_PLACEHOLDER.fullmatch(word) is not None for word in wanted]
+    first = len(parts) - len(wanted)
+    if not any(marked) or first < 0:
+        return frozenset()
+    here = zip(parts[first:], wanted, marked, strict=True)
+    if not all(mark or part == word for part, word, mark in here):
+        return frozenset()
+    return frozenset(first + place for place, mark in enumerate(marked) if mark)
+
+
+def _segments(
+    parts: list[str], values: list[str], pages: list[str], ids: frozenset[int]
+) -> list[str]:
     segments = []
     for place, part in enumerate(parts):
+        if place in ids:
+            values.append(part)
+            segments.append("*")
+            continue
         page = place > 0 and parts[place - 1].lower() in {"page", "pages"} and part.isdigit()
         segments.append(_segment(part, pages if page else values))
     return segments

@@ -20,6 +20,8 @@ _SCHEMA = re.compile(r"""(?:[`"\[]?\b\w+[`"\]]?\.)+(?=[`"\[]?\w)|(?<=[a-z])_?\d[
 _WRITES = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE", "UPSERT"})
 _MAX_CHAIN = 64
 _SIGNS_IN = re.compile(r"token|oauth|login|signin|/auth\b|session|csrf|handshake", re.IGNORECASE)
+# Tables in which it is looked up who asks.
+_WHO_ASKS = re.compile(r"user|account|customer|member|credential|api_?key", re.IGNORECASE)
 # A statement, or a name such as "PDO::beginTransaction" and "sql.tx.commit".
 _OPENS = re.compile(r"(?:^|::|\.)(?:begin|start)", re.IGNORECASE)
 _CLOSES = re.compile(r"(?:^|::|\.)(?:commit|roll_?back|end\b|abort)", re.IGNORECASE)
@@ -120,7 +122,7 @@ def _independent(trace: Trace, run: list[int]) -> tuple[int, ...]:
     for place, first in enumerate(run):
         shape = trace.shape(first)
         known.see(shape)
-        if _SIGNS_IN.search(shape.text):
+        if _signs_in(shape):
             continue
         after = [
             span
@@ -175,7 +177,7 @@ class _Known:
 
     def answers(self, shape: Shape) -> bool:
         """Could this have been asked already?"""
-        if _SIGNS_IN.search(shape.text):
+        if _signs_in(shape):
             return False
         values = shape.values
         if values is not None:
@@ -190,6 +192,13 @@ class _Known:
     def _holds(self, value: str) -> bool:
         """A word without a digit is a constant of the code; an id is data."""
         return value in self._values or _DATA.search(value) is None or value in {"0", "1"}
+
+
+def _signs_in(shape: Shape) -> bool:
+    """Is it asked who asks? All the rest waits for that. A cart's column `session` is no login."""
+    query = shape.category == Category.QUERY and shape.table
+    text = shape.table if query and not _WHO_ASKS.search(shape.table) else shape.text
+    return _SIGNS_IN.search(text) is not None
 
 
 def _place(shape: Shape, column: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from store.model import BoolArray, Int32Array, Int64Array
 
 # A dictionary that is hardly longer than its rows is not worth a renumbering.
 _SPARE_TEXTS = 64
+# So many texts are read at once: that is quicker than one after the other.
+_FEW_TEXTS = 4_096
+_FEW_IDS = 4
 
 
 def ints(spans: pa.Table, name: str) -> Int64Array:
@@ -20,16 +24,6 @@ def ints(spans: pa.Table, name: str) -> Int64Array:
     if column.null_count:
         column = column.fill_null(0)
     return np.array(column.to_numpy(), dtype=np.int64)  # its own: loops are compiled for those
-
-
-def codes(column: pa.ChunkedArray[Any]) -> tuple[Int32Array, list[Any]]:
-    """Dictionary codes of a column (-1 for null) and its distinct values."""
-    if not len(column):
-        return np.empty(0, dtype=np.int32), []
-    encoded: Any = column.dictionary_encode().combine_chunks()
-    indices = encoded.indices
-    filled = indices.fill_null(-1) if indices.null_count else indices
-    return np.array(filled.to_numpy(), dtype=np.int32), encoded.dictionary.to_pylist()
 
 
 def coded(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -53,10 +47,103 @@ def compact(table: pa.Table) -> pa.Table:
     return pa.table(columns, names=table.column_names)
 
 
-def rows(table: pa.Table, chosen: Int64Array) -> pa.Table:
-    """Rows by their places."""
-    places: Any = pa.array(chosen, pa.int64())
-    return table.take(places)
+class Columns:
+    """The columns of some spans in an order of their own. What nobody asks for is not moved.
+
+    Args:
+        spans: One chunk a column, texts as dictionaries (`compact`).
+        order: For each row its place in `spans`.
+    """
+
+    def __init__(self, spans: pa.Table, order: Int64Array) -> None:
+        self._spans = spans
+        self._order = order
+        self._numbers: dict[str, Int32Array] = {}
+        self._values: dict[str, list[Any]] = {}
+        self._distinct: dict[str, Any] = {}
+        self._ids: dict[str, _Ids] = {}
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def ints(self, name: str) -> Int64Array:
+        """An integer column, 0 where it is null."""
+        return ints(self._spans, name)[self._order]
+
+    def valid(self, name: str) -> BoolArray:
+        """Where a column is not null."""
+        here: BoolArray = self.numbers(name) >= 0
+        return here
+
+    def numbers(self, name: str) -> Int32Array:
+        """For each row the place of its value in `distinct`; -1 where it is null."""
+        found = self._numbers.get(name)
+        if found is None:
+            indices = self._encoded(name).indices
+            filled = indices.fill_null(-1) if indices.null_count else indices
+            found = np.asarray(filled.to_numpy(), dtype=np.int32)[self._order]
+            self._numbers[name] = found
+        return found
+
+    def distinct(self, name: str) -> Any:
+        """The values of a column, each once, and some that no row has; still in Arrow."""
+        return self._encoded(name).dictionary
+
+    def values(self, name: str) -> list[Any]:
+        """`distinct` as Python values, and None behind them, for the number -1."""
+        found = self._values.get(name)
+        if found is None:
+            found = self._values[name] = [*self.distinct(name).to_pylist(), None]
+        return found
+
+    def value(self, name: str, row: int) -> Any:
+        """A cell as a Python value. Of a long dictionary only that text is read."""
+        number = self.numbers(name)[row]
+        if name in self._values or len(self.distinct(name)) <= _FEW_TEXTS:
+            return self.values(name)[number]
+        return self.distinct(name)[int(number)].as_py() if number >= 0 else None
+
+    def ids(self, name: str, rows: Sequence[int]) -> list[str]:
+        """Ids in hex, empty where null."""
+        known = self._ids.get(name)
+        if known is None:
+            known = self._ids[name] = _Ids(self._spans[name], self._order)
+        return known.of(rows)
+
+    def raw(self, name: str) -> Any:
+        """A column as it came, in no order."""
+        return self._spans[name]
+
+    def _encoded(self, name: str) -> Any:
+        found = self._distinct.get(name)
+        if found is None:
+            column: Any = self._spans[name]
+            if not pa.types.is_dictionary(column.type):
+                column = column.dictionary_encode()
+            found = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+            if isinstance(found, pa.ChunkedArray):  # of no chunks
+                found = pa.array([], column.type)
+            self._distinct[name] = found
+        return found
+
+
+class _Ids:
+    """Ids of spans as one text, since all are distinct: so they take no object a row."""
+
+    def __init__(self, column: pa.ChunkedArray[Any], order: Int64Array) -> None:
+        array: Any = column.cast(pa.large_binary()).combine_chunks()
+        _, offsets, data = array.buffers()
+        marks = 2 * np.frombuffer(offsets, dtype=np.int64)[array.offset :]
+        self._lows, self._highs = marks[:-1][order], marks[1:][order]
+        self._text = bytes(data or b"").hex()
+
+    def of(self, rows: Sequence[int]) -> list[str]:
+        lows, highs, text = self._lows, self._highs, self._text
+        if len(rows) > _FEW_IDS:
+            chosen = np.asarray(rows, dtype=np.int64)
+            marks = zip(lows[chosen].tolist(), highs[chosen].tolist(), strict=True)
+            return [text[low:high] for low, high in marks]
+        return [text[lows[row] : highs[row]] for row in rows]
 
 
 def matching(table: pa.Table, mask: BoolArray) -> pa.Table:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from detectors.traces.columns import codes, compact, ints, rows
+from detectors.traces.columns import Columns, compact, ints
 from detectors.traces.normaliser import Normaliser
 from detectors.traces.operation_text import Texts, labels, own_statements
 from detectors.traces.shape import Category, Shape
+from detectors.traces.survey import Census, Rows, census, repeating, survey
 from detectors.traces.tree import Tree
+from detectors.traces.waiting import entries
 from store.model import BoolArray, Int32Array, Int64Array
 
 # What detectors read of `SPAN_READ_SCHEMA`. Resources and events can be longer than all of these.
@@ -26,11 +27,14 @@ COLUMNS = (
     "statement", "code_file", "code_line", "code_function", "attributes", "received_ms", "seq",
 )  # fmt: skip
 CLIENT, SERVER, CONSUMER = 3, 2, 5
+MAX_DEPTH = 512
 NO_SHAPE = -1
 _ERROR, _SERVER_ERROR = 2, 500  # span status; HTTP statuses worth a retry, from there on …
 _WORTH_A_RETRY = (408, 425, 429)  # … and these
 _EMPTY_SHAPE = Shape("", Category.OTHER)
 _LONGEST_NS = 2.0**62
+# A table of so many numbers a row is quicker than sorting them.
+_DENSE = 16
 # Attribute names that say a span stands for more, or less, than one operation (`traces.loops`).
 _MULTIPLE_MARKERS = r"composite|batch\.size|pipeline_length|resend_count"
 
@@ -40,7 +44,7 @@ class SpanFrame:
     """The spans of some traces, sorted by trace and start; a span id appears once a trace.
 
     Attributes:
-        table: The spans, in this order: `COLUMNS`, texts as dictionaries.
+        columns: `COLUMNS` of the spans, in this order.
         offsets: Trace `i` owns rows `offsets[i]:offsets[i + 1]`.
         parent: Row of the parent, -1 where there is none or it is not here.
         orphan: The parent is named but not here.
@@ -51,7 +55,7 @@ class SpanFrame:
         stated: It has a statement or a URL of its own, not only a name.
     """
 
-    table: pa.Table
+    columns: Columns
     offsets: Int64Array
     start_ns: Int64Array
     end_ns: Int64Array
@@ -72,6 +76,87 @@ class SpanFrame:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    @cached_property
+    def entry_in_trace(self) -> Int64Array:
+        """For each row the place, in its trace, of the span by which its request entered, or -1."""
+        found: Int64Array = entries(self.entry, self.parent, MAX_DEPTH)
+        return np.where(found >= 0, found - self.offsets[:-1][self.trace_of_row], -1)
+
+    @cached_property
+    def _rows(self) -> Rows:
+        return Rows(
+            start_ns=self.start_ns,
+            end_ns=self.end_ns,
+            parent=self.parent_in_trace,
+            entry=self.entry_in_trace,
+            parent_key=self.parent_key,
+            orphan=self.orphan,
+            odd=self.failed | self.multiple,
+            kind=self.kind,
+            service=self.service,
+            category=self.category,
+            shape=self.shape,
+            form=self.form,
+            family=self.family,
+            server=self.server,
+        )
+
+    @cached_property
+    def _surveyed(self) -> Int64Array:
+        found: Int64Array = survey(self.offsets, self._rows, self.layered_forms, len(self.shapes))
+        return found
+
+    @cached_property
+    def traits(self) -> list[int]:
+        """What is rare in each trace, as bits (see `traces.survey`)."""
+        found: list[int] = self._surveyed.tolist()
+        return found
+
+    @cached_property
+    def _censuses(self) -> dict[int, Census]:
+        return {}
+
+    def census(self, at_least: int) -> Census:
+        """What repeats so often, in traces that need no closer look."""
+        known = self._censuses.get(at_least)
+        if known is None:
+            traits = self._surveyed.copy()
+            counted = census(self.offsets, self._rows, traits, (at_least, len(self.shapes)))
+            known = self._censuses[at_least] = Census(traits, *counted)
+        return known
+
+    @cached_property
+    def operations(self) -> tuple[Int64Array, list[int]]:
+        """Rows of queries, cache commands and calls, by their places in their traces.
+
+        And where those of each trace begin, one more at the end.
+        """
+        asking = np.flatnonzero(
+            (self.category >= Category.QUERY) & (self.category <= Category.CALL)
+        )
+        places = asking - self.offsets[:-1][self.trace_of_row[asking]]
+        return places, np.searchsorted(asking, self.offsets).tolist()
+
+    @cached_property
+    def repeated(self) -> Int64Array:
+        """Equal for rows of one trace that have entry, service and form in common."""
+        wide = (self.entry_in_trace + 1) * (len(self.services) + 1) + self.service
+        return wide * (len(self.shapes) + 1) + self.form
+
+    @cached_property
+    def server(self) -> Int64Array:
+        """Equal for rows that tell the same of the server they ask."""
+        address = self.columns.numbers("server_address").astype(np.int64) + 1
+        return address * (len(self.columns.distinct("attributes")) + 1) + self.columns.numbers(
+            "attributes"
+        )
+
+    @cached_property
+    def begins(self) -> list[int]:
+        """`offsets` as Python numbers."""
+        found: list[int] = self.offsets.tolist()
+        return found
 
     @cached_property
     def trace_of_row(self) -> Int64Array:
@@ -95,57 +180,27 @@ class SpanFrame:
         return cast(BoolArray, begins | serving)
 
     @cached_property
-    def _coded(self) -> dict[str, tuple[Int32Array, list[Any]]]:
-        return {}
-
-    def coded(self, column: str) -> tuple[Int32Array, list[Any]]:
-        """A column as numbers and the distinct values that they stand for; -1 is null."""
-        known = self._coded.get(column)
-        if known is None:
-            numbers, values = codes(self.table[column])
-            known = self._coded[column] = (numbers, [*values, None])
-        return known
-
-    @cached_property
-    def layered_forms(self) -> frozenset[int]:
-        """Forms of queries whose spans have more than one name (see `traces.layers`)."""
+    def layered_forms(self) -> BoolArray:
+        """For each form: do its queries have spans of more than one name? See `traces.layers`."""
         queries = self.category == Category.QUERY
-        numbers, names = self.coded("name")
-        pairs = np.unique(self.form[queries].astype(np.int64) * len(names) + numbers[queries])
-        forms, counts = np.unique(pairs // len(names), return_counts=True)
-        return frozenset(forms[counts > 1].tolist())
-
-    def value(self, column: str, row: int) -> Any:
-        """A cell as a Python value."""
-        numbers, values = self.coded(column)
-        return values[numbers[row]]
+        names, forms = self.columns.numbers("name")[queries], self.form[queries]
+        name_of = np.zeros(len(self.shapes), dtype=np.int32)
+        name_of[forms] = names
+        layered = np.zeros(len(self.shapes), dtype=np.bool_)
+        layered[forms[name_of[forms] != names]] = True
+        return layered
 
     def values(self, column: str) -> list[Any]:
         """A column as Python values."""
-        return self.table[column].to_pylist()
-
-    @cached_property
-    def _ids(self) -> dict[str, tuple[Any, str]]:
-        return {}
-
-    def ids(self, column: str, first: int, end: int) -> list[str]:
-        """Ids of rows in hex, empty where null."""
-        known = self._ids.get(column)
-        if known is None:
-            array: Any = self.table[column].cast(pa.large_binary()).combine_chunks()
-            _, offsets, data = array.buffers()
-            # All are distinct: one text for all of them takes no object a row.
-            marks = 2 * np.frombuffer(offsets, dtype=np.int64)[array.offset :]
-            known = self._ids[column] = (marks, bytes(data or b"").hex())
-        marks, text = known
-        return [text[low:high] for low, high in pairwise(marks[first : end + 1].tolist())]
+        texts = self.columns.values(column)
+        return [texts[number] for number in self.columns.numbers(column).tolist()]
 
     def traces_among(self, wanted: Collection[str]) -> frozenset[str]:
         """Those of the ids, in hex, whose spans are here."""
         if not wanted:
             return frozenset()
         ids: Any = pa.array([bytes.fromhex(one) for one in wanted], pa.binary())
-        column: Any = self.table["trace_id"].cast(pa.binary())
+        column: Any = self.columns.raw("trace_id").cast(pa.binary())
         found: Any = pc.is_in(ids, value_set=pc.unique(column.combine_chunks()))
         return frozenset(one for one, here in zip(wanted, found.to_pylist(), strict=True) if here)
 
@@ -163,100 +218,101 @@ class SpanFrame:
 
     def traces_repeating(self, marked: BoolArray, at_least: int) -> BoolArray:
         """For each trace: does one family occur this often among the marked rows?"""
-        wide = self.trace_of_row[marked] * (len(self.shapes) + 1) + self.family[marked]
-        keys, counts = np.unique(wide, return_counts=True)
-        found = np.zeros(len(self), dtype=np.bool_)
-        found[keys[counts >= at_least] // (len(self.shapes) + 1)] = True
+        found: BoolArray = repeating(self.offsets, self.family, marked, at_least, len(self.shapes))
         return found
 
 
-def build_frame(spans: pa.Table, normaliser: Normaliser) -> SpanFrame:
-    """A frame of rows that have `COLUMNS`, in any order, duplicates of a span id included."""
+def build_frame(spans: pa.Table, normaliser: Normaliser, tree: Tree | None = None) -> SpanFrame:
+    """A frame of rows that have `COLUMNS`, in any order, duplicates of a span id included.
+
+    The `tree` of these rows is made where it is not known.
+    """
     spans = compact(spans.select(COLUMNS))
-    tree = Tree.of(spans)
-    order = tree.order(ints(spans, "start_ns"))
+    tree = tree or Tree.of(spans)
+    started = ints(spans, "start_ns")
+    order = tree.order(started)
+    columns = Columns(spans, order)
     place = np.full(len(spans) + 1, -1, dtype=np.int64)
     place[order] = np.arange(len(order))
     parent = place[tree.parent[order]]
     trace, parent_key = tree.trace[order], tree.above[order]
-    spans = rows(spans, order)
-    shape, shapes = _shapes(spans, normaliser, parent_key)
+    kind = columns.ints("kind").astype(np.int32)
+    shape, shapes = _shapes(columns, normaliser, kind, parent_key)
     kinds = np.array([item.category for item in (*shapes, _EMPTY_SHAPE)], dtype=np.int32)
-    service, services = codes(spans["service"])
-    starts = ints(spans, "start_ns")
+    starts = started[order]
     cuts = np.flatnonzero(np.diff(trace)) + 1
-    edges = [0] if len(spans) else []
+    edges = [0] if len(order) else []
     return SpanFrame(
-        table=spans,
-        offsets=np.array([*edges, *cuts.tolist(), len(spans)], dtype=np.int64),
+        columns=columns,
+        offsets=np.array([*edges, *cuts.tolist(), len(order)], dtype=np.int64),
         start_ns=starts,
-        end_ns=np.maximum(ints(spans, "end_ns"), starts),
+        end_ns=np.maximum(columns.ints("end_ns"), starts),
         parent=parent,
         orphan=(parent_key >= 0) & (parent < 0),
         parent_key=parent_key,
-        kind=ints(spans, "kind").astype(np.int32),
-        failed=_failed(spans),
-        service=service,
-        services=tuple(services),
+        kind=kind,
+        failed=_failed(columns),
+        service=columns.numbers("service"),
+        services=tuple(columns.values("service")[:-1]),
         shape=shape,
         shapes=shapes,
         form=_numbered([(item.category, item.text) for item in shapes])[shape],
         family=_numbered([(item.category, item.family or item.text) for item in shapes])[shape],
         category=kinds[shape],
-        multiple=_multiple(spans),
-        stated=_stated(spans),
+        multiple=_multiple(columns),
+        stated=columns.valid("statement") | columns.valid("url"),
     )
 
 
-def _failed(spans: pa.Table) -> BoolArray:
-    status = ints(spans, "http_status")
-    bad: BoolArray = (status >= _SERVER_ERROR) | np.isin(status, _WORTH_A_RETRY)
-    bad |= ints(spans, "status") == _ERROR
+def _failed(columns: Columns) -> BoolArray:
+    status = columns.ints("http_status")
+    bad: BoolArray = status >= _SERVER_ERROR
+    for worth in _WORTH_A_RETRY:
+        bad |= status == worth
+    bad |= columns.ints("status") == _ERROR
     return bad
 
 
-def _stated(spans: pa.Table) -> BoolArray:
-    said: Any = pc.or_(spans["statement"].is_valid(), spans["url"].is_valid())
-    return np.asarray(said.to_numpy(), dtype=np.bool_)
-
-
-def _multiple(spans: pa.Table) -> BoolArray:
-    texts, distinct = codes(spans["attributes"])
-    marked: Any = pc.match_substring_regex(pa.array(distinct, pa.string()), _MULTIPLE_MARKERS)
-    return np.append(marked.to_numpy(zero_copy_only=False), False)[texts]
+def _multiple(columns: Columns) -> BoolArray:
+    marked: Any = pc.match_substring_regex(columns.distinct("attributes"), _MULTIPLE_MARKERS)
+    told = np.append(marked.to_numpy(zero_copy_only=False), False)
+    found: BoolArray = told.astype(np.bool_)[columns.numbers("attributes")]
+    return found
 
 
 def _shapes(
-    spans: pa.Table, normaliser: Normaliser, parent_key: Int64Array
+    columns: Columns, normaliser: Normaliser, kind: Int32Array, parent_key: Int64Array
 ) -> tuple[Int32Array, tuple[Shape, ...]]:
     """The shape of each span; every distinct combination of its columns is normalised once.
 
     Shapes of different texts may be equal; `SpanFrame.form` tells.
     """
-    kind = ints(spans, "kind")
-    system, systems = codes(spans["db_system"])
-    statement, statements = codes(spans["statement"])
-    name, names = codes(spans["name"])
-    url, urls = codes(spans["url"])
-    method, methods = codes(spans["http_method"])
-    host, hosts = codes(spans["server_address"])
+    system, systems = columns.numbers("db_system"), columns.values("db_system")
+    statement, statements = columns.numbers("statement"), columns.values("statement")
+    name, names = columns.numbers("name"), columns.values("name")
+    url, urls = columns.numbers("url"), columns.values("url")
+    method, methods = columns.numbers("http_method"), columns.values("http_method")
+    host, hosts = columns.numbers("server_address"), columns.values("server_address")
     database = (system >= 0) | (statement >= 0)
-    named = Texts(name, names)
-    statement = own_statements(Texts(statement, statements), named, database, parent_key)
+    named = Texts(name, names[:-1])
+    statement = own_statements(Texts(statement, statements[:-1]), named, database, parent_key)
     database |= statement >= 0
-    told = labels(spans, statement, Texts(system, systems), named)
+    told = labels(columns, statement, Texts(system, systems[:-1]), named)
     call = ~database & (kind == CLIENT)
-    shape = np.full(len(spans), NO_SHAPE, dtype=np.int32)
+    shape = np.full(len(columns), NO_SHAPE, dtype=np.int32)
 
     def of_database(row: int) -> Shape:
-        of, label = _at(systems, system[row]), _at(told.distinct, told.numbers[row])
+        of, label = systems[system[row]] or "", _at(told.distinct, told.numbers[row])
         if statement[row] >= 0:
             return normaliser.statement(of, statements[statement[row]], label)
         return normaliser.name(of, label or names[name[row]])
 
     def of_call(row: int) -> Shape:
         return normaliser.call(
-            _at(methods, method[row]), _at(urls, url[row]), names[name[row]], _at(hosts, host[row])
+            methods[method[row]] or "",
+            urls[url[row]] or "",
+            names[name[row]],
+            hosts[host[row]] or "",
         )
 
     # A statement, where there is one, says all; the span's name only stands in for it.
@@ -286,10 +342,23 @@ def _distinct(
 ) -> tuple[Int64Array, Int64Array, list[int]]:
     """The marked rows, the number of each one's combination, and a row of each combination."""
     chosen = np.flatnonzero(marked)
-    group = np.zeros(len(chosen), dtype=np.int64)
-    first = np.zeros(0, dtype=np.int64)
+    group, count = np.zeros(len(chosen), dtype=np.int64), min(len(chosen), 1)
     for column in columns:
         part = column[chosen].astype(np.int64) + 1
-        combined = group * (int(part.max(initial=0)) + 1) + part
-        _, first, group = np.unique(combined, return_index=True, return_inverse=True)
-    return chosen, group, chosen[first].tolist()
+        width = int(part.max(initial=0)) + 1
+        if width > 1:
+            group, count = _ranked(group * width + part, count * width)
+    first = np.empty(count, dtype=np.int64)
+    first[group[::-1]] = chosen[::-1]  # of equal ones the last that is written stays
+    return chosen, group, first.tolist()
+
+
+def _ranked(numbers: Int64Array, below: int) -> tuple[Int64Array, int]:
+    """The numbers without gaps, in the same order, and how many there are."""
+    if below > _DENSE * len(numbers):
+        distinct, ranks = np.unique(numbers, return_inverse=True)
+        return ranks, len(distinct)
+    here = np.zeros(below, dtype=np.bool_)
+    here[numbers] = True
+    rank = np.cumsum(here) - 1
+    return rank[numbers], int(rank[-1]) + 1

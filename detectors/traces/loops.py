@@ -7,7 +7,8 @@ sequential ones, and several statements a turn (M x N) are one loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -16,6 +17,7 @@ from typing import Any
 
 from detectors.traces.families import Form, joined
 from detectors.traces.shape import Category, Shape
+from detectors.traces.survey import ADRIFT, ODD, ORPHAN, SERVED, SEVERAL, Repeats
 from detectors.traces.trace import Trace
 
 _SERVER = 2
@@ -38,6 +40,8 @@ class Group:
         shapes: The shape of each of `spans`.
         retries: Repeats left out because an equal one before them had failed.
         batched: Spans left out because each is a batch already.
+        parent: The parent of all repeats, where that is known; else `SEVERAL`.
+        one_server: All are known to tell the same of the server that they ask.
     """
 
     entry: int
@@ -49,6 +53,8 @@ class Group:
     retries: int = 0
     batched: int = 0
     followers: tuple[Group, ...] = field(default=())
+    parent: int = SEVERAL
+    one_server: bool = False
 
     @cached_property
     def distinct(self) -> tuple[Shape, ...]:
@@ -71,47 +77,128 @@ class Group:
         return [shape.list_size for shape in self.shapes]
 
 
-def groups(trace: Trace) -> list[Group]:
-    """Every form that occurs at least twice under one entry, in order of its first start."""
-    members: dict[tuple[int, int, int | str], list[int]] = {}
-    entry, service, form_of = trace.entry, trace.service, trace.form
+def groups(trace: Trace, at_least: int = 2) -> list[Group]:
+    """Every form that occurs at least twice under one entry, in order of its first start.
+
+    Of a trace that is looked at in brief only those that occur `at_least` so often.
+    """
+    found = _counted_groups(trace, at_least) if trace.brief else None
+    if found is None:
+        found = _gathered_groups(trace, at_least if trace.brief else 2)
+    if len(found) < 2:
+        return found
+    return sorted(found, key=lambda group: (trace.start_ns[group.spans[0]], group.shape.text))
+
+
+def _counted_groups(trace: Trace, at_least: int) -> list[Group] | None:
+    """Those that were counted in all traces at once; None of a trace that needs a closer look."""
+    census = trace.frame.census(at_least)
+    if census.aside[trace.index]:
+        return None
+    told = (_counted_group(trace, repeats) for repeats in census.of(trace.index))
+    return [group for group in told if group is not None]
+
+
+def _counted_group(trace: Trace, repeats: Repeats) -> Group | None:
+    frame, spans = trace.frame, repeats.spans
+    row = trace.first + spans[0]
+    entry, first = int(frame.entry_in_trace[row]), frame.shapes[frame.shape[row]]
+    one_shape, one_server = repeats.alike
+    shapes = (first,) * len(spans)
+    if not one_shape:
+        index = trace.shape_index
+        shapes = tuple([frame.shapes[index[span]] for span in spans])
+    if first.category == Category.CACHE and any(shape.list_size > 1 for shape in shapes):
+        return _group(trace, entry, list(spans), "")
+    parent = repeats.parent
+    anchor = parent if parent != SEVERAL else _anchor(trace, spans)
+    trace.know(repeats)
+    return Group(
+        entry, spans, len(spans), first, shapes, anchor, parent=parent, one_server=one_server
+    )
+
+
+def _gathered_groups(trace: Trace, at_least: int) -> list[Group]:
+    forms = _forms(trace)
+    lost = _add_served(trace, forms) if trace.traits & SERVED else Counter[Form]()
+    odd = trace.traits & ODD
+    found = []
+    for form, spans, text in joined(trace, forms):
+        if len(spans) + lost[form] >= at_least or odd:
+            group = _group(trace, form.scope, spans, text)
+            if group is not None:
+                found.append(replace(group, count=group.count + lost[form]))
+    return found
+
+
+def _forms(trace: Trace) -> dict[Form, list[int]]:
+    """Operations by request, service and form."""
+    members: dict[int, list[int]] = {}
+    told = _adopted(trace) if trace.traits & ADRIFT else trace.repeated
     for span in trace.operations:
-        members.setdefault((entry[span], service[span], form_of[span]), []).append(span)
-    called = _called_routes(trace) if any(trace.orphan) else frozenset()
+        group = members.get(told[span])
+        if group is None:
+            members[told[span]] = [span]
+        else:
+            group.append(span)
+    entry, service, form = trace.entry, trace.service, trace.form
+    return {
+        Form(entry[spans[0]], service[spans[0]], form[spans[0]]): spans
+        for spans in members.values()
+    }
+
+
+def _adopted(trace: Trace) -> list[int]:
+    """`Trace.repeated` where spans were given to the request around them."""
+    numbers: dict[tuple[int, int, int], int] = {}
+    told = zip(trace.entry, trace.service, trace.form, strict=True)
+    return [numbers.setdefault(key, len(numbers)) for key in told]
+
+
+def _add_served(trace: Trace, forms: dict[Form, list[int]]) -> Counter[Form]:
+    """Requests served for callers whose client spans are lost, by their routes.
+
+    Returns:
+        How many more each loop has of which some client spans are here.
+    """
+    lost: Counter[Form] = Counter()
+    service = trace.service
+    called = _called_routes(trace) if trace.traits & ORPHAN else {}
     for span, kind in enumerate(trace.kind):
         if kind == _SERVER and trace.parent_key[span] >= 0:
             route = _served_form(trace, span)
-            if route is not None and (service[span], route) not in called:
-                key = (_served_scope(trace, span), service[span], route)
-                members.setdefault(key, []).append(span)
-    found = []
-    forms = {Form(*key): spans for key, spans in members.items()}
-    for form, spans, text in joined(trace, forms):
-        group = _group(trace, form.scope, spans, text)
-        if group is not None:
-            found.append(group)
-    return sorted(found, key=lambda group: (trace.start_ns[group.spans[0]], group.shape.text))
+            if route is None:
+                continue
+            calls = called.get((service[span], route))
+            if calls is not None:
+                lost[calls] += 1
+            else:
+                key = Form(_served_scope(trace, span), service[span], route)
+                forms.setdefault(key, []).append(span)
+    return lost
 
 
 def _served_form(trace: Trace, span: int) -> str | None:
     """The route of a request served for a caller whose own client span is not in the trace."""
     parent = trace.parent[span]
-    if parent >= 0 and trace.category[parent] == Category.CALL:
-        return None
+    if parent >= 0 and trace.category[parent] in _OPERATIONS:
+        return None  # a database may show its own side of a query
     if parent >= 0 and trace.service[parent] == trace.service[span]:
         return None
     return trace.text("http_route", span) or trace.name(span)
 
 
-def _called_routes(trace: Trace) -> frozenset[tuple[int, str]]:
-    """Services and routes whose callers are here: of one loop only some client spans were lost."""
-    return frozenset(
-        (trace.service[child], trace.text("http_route", child) or trace.name(child))
+def _called_routes(trace: Trace) -> dict[tuple[int, str], Form]:
+    """Services and routes, and who calls them: of one loop only some client spans were lost."""
+    return {
+        (trace.service[child], trace.text("http_route", child) or trace.name(child)): Form(
+            trace.entry[call], trace.service[call], trace.form[call]
+        )
         for call in trace.operations
         if trace.category[call] == Category.CALL
         for child in trace.children[call]
         if trace.kind[child] == _SERVER
-    )
+    }
 
 
 def _served_scope(trace: Trace, span: int) -> int:
@@ -121,7 +208,8 @@ def _served_scope(trace: Trace, span: int) -> int:
 
 
 def _group(trace: Trace, entry: int, spans: list[int], text: str) -> Group | None:
-    if len(spans) < 2 and not trace.multiple[spans[0]]:
+    odd = trace.traits & ODD
+    if len(spans) < 2 and not (odd and trace.telling(spans[0], trace.multiple) >= 0):
         return None
     plain = _plain_group(trace, entry, spans, text)
     if plain is not None:
@@ -151,21 +239,27 @@ def _group(trace: Trace, entry: int, spans: list[int], text: str) -> Group | Non
 
 def _plain_group(trace: Trace, entry: int, spans: list[int], text: str) -> Group | None:
     """Most groups: every span is one operation, and none has failed."""
-    multiple, failed = trace.multiple, trace.failed
-    if trace.holds_odd and any(multiple[span] or failed[span] for span in spans):
+    if trace.traits & ODD and _holds_odd(trace, spans):
         return None
-    category, index, shape_at = trace.category, trace.shape_index, trace.frame.shapes
-    shapes = tuple(
-        [
-            shape_at[index[span]] if category[span] in _OPERATIONS else shape_of(trace, span)
-            for span in spans
-        ]
-    )
+    if trace.category[spans[0]] in _OPERATIONS:
+        index, shape_at = trace.shape_index, trace.frame.shapes
+        shapes = tuple([shape_at[index[span]] for span in spans])
+    else:
+        shapes = tuple([shape_of(trace, span) for span in spans])
     first = shapes[0]
     if first.category == Category.CACHE and any(shape.list_size > 1 for shape in shapes):
         return None
     anchor = _anchor(trace, spans)
     return Group(entry, tuple(spans), len(spans), _retold(first, text), shapes, anchor)
+
+
+def _holds_odd(trace: Trace, spans: Iterable[int]) -> bool:
+    """Has one failed, or may it stand for more or less than one operation?"""
+    return any(
+        trace.telling(span, marks) >= 0
+        for marks in (trace.multiple, trace.failed)
+        for span in spans
+    )
 
 
 def _retold(shape: Shape, text: str) -> Shape:
@@ -190,9 +284,10 @@ def _weight(trace: Trace, span: int) -> int:
     """How many operations a span stands for; 0 for a batch."""
     if trace.category[span] == Category.CACHE and trace.shape(span).list_size > 1:
         return 0
-    if not trace.multiple[span]:
+    told = trace.telling(span, trace.multiple)
+    if told < 0:
         return 1
-    attributes = trace.attributes(span)
+    attributes = trace.attributes(told)
     composite = _number(attributes, _COMPOSITE)
     if composite > 1:
         return composite
@@ -214,14 +309,15 @@ def _without_retries(trace: Trace, spans: list[int], shapes: dict[int, Shape]) -
     for span in reversed(spans):
         asked = (shapes[span].key, shapes[span].text)
         tried_again = asked in later if asked[0] is not None else bool(later)
-        resent = trace.multiple[span] and _number(trace.attributes(span), _RETRY) > 0
-        if resent or (trace.failed[span] and tried_again):
+        told = trace.telling(span, trace.multiple)
+        resent = told >= 0 and _number(trace.attributes(told), _RETRY) > 0
+        if resent or (trace.telling(span, trace.failed) >= 0 and tried_again):
             kept.discard(span)
         later.add(asked)
     return kept
 
 
-def _anchor(trace: Trace, spans: list[int]) -> int:
+def _anchor(trace: Trace, spans: Sequence[int]) -> int:
     """The lowest span above all of these; -1 where it is not in the trace."""
     parents = {trace.parent[span] for span in spans}
     if len(parents) == 1:
@@ -248,6 +344,8 @@ def median_list_size(group: Group) -> float:
 
 def grows(group: Group) -> bool:
     """Does no IN list hold fewer values than the one before it, and the last one more?"""
+    if len(group.distinct) == 1:
+        return False
     sizes = group.list_sizes
     return sizes[0] < sizes[-1] and all(a <= b for a, b in pairwise(sizes))
 

@@ -48,19 +48,23 @@ class Normaliser:
 
     def __init__(self, cache_size: int = 16_384) -> None:
         self._statement = lru_cache(maxsize=cache_size)(normalise_statement)
+        # Nearly every key of a cache is asked for once: they must not push statements out.
+        self._command = lru_cache(maxsize=cache_size // 8)(normalise_statement)
         self._name = lru_cache(maxsize=cache_size)(normalise_name)
         self._call = lru_cache(maxsize=cache_size)(normalise_call)
 
     @property
     def remembered(self) -> int:
         """How many distinct texts are known."""
-        caches = (self._statement, self._name, self._call)
+        caches = (self._statement, self._command, self._name, self._call)
         return sum(cache.cache_info().currsize for cache in caches)
 
     def statement(self, system: str, text: str, collection: str = "") -> Shape:
         """See `normalise_statement`."""
         if len(text) > _MAX_REMEMBERED_CHARS:
             return normalise_statement(system, text, collection)
+        if system in CACHE_SYSTEMS:
+            return self._command(system, text, collection)
         return self._statement(system, text, collection)
 
     def name(self, system: str, name: str) -> Shape:

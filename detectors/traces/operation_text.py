@@ -16,16 +16,17 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from detectors.traces.columns import Columns
 from detectors.traces.vocabulary import CONTROL_NAMES, DOCUMENT_SYSTEMS, PART_OF_QUERY
 from store.model import BoolArray, Int32Array, Int64Array
 
 _PREPARES = r"(?i)(?:^|::|\.|\\)prepare\w*$"
 _EXECUTES = r"(?i)(?:statement|stmt)\w*(?:::|\.)(?:execute|exec|query)\w*$"
-_OPERATIONS = ("db.operation.name", "db.operation")
+_OPERATIONS = ("db.operation.name", "db.operation", "rpc.method")  # the last of AWS's clients
 _COLLECTIONS = (
     "db.collection.name", "db.sql.table", "db.mongodb.collection", "db.cassandra.table",
-    "db.cosmosdb.container", "aws.dynamodb.table_names", "db.elasticsearch.path_parts.index",
-    "elasticsearch.target",
+    "db.cosmosdb.container", "azure.cosmosdb.container", "db.couchbase.collection",
+    "aws.dynamodb.table_names", "db.elasticsearch.path_parts.index", "elasticsearch.target",
 )  # fmt: skip
 _NAMESPACES = ("db.namespace", "db.name", "db.instance")
 _MAX_LABEL = 200
@@ -96,7 +97,7 @@ def own_statements(
     return found
 
 
-def labels(spans: pa.Table, statement: Int32Array, system: Texts, name: Texts) -> Texts:
+def labels(columns: Columns, statement: Int32Array, system: Texts, name: Texts) -> Texts:
     """What the attributes say of what is asked, where the text does not: see `label`."""
     documents = [str(item).lower() in DOCUMENT_SYSTEMS for item in (*system.distinct, "")]
     untold = (system.numbers >= 0) & ((statement < 0) | np.array(documents)[system.numbers])
@@ -104,14 +105,13 @@ def labels(spans: pa.Table, statement: Int32Array, system: Texts, name: Texts) -
     found = np.full(len(statement), -1, dtype=np.int32)
     if not untold.any():
         return Texts(found, [])
-    encoded: Any = spans["attributes"].dictionary_encode().combine_chunks()
-    attributes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    attributes = columns.numbers("attributes")
     chosen = np.flatnonzero(untold & (attributes >= 0))
     names = len(name.distinct) + 1
     keys = attributes[chosen].astype(np.int64) * names + name.numbers[chosen]
     distinct, inverse = np.unique(keys * 2 + (statement[chosen] >= 0), return_inverse=True)
     # Attributes of all the other spans stay in their buffer.
-    texts = encoded.dictionary.take(pa.array(distinct // 2 // names)).to_pylist()
+    texts = columns.distinct("attributes").take(pa.array(distinct // 2 // names)).to_pylist()
     known: dict[str, int] = {}
     numbers = [
         known.setdefault(

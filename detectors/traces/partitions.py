@@ -8,6 +8,7 @@ from collections.abc import Collection
 
 from detectors.traces.loops import Group
 from detectors.traces.shape import KEY_SEPARATOR, Category, identifies, is_primary, key_pattern
+from detectors.traces.survey import CONTROL
 from detectors.traces.trace import Trace
 
 _NAMESPACE = ("db.namespace", "db.name", "db.instance", "db.mongodb.collection")
@@ -47,10 +48,12 @@ def databases(trace: Trace, group: Group) -> int:
     """Distinct databases that the repeats went to; a database a tenant is a legitimate loop."""
     if group.shape.category == Category.CALL:
         return 0
+    if group.one_server:
+        return 1
     spans = group.spans[:_MAX_LOOKED_AT]
     # The same words say the same: only one of each is read.
-    told = zip(trace.codes("attributes", spans), trace.codes("server_address", spans), strict=True)
-    distinct = dict(zip(told, spans, strict=True))
+    server = trace.server
+    distinct = {server[span]: span for span in spans}
     if len(distinct) == 1:
         return 1
     found: set[tuple[str, str]] = set()
@@ -64,7 +67,7 @@ def databases(trace: Trace, group: Group) -> int:
 
 def switches(trace: Trace, group: Group) -> int:
     """Times that the schema, the database or the tenant was changed between the repeats."""
-    if Category.CONTROL not in trace.category:
+    if not trace.traits & CONTROL:
         return 0
     low, high = trace.start_ns[group.spans[0]], trace.start_ns[group.spans[-1]]
     service = trace.service[group.spans[0]]
@@ -85,6 +88,8 @@ def scattered_names(trace: Trace, group: Group) -> int:
     are names that begin with the same word: "render red-shirt" is one function, not a function for
     each shirt.
     """
+    if group.parent == group.anchor:
+        return 0
     names: Counter[str] = Counter()
     for span in group.spans:
         below = span

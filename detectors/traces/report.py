@@ -55,7 +55,7 @@ def span_finding(trace: Trace, spans: Sequence[int], report: Report) -> Finding:
         evidence=Evidence(
             trace_id=trace.trace_id,
             parent_span_id=trace.parent_span_id(first),
-            span_ids=tuple(trace.span_id(span) for span in spans[:_MAX_SPAN_IDS]),
+            span_ids=tuple(trace.span_ids(spans[:_MAX_SPAN_IDS])),
             statement=report.shape,
             statements=(report.statements or (report.shape,))[:_MAX_STATEMENTS],
             repetitions=len(spans),

@@ -42,7 +42,8 @@ class Shape:
         columns: The columns that the WHERE clause compares with values, in lower case.
         compares_more: The WHERE clause also compares what is no plain column.
         waits: It waits on purpose (SLEEP, LISTEN, blocking pops), streams or maintains.
-        queue: It takes the next rows of a queue (SKIP LOCKED): asked again, it answers otherwise.
+        queue: It takes the next of a queue (SKIP LOCKED) or of a cursor (SCAN): asked again, it
+            answers otherwise.
         vague: Only a name is known, and it may stand for any statement.
         family: Equal for keys and URLs that may differ in one word; empty where `text` says it.
     """

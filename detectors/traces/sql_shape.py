@@ -6,7 +6,15 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from detectors.traces.shape import KEY_SEPARATOR, LONG_LIST, Category, Shape, identifies, is_primary
+from detectors.traces.shape import (
+    KEY_SEPARATOR,
+    LONG_LIST,
+    MAX_STATEMENT_CHARS,
+    Category,
+    Shape,
+    identifies,
+    is_primary,
+)
 from detectors.traces.vocabulary import READS, SQL_CONTROL
 
 CONNECT_NAMES = re.compile(
@@ -29,7 +37,12 @@ _PREPARED = re.compile(
     r"\s*exec(?:ute)?\s+(?:sys\.)?sp_executesql\s+N?'((?:[^']|'')++)", re.IGNORECASE
 )
 # A long list of columns that was cut off before it came to its table.
-_CUT = re.compile(r"\s*select\b(?!.*\bfrom\b).{250}", re.IGNORECASE | re.DOTALL)
+_CUT = re.compile(r"\s*select\b(?!.*\bfrom\b).{240}", re.IGNORECASE | re.DOTALL)
+_CUT_MARKS = ("...", "\u2026")
+# Lengths at which SDKs, agents and `normalise_statement` cut: what stood behind is not known.
+_CUT_LENGTHS = frozenset({
+    255, 256, 500, 512, 1_000, 1_023, 1_024, 2_000, 2_047, 2_048, 4_000, 4_095, MAX_STATEMENT_CHARS
+})  # fmt: skip
 _COMMENT, _QUOTED, _IDENTIFIER, _MARK = 1, 3, 4, 5  # groups of the pattern above
 _LIST = re.compile(
     r"(\bIN|\bVALUES|=\s?(?:ANY|ALL|SOME)|\bARRAY|\bUNNEST)\s?([(\[])\s?"
@@ -47,7 +60,11 @@ _ROW = re.compile(rf"\bVALUES ?{_TUPLE}", re.IGNORECASE)
 _TUPLES = re.compile(
     r"\b(IN) ?\(\s?\([^()]*+\)((?:\s?,\s?\([^()]*+\))*+)\s?(?:\)|,?\s?\([^()]*$)", re.IGNORECASE
 )
-_CAST = re.compile(r"(?<=\?)(?:::[\w ]++(?:\[\])?)++")
+_CAST = re.compile(
+    r"""(?<=\?)(?:\s?::\s?["\w.]++(?:\svarying|\sprecision|\swith(?:out)?\stime\szone)?"""
+    r"(?:\s?\([?\s,]*+\))?(?:\s?\[\??\])*+)++",
+    re.IGNORECASE,
+)
 _EITHER = re.compile(r"((?<![\w.])[\w.]++ ?= ?\?)((?: OR \1)++)", re.IGNORECASE)
 # One parameter that holds many rows.
 _SETS = re.compile(
@@ -56,6 +73,8 @@ _SETS = re.compile(
     re.IGNORECASE,
 )
 _WRITE = re.compile(r"^(?:UPDATE|DELETE)\b", re.IGNORECASE)
+# SQL Server's bulk copy: the rows follow the statement.
+_COPIES = re.compile(r"^INSERT BULK\b", re.IGNORECASE)
 _FETCHED_QUEUE = re.compile(r"\bSKIP LOCKED\b|\bREADPAST\b", re.IGNORECASE)
 _WHERE = re.compile(r"\bWHERE\b", re.IGNORECASE)
 _AFTER_WHERE = re.compile(
@@ -70,7 +89,9 @@ _COMPARED = re.compile(
 )
 _EQUAL = re.compile(r"(?<![\w.])(?:\w++\.)*+(\w++)\s?=\s?\(?\s?\?", re.IGNORECASE)
 _TABLE = re.compile(r"""\b(?:FROM|INTO|UPDATE|JOIN)\s(?:ONLY\s)?([\w`".\[\]$]+)""", re.IGNORECASE)
-_PAGE_TAIL = re.compile(r"\b(?:LIMIT|OFFSET|FETCH (?:FIRST|NEXT))\b", re.IGNORECASE)
+_PAGE_MARKS = re.compile(
+    r"\b(?:LIMIT|OFFSET|FETCH (?:FIRST|NEXT)) \(?\?(?:\s?,\s?\?)?", re.IGNORECASE
+)
 _OFFSET = re.compile(r"\bOFFSET \(?\?|\bLIMIT \?\s?,\s?\?", re.IGNORECASE)
 _KEYSET = re.compile(
     r"\bWHERE\b.*[\w`\")\]] ?[<>] ?\(?\?.*\bORDER BY\b.*\b(?:LIMIT|FETCH (?:FIRST|NEXT)) \(?\?",
@@ -130,7 +151,7 @@ def sql_shape(system: str, text: str) -> Shape:
     prepared = _PREPARED.match(text)
     if prepared is not None:
         text = prepared.group(1).replace("''", "'")
-    unknown = _CUT.match(text) is not None
+    unknown = _is_cut(text)
     strings_in_double_quotes = "mysql" in system or "maria" in system
 
     def replace(match: re.Match[str]) -> str:
@@ -146,9 +167,8 @@ def sql_shape(system: str, text: str) -> Shape:
             values.append(match.group())
         return "?"
 
-    flat = " ".join(_TOKEN.sub(replace, text).split()).strip(" ;")
-    flat, abridged = _ABRIDGED.subn("IN (?)", _CAST.sub("", flat))
-    flat, list_size = _without_lists(flat)
+    told = " ".join(_TOKEN.sub(replace, text).split()).strip(" ;")
+    flat, abridged, list_size = _shortened(told)
     facts = _facts(flat)
     key, offset = (None, "") if unknown or abridged else _split_key(flat, values)
     return Shape(
@@ -165,6 +185,20 @@ def sql_shape(system: str, text: str) -> Shape:
         waits=facts.waits,
         queue=facts.queue,
     )
+
+
+def _is_cut(text: str) -> bool:
+    """Is the end missing, and with it the values that are asked for?"""
+    marked = text.rstrip().endswith(_CUT_MARKS)
+    return marked or len(text) in _CUT_LENGTHS or _CUT.match(text) is not None
+
+
+@lru_cache(maxsize=4_096)
+def _shortened(flat: str) -> tuple[str, bool, int]:
+    """The text without casts and lists, was a list abridged, and the length of the longest one."""
+    flat, abridged = _ABRIDGED.subn("IN (?)", _CAST.sub("", flat))
+    flat, list_size = _without_lists(flat)
+    return flat, abridged > 0, list_size
 
 
 def _without_lists(flat: str) -> tuple[str, int]:
@@ -223,6 +257,8 @@ def _facts(flat: str) -> _Facts:
 
 def _is_chunk(flat: str) -> bool:
     """Does it take a range of keys, or as many rows as a limit says? Then it is a batch already."""
+    if _COPIES.search(flat):
+        return True
     where = _where(flat)
     equal = [match.group(1).lower() for match in _EQUAL.finditer(where)]
     if any(identifies(column) for column in equal):
@@ -277,11 +313,22 @@ def _is_page(flat: str) -> bool:
 
 
 def _split_key(flat: str, values: list[str]) -> tuple[str, str]:
-    """The values outside LIMIT and OFFSET, and those inside."""
-    tail = _PAGE_TAIL.search(flat)
-    inside = flat[tail.start() :].count("?") if tail else 0
-    cut = len(values) - inside
-    return KEY_SEPARATOR.join(values[:cut]), KEY_SEPARATOR.join(values[cut:])
+    """The values outside LIMIT and OFFSET, and those inside.
+
+    Lists are one mark each, so marks and values are counted from the end: behind a LIMIT, even
+    that of a subquery, stands hardly ever a list.
+    """
+    pages = list(_PAGE_MARKS.finditer(flat))
+    if not pages:
+        return KEY_SEPARATOR.join(values), ""
+    inside: set[int] = set()
+    for page in pages:
+        last = flat.count("?", page.end())
+        inside.update(range(last, last + page.group().count("?")))
+    places = range(len(values) - 1, -1, -1)
+    keys = [value for value, place in zip(values, places, strict=True) if place not in inside]
+    told = [value for value, place in zip(values, places, strict=True) if place in inside]
+    return KEY_SEPARATOR.join(keys), KEY_SEPARATOR.join(told)
 
 
 def _bare(name: str) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from detectors.traces.shape import KEY_SEPARATOR, LONG_LIST, Category, Shape, key_pattern
 from detectors.traces.vocabulary import (
     BLOCKING_COMMANDS,
     CACHE_CONTROL,
+    CURSOR_COMMANDS,
+    FIELD_COMMANDS,
     KEY_MANY_COMMANDS,
     MANY_KEY_COMMANDS,
     PIPELINES,
@@ -28,8 +31,10 @@ _JSON_PAGE = re.compile(
     r'|"(?:ExclusiveStartKey|LastEvaluatedKey)"\s?:\s?\{(?:[^{}]|\{[^{}]*+\})*+\}'
 )
 _OBJECTS = re.compile(r'"(?:documents|updates|deletes|docs|pipeline_ops)"\s?:\s?\[')
+_BRACE = re.compile(r"[{}\]]")
 _BULK = re.compile(
-    r"\b(?:_?bulk(?:write)?|_?msearch|_?mget|insertmany|batchgetitem|batchwriteitem|getmore)\b",
+    r"\b(?:_?bulk(?:write)?|_?msearch|_?mget|insertmany|batchgetitem|batchwriteitem|getmore"
+    r"|read_?many(?:_?items)?)\b",
     re.IGNORECASE,
 )
 _WAITS = re.compile(
@@ -61,6 +66,10 @@ def cache_shape(text: str) -> Shape:
     elif first.upper() == command:  # some instrumentations write a pipeline as "GET GET GET"
         size = len(words)
     pattern = key_pattern(first)
+    key = None if "?" in first else first
+    if key is not None and command in FIELD_COMMANDS:
+        field = arguments[1] if len(arguments) > 1 else "?"
+        key = None if field[0] in "?[" else f"{key}{KEY_SEPARATOR}{field}"
     control = command in CACHE_CONTROL or _takes_lock(command, arguments)
     return Shape(
         text=f"{command} {pattern}",
@@ -68,20 +77,24 @@ def cache_shape(text: str) -> Shape:
         operation="GET" if command == "GETS" else command,
         table=pattern,
         columns=("key",),
-        key=None if "?" in first else first,
+        key=key,
         list_size=size,
         waits=command in BLOCKING_COMMANDS
         or (command.startswith("XREAD") and "BLOCK" in text.upper()),
+        queue=command in CURSOR_COMMANDS,
         family=_key_family(command, pattern),
     )
 
 
 def _takes_lock(command: str, arguments: list[str]) -> bool:
     """`SET key value NX PX 1000` is how Redis documents a lock; it is tried until it is free."""
+    if command != "SET":
+        return False
     words = {word.upper() for word in arguments[1:]}
-    return command == "SET" and "NX" in words and bool(words & {"PX", "EX"})
+    return "NX" in words and bool(words & {"PX", "EX"})
 
 
+@lru_cache(maxsize=4_096)
 def _key_family(command: str, pattern: str) -> str:
     """Equal for keys of as many parts that begin alike."""
     parts = _KEY_PART.findall(pattern)
@@ -100,7 +113,7 @@ def document_shape(text: str, collection: str = "") -> Shape:
 
     flat = " ".join(text.split())
     pages = _JSON_PAGE.findall(flat)
-    batch = LONG_LIST if flat.count("{") > 2 and _OBJECTS.search(flat) else 0
+    batch = LONG_LIST if _writes_many(flat) else 0
     kept = _JSON_NAMED.findall(flat)
     flat = _JSON_NAMED.sub(_HOLE, flat)
     bare = " ".join(_JSON_VALUE.sub(replace, _JSON_PAGE.sub('"page": ?', flat)).split())
@@ -125,6 +138,23 @@ def document_shape(text: str, collection: str = "") -> Shape:
         list_size=max(batch, LONG_LIST if _BULK.search(bare) else 0, *sizes, 0),
         waits=_WAITS.search(bare) is not None,
     )
+
+
+def _writes_many(flat: str) -> bool:
+    """Does a list of documents to write hold more than one?"""
+    start = _OBJECTS.search(flat)
+    if start is None:
+        return False
+    depth = objects = 0
+    for match in _BRACE.finditer(flat, start.end()):
+        if match.group() == "{":
+            depth += 1
+            objects += depth == 1
+        elif match.group() == "}":
+            depth -= 1
+        elif depth <= 0:
+            break
+    return objects > 1
 
 
 def _named(text: str) -> Shape:

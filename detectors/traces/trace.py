@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import orjson
 
 from detectors.finding import CodeLocation
-from detectors.traces.frame import SpanFrame
+from detectors.traces.call_shape import request_name
+from detectors.traces.frame import MAX_DEPTH, SpanFrame
 from detectors.traces.layers import Sibling, shown_twice
-from detectors.traces.shape import Category, Shape, key_pattern
-from detectors.traces.waiting import entries, timing, waited_ns
+from detectors.traces.shape import Category, key_pattern
+from detectors.traces.survey import (
+    ADRIFT,
+    GAP_NS,
+    LAYERED,
+    NESTED,
+    WRAPPERS,
+    Repeats,
+)
+from detectors.traces.trace_rows import TraceRows
+from detectors.traces.waiting import timing, waited_ns
 from store.model import BoolArray
 
 NANOSECONDS = 1_000_000_000
-GAP_NS = 500_000
-_INTERNAL, _SERVER, _CONSUMER = 1, 2, 5
-_MAX_DEPTH = 512
-_WRAPPERS = 4
+_INTERNAL = 1
 _MAX_REQUESTS = 64
 _OPERATIONS = frozenset({Category.QUERY, Category.CACHE, Category.CALL})
 
@@ -43,43 +49,13 @@ class Timing(NamedTuple):
     middle_ns: tuple[int, int]
 
 
-class Trace:
-    """Spans `0 … n-1` of one trace, ascending in start; parents and children are span numbers."""
+class Trace(TraceRows):
+    """Spans of one trace, ascending in start; parents and children are span numbers."""
 
-    def __init__(self, frame: SpanFrame, index: int) -> None:
-        first, end = int(frame.offsets[index]), int(frame.offsets[index + 1])
-        self.frame = frame
-        self.first = first
-        self.n = end - first
-        rows = slice(first, end)
-        self.start_ns: list[int] = frame.start_ns[rows].tolist()
-        self.end_ns: list[int] = frame.end_ns[rows].tolist()
-        self.kind: list[int] = frame.kind[rows].tolist()
-        self.service: list[int] = frame.service[rows].tolist()
-        self.shape_index: list[int] = frame.shape[rows].tolist()
-        self.form: list[int] = frame.form[rows].tolist()
-        self.category: list[int] = frame.category[rows].tolist()
-        self.failed: list[bool] = frame.failed[rows].tolist()
-        self.multiple: list[bool] = frame.multiple[rows].tolist()
-        # Has a span failed, or may it stand for more or less than one operation?
-        self.holds_odd = True in self.failed or True in self.multiple
-        self.stated: list[bool] = frame.stated[rows].tolist()
-        self.orphan: list[bool] = frame.orphan[rows].tolist()
-        self.parent_key: list[int] = frame.parent_key[rows].tolist()
-        self.parent: list[int] = frame.parent_in_trace[rows].tolist()
+    def __init__(self, frame: SpanFrame, index: int, *, brief: bool = False) -> None:
+        super().__init__(frame, index, brief=brief)
         self._timings: dict[tuple[int, ...], Timing] = {}
-
-    @cached_property
-    def trace_id(self) -> str:
-        return self.frame.ids("trace_id", self.first, self.first + 1)[0]
-
-    @cached_property
-    def complete(self) -> bool:
-        """Every parent is here, except that of a span where a request entered from outside."""
-        return True not in self.orphan or not any(
-            orphan and kind not in {_SERVER, _CONSUMER}
-            for orphan, kind in zip(self.orphan, self.kind, strict=True)
-        )
+        self._paths_ns: dict[tuple[int, ...], int] = {}
 
     @cached_property
     def children(self) -> list[list[int]]:
@@ -95,9 +71,8 @@ class Trace:
     def entry(self) -> list[int]:
         """For each span, the span by which its request entered the service; -1 where unknown."""
         rows = slice(self.first, self.first + self.n)
-        parent = self.frame.parent_in_trace[rows]
-        entry: list[int] = entries(self.frame.entry[rows], parent, _MAX_DEPTH).tolist()
-        if -1 in entry:
+        entry: list[int] = self.frame.entry_in_trace[rows].tolist()
+        if self.traits & ADRIFT:
             self._adopt(entry)
         return entry
 
@@ -125,17 +100,21 @@ class Trace:
         An ORM's span around the driver's span says the same: the outer one counts, unless only the
         inner one tells its statement. A client's span that only has a name wraps what is in it.
         """
-        dropped = {**self._nested, **self._beside}
-        return [span for span in self._asking if span not in dropped]
+        dropped = self._shown_by
+        return [span for span in self._asking if span not in dropped] if dropped else self._asking
 
     @cached_property
     def _asking(self) -> list[int]:
-        return [span for span in range(self.n) if self.category[span] in _OPERATIONS]
+        places, begins = self.frame.operations
+        found: list[int] = places[begins[self.index] : begins[self.index + 1]].tolist()
+        return found
 
     @cached_property
     def _nested(self) -> dict[int, int]:
         """Spans that say the same as one above or below them, which counts."""
         dropped: dict[int, int] = {}
+        if not self.traits & NESTED:
+            return dropped
         for span in self._asking:
             above = self.parent[span]
             if above < 0 or self.entry[above] == above:
@@ -167,12 +146,15 @@ class Trace:
     @cached_property
     def _beside(self) -> dict[int, int]:
         """Queries that two instrumentations show side by side; the longer span counts."""
-        layered = self.frame.layered_forms
-        if not layered:
+        if not self.traits & LAYERED:
             return {}
-        nested = self._nested
+        layered, nested = self.frame.layered_forms, self._nested
         chosen = [
-            span for span in self._asking if self.form[span] in layered and span not in nested
+            span
+            for span in self._asking
+            if self.category[span] == Category.QUERY
+            and layered[self.form[span]]
+            and span not in nested
         ]
         siblings: dict[tuple[int, int], list[Sibling]] = {}
         for span, name in zip(chosen, self.codes("name", chosen), strict=True):
@@ -186,15 +168,30 @@ class Trace:
             for span, other in shown_twice(group).items()
         }
 
+    @property
+    def _shown_by(self) -> dict[int, int]:
+        """Operations that are not counted, each with the one that says the same."""
+        return {**self._nested, **self._beside} if self.traits & (NESTED | LAYERED) else {}
+
     @cached_property
     def _shown_as(self) -> dict[int, int]:
         """For each operation a span that says the same and is not counted."""
-        return {kept: span for span, kept in (*self._nested.items(), *self._beside.items())}
+        return {kept: span for span, kept in self._shown_by.items()}
+
+    def telling(self, span: int, marks: Sequence[bool]) -> int:
+        """Of an operation's spans the one that has a mark; -1 where none has. Its own comes first.
+
+        An ORM's span around the driver's does not know that the driver failed, or sent a batch.
+        """
+        if marks[span]:
+            return span
+        twin = self._shown_as.get(span, -1)
+        return twin if twin >= 0 and marks[twin] else -1
 
     def _around(self, span: int) -> Iterator[int]:
         """The nearest spans above a span in its own service, below the request's own span."""
         above = self.parent[span]
-        for _ in range(_WRAPPERS):
+        for _ in range(WRAPPERS):
             if above < 0 or self.service[above] != self.service[span] or self.entry[above] == above:
                 return
             yield above
@@ -210,55 +207,12 @@ class Trace:
             last[service] = max(last.get(service, end), end)
         return {service: last[service] - start for service, start in first.items()}
 
-    def duration_ns(self, span: int) -> int:
-        return self.end_ns[span] - self.start_ns[span]
-
-    def shape(self, span: int) -> Shape:
-        return self.frame.shapes[self.shape_index[span]]
-
-    def service_name(self, span: int) -> str:
-        return self.frame.services[self.service[span]]
-
-    def name(self, span: int) -> str:
-        return str(self._value("name", span))
-
-    def text(self, column: str, span: int) -> str:
-        """A text column's value, empty where it is null."""
-        value = self._value(column, span)
-        return "" if value is None else str(value)
-
-    def span_id(self, span: int) -> str:
-        return self._span_ids[span]
-
-    def parent_span_id(self, span: int) -> str:
-        row = self.first + span
-        return self.frame.ids("parent_span_id", row, row + 1)[0]
-
-    @cached_property
-    def _span_ids(self) -> list[str]:
-        return self.frame.ids("span_id", self.first, self.first + self.n)
-
-    def codes(self, column: str, spans: Sequence[int]) -> list[int]:
-        """A number for each span's value in a column, equal for equal values."""
-        numbers, _ = self.frame.coded(column)
-        found: list[int] = numbers[self.first + np.asarray(spans, dtype=np.int64)].tolist()
-        return found
-
-    def attributes(self, span: int) -> Mapping[str, Any]:
-        """The span's attributes; empty where they are no JSON object."""
-        text = self._value("attributes", span)
-        try:
-            value = orjson.loads(text) if text else {}
-        except orjson.JSONDecodeError:
-            return {}
-        return value if isinstance(value, dict) else {}
-
     def route(self, span: int) -> str:
         """The route of the request that a span served, by pattern and never by its ids."""
         entry = self.entry[span]
         if entry < 0:
             return self._best_known_request(span)
-        return self.text("http_route", entry) or self.name(entry)
+        return self.text("http_route", entry) or request_name(self.name(entry))
 
     def _best_known_request(self, span: int) -> str:
         """Of a span whose request's own span is lost: what stands nearest to its route.
@@ -275,7 +229,7 @@ class Trace:
         if len(routes) == 1:
             return routes.pop()
         top = span
-        for _ in range(_MAX_DEPTH):
+        for _ in range(MAX_DEPTH):
             above = self.parent[top]
             if above < 0 or self.service[above] != service:
                 break
@@ -292,7 +246,7 @@ class Trace:
             if known is not None:
                 return known
         current, inferred = span, False
-        for _ in range(_MAX_DEPTH):
+        for _ in range(MAX_DEPTH):
             known = self._own_code(current, inferred=inferred)
             if known is not None:
                 return known
@@ -310,7 +264,7 @@ class Trace:
     def _nearest_application_span(self, span: int) -> CodeLocation | None:
         """The nearest function that has a span; where there is none, the request itself."""
         current = self.parent[span]
-        for _ in range(_MAX_DEPTH):
+        for _ in range(MAX_DEPTH):
             if current < 0 or current == self.entry[span]:
                 break
             if self.category[current] == Category.OTHER and self.kind[current] == _INTERNAL:
@@ -335,15 +289,25 @@ class Trace:
         """What repeats take that ascend in start."""
         known = self._timings.get(spans)
         if known is None:
-            rows = np.array(spans, dtype=np.int64) + self.first
+            rows = np.array(spans, dtype=np.int64)
+            rows += self.first
             covered, between, last, longest, low, high = timing(
                 self.frame.start_ns, self.frame.end_ns, rows, GAP_NS
             )
             known = self._timings[spans] = Timing(covered, between, last, longest, (low, high))
         return known
 
-    def on_critical_path_ns(self, spans: Iterable[int]) -> int:
+    def know(self, repeats: Repeats) -> None:
+        """Take over what was worked out of all traces at once."""
+        covered, between, last, longest, low, high = repeats.timing
+        took = Timing(covered, between, last, longest, (low, high))
+        self._timings[repeats.spans] = took
+        self._paths_ns[repeats.spans] = repeats.path_ns
+
+    def on_critical_path_ns(self, spans: Sequence[int]) -> int:
         """Time during which the request waited for one of the spans and for nothing else."""
+        if self._paths_ns and isinstance(spans, tuple) and spans in self._paths_ns:
+            return self._paths_ns[spans]
         waited = self._waited_ns
         return sum([waited[span] for span in spans if waited[span] > 0])
 
@@ -357,11 +321,10 @@ class Trace:
         ).tolist()
         return found
 
-    def _value(self, column: str, span: int) -> Any:
-        return self.frame.value(column, self.first + span)
 
-
-def traces_of(frame: SpanFrame, wanted: BoolArray | None = None) -> Iterator[Trace]:
+def traces_of(
+    frame: SpanFrame, wanted: BoolArray | None = None, *, brief: bool = False
+) -> Iterator[Trace]:
     """The traces of a frame, or those that are marked."""
     chosen = range(len(frame)) if wanted is None else np.flatnonzero(wanted).tolist()
-    return (Trace(frame, index) for index in chosen)
+    return (Trace(frame, index, brief=brief) for index in chosen)

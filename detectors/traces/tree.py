@@ -18,7 +18,7 @@ import pyarrow as pa
 from numba import njit
 
 from detectors.traces.columns import ints
-from store.model import Int64Array
+from store.model import BoolArray, Int64Array
 
 _TRACE_ID, _SPAN_ID, _WORD = 16, 8, 8
 _SHORT = 64  # rows of a trace that are sorted in place; sorting many so would take for ever
@@ -68,6 +68,24 @@ class Tree:
         # An `above` of -1 reads the last place; it is put right by the second look.
         found = self.holder[self.above] if len(self.holder) else self.above
         return np.where(self.above >= 0, found, -1)
+
+    def of_traces(self, rows: BoolArray) -> Tree:
+        """The tree of these rows alone, which are all rows of some traces."""
+        if rows.all():
+            return self
+        row = np.append(np.cumsum(rows) - 1, -1)
+        traces = rows[self.first]
+        number = np.cumsum(traces) - 1
+        here = (self.holder >= 0) & rows[self.holder]
+        return Tree(
+            number[self.trace[rows]],
+            row[self.first[traces]],
+            self.own[rows],
+            self.above[rows],
+            row[np.where(here, self.holder, -1)],
+            self._trace_words[rows],
+            self._span_words[rows],
+        )
 
     def order(self, start_ns: Int64Array) -> Int64Array:
         """One row of each span, sorted by trace, start and id: bytes, so that arrival is alike."""

@@ -7,8 +7,8 @@ import re
 # fmt: off
 CACHE_SYSTEMS = frozenset({"redis", "memcached", "valkey", "keydb", "dragonfly"})
 DOCUMENT_SYSTEMS = frozenset({
-    "mongodb", "elasticsearch", "opensearch", "dynamodb", "aws.dynamodb", "couchdb", "couchbase",
-    "cosmosdb", "azure.cosmosdb", "firestore", "gcp.firestore",
+    "mongodb", "mongoose", "elasticsearch", "opensearch", "dynamodb", "aws.dynamodb", "couchdb",
+    "couchbase", "cosmosdb", "azure.cosmosdb", "firestore", "gcp.firestore",
 })
 
 READS = frozenset({
@@ -31,6 +31,12 @@ CACHE_CONTROL = frozenset({
 BLOCKING_COMMANDS = frozenset({
     "BLPOP", "BRPOP", "BRPOPLPUSH", "BLMOVE", "BLMPOP", "BZPOPMIN", "BZPOPMAX", "BZMPOP",
     "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "WAIT", "WAITAOF", "MONITOR",
+})
+# Each call goes on where the one before it ended.
+CURSOR_COMMANDS = frozenset({"SCAN", "HSCAN", "SSCAN", "ZSCAN", "XREADGROUP", "XAUTOCLAIM"})
+# What these ask for is one field or member of what the key holds.
+FIELD_COMMANDS = frozenset({
+    "HGET", "HSET", "HSETNX", "HEXISTS", "HSTRLEN", "SISMEMBER", "ZSCORE", "ZRANK", "LINDEX",
 })
 CACHE_READS = frozenset({"GET", "GETS", "HGET", "HGETALL", "GETEX", "GAT", "SMEMBERS", "LRANGE"})
 CACHE_WRITES = frozenset({

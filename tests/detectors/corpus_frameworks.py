@@ -364,7 +364,7 @@ def broken() -> Iterator[Case]:
         if turn % 2:
             lost.append(client)
     trace.rows = [row for row in trace.rows if row["span_id"] not in lost]
-    yield _of(trace, "half of the client spans", "n_plus_one_call", repetitions=6)
+    yield _of(trace, "half of the client spans", "n_plus_one_call", repetitions=12)
 
 
 def rootless(*, function: str = "") -> TraceBuilder:

@@ -13,9 +13,10 @@ from detectors.traces.frame import build_frame
 from detectors.traces.normaliser import Normaliser
 from detectors.traces.trace import traces_of
 from tests.detectors.corpus import Case, TraceBuilder, cases, table
+from tests.detectors.corpus_clients import clients
 from tests.detectors.corpus_frameworks import BY_ID, frameworks, rootless
 
-CASES = [*cases(), *frameworks()]
+CASES = [*cases(), *frameworks(), *clients()]
 
 
 def results(case: Case, seed: int = 0):  # type: ignore[no-untyped-def]
@@ -69,6 +70,17 @@ def test_a_loop_without_its_request_is_named_after_what_stands_nearest(
     (finding,) = [found for result in results(case) for found in result.findings]
     assert finding.route == route
     assert not finding.complete
+
+
+def test_a_request_that_is_named_by_its_path_is_named_without_ids() -> None:
+    trace = TraceBuilder()
+    trace.rows[0].update(name="GET /cart/17?step=2", http_route=None)
+    for turn in range(8):
+        trace.query(BY_ID, 3 + turn * 9, 6)
+    (finding,) = [
+        item for result in results(Case("", tuple(trace.rows))) for item in result.findings
+    ]
+    assert finding.route == "GET /cart/*"
 
 
 def test_the_code_of_the_span_that_is_not_counted_is_the_code_of_the_query() -> None:

@@ -334,6 +334,15 @@ def test_a_finding_of_earlier_is_kept_when_its_second_episode_is_taken_back() ->
     assert [entry.event for entry in repository.history("w")].count("ended") == 1
 
 
+def test_a_fragment_whose_earlier_spans_came_later_leaves_nothing_behind() -> None:
+    repository = FindingRepository(open_state())
+    repository.record([fragment("f")], NOW_MS)
+    earlier = replace(fragment("f"), first_seen_ms=NOW_MS - 40, occurrences=0)
+    repository.record([earlier], NOW_MS + 5_000)
+    repository.record([finding("w", "cart/")], NOW_MS + 10_000, superseded=["f"])
+    assert [item.fingerprint for item in repository.list(FindingFilter()).findings] == ["w"]
+
+
 def test_what_was_superseded_and_is_seen_anew_before_the_state_recovers_is_kept() -> None:
     repository = FindingRepository(open_state())
     repository.record([fragment("f")], NOW_MS)

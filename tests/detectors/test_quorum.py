@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.finding import Finding
+from detectors.merging import merge_findings
 from detectors.quorum import Quorum
 from detectors.traces.frame import build_frame
 from detectors.traces.normaliser import Normaliser
@@ -45,6 +46,14 @@ def test_a_stampede_takes_five_traces_that_miss_one_key_within_two_seconds(
     cases: list[Case], believed: int
 ) -> None:
     assert len(Quorum().pass_on(misses(cases))) == believed
+
+
+def test_requests_of_several_routes_that_miss_one_key_are_one_stampede() -> None:
+    cases = stampede(6)
+    for number, case in enumerate(cases):
+        case.rows[0].update(http_route=f"page-{number}")
+    believed = merge_findings(Quorum().pass_on(misses(cases)))
+    assert [item.occurrences for item in believed] == [6]
 
 
 def test_a_clock_that_is_wrong_elsewhere_makes_nobody_forget() -> None:

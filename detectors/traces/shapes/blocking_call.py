@@ -126,7 +126,8 @@ class BlockingCall:
         entry = trace.entry[span]
         if entry < 0 or (trace.kind[entry] != SERVER and not trace.text("http_route", entry)):
             return False
-        return sells(trace.route(span), self.settings.routes)
+        told = (trace.route(span), _path(trace.text("url", entry)))
+        return any(sells(words, self.settings.routes) for words in told)
 
     def _is_expected(self, trace: Trace, span: int) -> bool:
         text = trace.shape(span).text
@@ -146,6 +147,12 @@ class BlockingCall:
             confidence=0.8,
         )
         return span_finding(trace, [span], report)
+
+
+def _path(url: str) -> str:
+    """The path of a URL: not every server names its routes."""
+    rest = url.partition("?")[0].partition("#")[0]
+    return rest.partition("://")[2].partition("/")[2] if "://" in rest else rest
 
 
 def _below(trace: Trace, spans: list[int]) -> dict[int, list[int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from detectors.finding import Finding
@@ -136,7 +136,10 @@ class CacheStampede:
                 "together": fingerprint("", trace.service_name(miss.get), "", miss.key, work),
             },
         )
-        return span_finding(trace, [miss.work, miss.get], report)
+        finding = span_finding(trace, [miss.work, miss.get], report)
+        # Requests of any route that miss one key are one stampede.
+        identity = fingerprint(self.kinds[0], finding.service, "", report.shape)
+        return replace(finding, fingerprint=identity)
 
 
 def _key(trace: Trace, span: int) -> str:

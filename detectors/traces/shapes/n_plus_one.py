@@ -34,21 +34,23 @@ _MAX_STATEMENTS = 10
 
 @dataclass(frozen=True, slots=True)
 class NPlusOneSettings:
-    """The loop settings of each kind of the family."""
+    """The loop settings of each kind of the family; `fewest` repeats are asked for by any."""
 
     n_plus_one_query: LoopSettings = field(default_factory=lambda: LoopSettings(min_union_ms=0.5))
     n_plus_one_call: LoopSettings = field(default_factory=lambda: LoopSettings(min_union_ms=5.0))
-    n_plus_one_cache: LoopSettings = field(default_factory=lambda: LoopSettings(min_repetitions=10))
+    n_plus_one_cache: LoopSettings = field(default_factory=lambda: LoopSettings(min_union_ms=2.0))
     repeated_query: LoopSettings = field(default_factory=LoopSettings)
     paginated_loop: LoopSettings = field(default_factory=lambda: LoopSettings(min_union_ms=20.0))
+
+    fewest: int = field(init=False)
 
     def of(self, kind: str) -> LoopSettings:
         settings: LoopSettings = getattr(self, kind)
         return settings
 
-    @property
-    def fewest(self) -> int:
-        return min(self.of(kind).min_repetitions for kind in NPlusOne.kinds)
+    def __post_init__(self) -> None:
+        least = min(self.of(kind).min_repetitions for kind in NPlusOne.kinds)
+        object.__setattr__(self, "fewest", max(2, least))
 
 
 @dataclass(frozen=True)
@@ -83,42 +85,46 @@ class NPlusOne:
 
     def candidates(self, frame: SpanFrame) -> BoolArray:
         fewest = self.settings.fewest
+        census = frame.census(fewest)
+        if not census.aside.any():
+            return census.found
         loopable = (frame.category >= Category.QUERY) & (frame.category <= Category.CALL)
         served = (frame.kind == SERVER) & (frame.parent_key >= 0)
-        compressed = loopable & frame.multiple
-        found: BoolArray = np.logical_or.reduce(
+        compressed = (loopable | served) & frame.multiple
+        seen = np.logical_or.reduce(
             [
                 frame.traces_repeating(loopable, fewest),
                 frame.traces_with(served, fewest),
                 frame.traces_with(compressed),
             ]
         )
+        found: BoolArray = np.where(census.aside, seen, census.found)
         return found
 
     def detect(self, trace: Trace) -> DetectorResult:
-        groups = loops.groups(trace)
+        groups = loops.groups(trace, self.settings.fewest)
         passed: list[Group] = []
         refused: list[NotReported] = []
         for group in groups:
-            kind = _kind(group)
+            kind = _kind(trace, group)
             closed = first_closed(self._gates(trace, group, kind))
             if closed is None:
                 passed.append(group)
             else:
                 refused.append(refuse(kind, group.shape.text, closed))
         merged = loops.merge_turns(trace, passed)
-        findings = (_finding(trace, group, _kind(group)) for group in merged)
+        findings = (_finding(trace, group, _kind(trace, group)) for group in merged)
         return DetectorResult(tuple(findings), tuple(refused))
 
     def _gates(self, trace: Trace, group: Group, kind: str) -> Iterator[Gate]:
         settings = self.settings.of(kind)
         chunk = settings.chunk_min_size
+        least = settings.min_repetitions
         if group.retries:
-            least = settings.min_repetitions
             yield Gate(GateName.RETRIES, group.count, least)
-        if group.batched and group.count < settings.min_repetitions:
+        if group.batched and group.count < least:
             yield Gate(GateName.ALREADY_BATCHED, group.batched, 1, below=True)
-        yield Gate(GateName.MIN_REPETITIONS, group.count, settings.min_repetitions)
+        yield Gate(GateName.MIN_REPETITIONS, group.count, least)
         waits = float(group.shape.queue or group.shape.waits or batches.polls(trace, group))
         yield Gate(GateName.DELIBERATE_WAIT, waits, 1, below=True)
         yield Gate(GateName.VAGUE, float(group.shape.vague), 1, below=True)
@@ -135,21 +141,24 @@ class NPlusOne:
         each_us = union_s * 1_000_000 / group.count
         if group.shape.category == Category.CACHE:
             yield Gate(GateName.MIN_EACH, each_us, settings.min_each_us)
+        yield Gate(GateName.MIN_REPETITIONS, batches.of_one_operation(trace, group), least)
+        yield Gate(GateName.RETRIES, group.count - batches.rolled_back(trace, group), least)
         partitioned = partitions.by_partition_column(group, settings.partition_columns)
         yield Gate(GateName.PARTITION_LOOP, float(partitioned), 1, below=True)
         most = max(2.0, 0.8 * len(group.spans))
         yield Gate(GateName.PARTITION_LOOP, partitions.databases(trace, group), most, below=True)
         if group.shape.category == Category.QUERY:
             yield Gate(GateName.PARTITION_LOOP, partitions.switches(trace, group), most, below=True)
-        scattered = partitions.scattered_names(trace, group)
-        yield Gate(GateName.SCATTERED, scattered, 2, below=True)
+        if kind != "repeated_query":  # one answer, kept, serves all functions of the request
+            scattered = partitions.scattered_names(trace, group)
+            yield Gate(GateName.SCATTERED, scattered, 2, below=True)
 
     def _list_size(self, group: Group) -> float:
         """Values in the list of a typical repeat; of lists that only grow, in the last."""
         return group.list_sizes[-1] if loops.grows(group) else loops.median_list_size(group)
 
 
-def _kind(group: Group) -> str:
+def _kind(trace: Trace, group: Group) -> str:
     shape = group.shape
     keys = group.keys
     if any(item.paginated for item in group.distinct):
@@ -158,7 +167,8 @@ def _kind(group: Group) -> str:
         )
         if keys is None or len(keys) == 1 or by_key or _seeks(shape.text):
             return "paginated_loop"
-    same = keys is not None and len(keys) == 1 and group.count == len(group.spans)
+    one_key = len(keys) == 1 if keys is not None else batches.tells_one_key(trace, group)
+    same = one_key and group.count == len(group.spans)
     asks = same and shape.category != Category.CALL and shape.reads
     if asks and "NEXTVAL" not in shape.text.upper():
         return "repeated_query"
@@ -224,7 +234,7 @@ def _finding(trace: Trace, group: Group, kind: str) -> Finding:
         evidence=Evidence(
             trace_id=trace.trace_id,
             parent_span_id=parent,
-            span_ids=tuple(trace.span_id(span) for span in spans[:_MAX_SPAN_IDS]),
+            span_ids=tuple(trace.span_ids(spans[:_MAX_SPAN_IDS])),
             statement=group.shape.text,
             statements=_statements(trace, group),
             repetitions=group.count,

@@ -70,11 +70,9 @@ class PoolWait:
     kinds: ClassVar[tuple[str, ...]] = ("pool_wait",)
 
     def candidates(self, frame: SpanFrame) -> BoolArray:
-        names = frame.table["name"].combine_chunks().dictionary_encode()
-        encoded: Any = names
-        matched: Any = pc.match_substring_regex(encoded.dictionary, _PATTERN)
+        matched: Any = pc.match_substring_regex(frame.columns.distinct("name"), _PATTERN)
         waiting = np.asarray(matched.to_numpy(zero_copy_only=False), dtype=np.bool_)
-        rows: BoolArray = waiting[np.asarray(encoded.indices.to_numpy())]
+        rows: BoolArray = waiting[frame.columns.numbers("name")]
         rows = rows & (frame.kind != SERVER) & ~((frame.category == Category.CALL) & frame.stated)
         enough: BoolArray = frame.time_per_trace_ns(rows) >= self.settings.min_ms * _MS
         return enough
