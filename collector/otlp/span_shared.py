@@ -145,12 +145,6 @@ class SharedDecoder:
         """Combinations of earlier bodies. A body keeps to what it got here."""
         return self._seen
 
-    def bound(self) -> None:
-        """Forget all, where it is too much. Bodies that others are at keep what they got."""
-        held = self._seen
-        if len(held) > self._max_known or held.characters > self._max_known * self._max_known_bytes:
-            self._seen = Combinations()
-
     def decode(
         self, key: tuple[int, int], body: bytes, places: list[int], into: Combinations
     ) -> int:
@@ -166,9 +160,17 @@ class SharedDecoder:
             body[start:end] for start, end in zip(places[::2], places[1::2], strict=True)
         )
         try:
-            return into.add(key, self._decoded(name, status, attributes))
+            row = into.add(key, self._decoded(name, status, attributes))
         except (DecodeError, UnicodeDecodeError):
             return NONE
+        self._bound()
+        return row
+
+    def _bound(self) -> None:
+        """Forget all, where it is too much. Bodies that are being decoded keep what they got."""
+        held = self._seen
+        if len(held) > self._max_known or held.characters > self._max_known * self._max_known_bytes:
+            self._seen = Combinations()
 
     def _decoded(self, name: bytes, status: bytes, attributes: bytes) -> Shared:
         told = Status.FromString(status)

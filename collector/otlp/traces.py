@@ -125,7 +125,6 @@ class TraceDecoder:
             **_own_columns(scanned, kept, told, now_ms),
             **_group_columns(scanned, services, scanned.spans[kept, scanner.GROUP]),
         }
-        self.shared.bound()
         arrays = [columns[name] for name in SPAN_CODED_SCHEMA.names]
         table = pa.Table.from_arrays(arrays, schema=SPAN_CODED_SCHEMA)
         return Decoded(SpanBatch(table), by_source, rejections)

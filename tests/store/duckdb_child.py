@@ -1,9 +1,10 @@
 """A process that writes to a store and says what was acknowledged; tests kill it, or fill its disk.
 
-Usage: duckdb_child.py many|crash|full|unflushed|hold DIRECTORY
+Usage: duckdb_child.py many|crash|full|unflushed|straight|hold DIRECTORY
 
 `many` reads lines `FIRST [STEP]` and forks a writer for each: it writes from the number FIRST on
-until it is killed, or kills itself at a step of the flush (`commit`, `committed`, `folded`).
+until it is killed, or kills itself at a step of the flush (`commit`, `committed`, `folded`). With
+`-straight` behind it (or alone) every flush goes straight into the file, as large ones do.
 """
 
 import os
@@ -117,7 +118,9 @@ def write(directory: Path, first: int, step: str) -> None:
     store = DuckDBStore.open(directory, limits=LIMITS)
     if step:
         flusher = DyingFlusher(store._ingest.tail, store._ingest.log)
-        flusher.step = step
+        flusher.step, _, how = step.partition("-")
+        if how == "straight":
+            flusher.large_bytes = 0
         store._writer._flusher = flusher
     number = first
     while True:
@@ -159,6 +162,12 @@ def full(directory: Path) -> None:
 def unflushed(directory: Path) -> None:
     """As `full`, but the log has room and the database has not."""
     _fill(directory, replace(LIMITS, flush_interval_s=3600.0), most_bytes=0)
+
+
+def straight(directory: Path) -> None:
+    """As `unflushed`, where flushes go straight into the file."""
+    Flusher.large_bytes = 0
+    unflushed(directory)
 
 
 def _fill(directory: Path, limits: StoreLimits, *, most_bytes: int) -> None:
@@ -207,5 +216,12 @@ def hold(directory: Path) -> None:
 if __name__ == "__main__":
     # Standard output carries what was acknowledged, and nothing else.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    modes = {"crash": crash, "many": many, "full": full, "unflushed": unflushed, "hold": hold}
+    modes = {
+        "crash": crash,
+        "many": many,
+        "full": full,
+        "unflushed": unflushed,
+        "straight": straight,
+        "hold": hold,
+    }
     modes[sys.argv[1]](Path(sys.argv[2]))

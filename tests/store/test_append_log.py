@@ -19,7 +19,7 @@ from store.backends.duckdb.append_log import DiskLog, segments_of
 from store.backends.duckdb.coded import coded
 from store.backends.duckdb.head import Columns
 from store.backends.duckdb.log_reading import read_segment, read_segments
-from store.backends.duckdb.rounds import BadRound, Round, decode, encode, numbered
+from store.backends.duckdb.rounds import BadRound, Room, Round, decode, encode, numbered
 from store.errors import StoreUnavailable
 from store.model import (
     EVENT_SCHEMA,
@@ -238,7 +238,7 @@ def full_round() -> Round:
 
 def test_spans_that_an_older_version_logged_in_full_are_read() -> None:
     spans = numbered(span_table(3), 11)
-    again = decode(memoryview(b"".join(encode(Round(spans=spans))))).spans
+    again = decode(memoryview(b"".join(encode(Round(spans=spans), Room())))).spans
     assert again is not None
     assert again.schema == SPAN_CODED_READ_SCHEMA
     assert again.to_pylist() == spans.to_pylist()
@@ -252,12 +252,12 @@ def test_a_logged_text_that_is_not_among_its_texts_is_refused() -> None:
     place = good.schema.get_field_index("service")
     bad = good.set_column(place, good.schema.field("service"), texts)
     with pytest.raises(BadRound):
-        decode(memoryview(b"".join(encode(Round(spans=bad)))))
+        decode(memoryview(b"".join(encode(Round(spans=bad), Room()))))
 
 
 def test_a_round_survives_its_bytes() -> None:
     done = full_round()
-    again = decode(memoryview(b"".join(encode(done))))
+    again = decode(memoryview(b"".join(encode(done, Room()))))
     assert (again.fresh, again.metadata, again.exemplars) == (
         done.fresh,
         done.metadata,
@@ -273,7 +273,7 @@ def test_a_round_survives_its_bytes() -> None:
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_a_round_of_other_bytes_is_refused_by_name_or_read(data: st.DataObject) -> None:
-    content = bytearray(b"".join(encode(full_round())))
+    content = bytearray(b"".join(encode(full_round(), Room())))
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(content)))

@@ -4,6 +4,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,19 @@ from store.backends.duckdb.ingest import SeriesTimes
 from store.backends.duckdb.rollup_table import Progress, believable
 from store.backends.duckdb.rollups import Rollups
 from store.errors import StoreUnavailable
-from store.model import EVENT_SCHEMA, EventBatch, Labels, Matcher, MatchOp, SampleBatch
+from store.model import (
+    EVENT_SCHEMA,
+    LOG_SCHEMA,
+    SPAN_CODED_SCHEMA,
+    SPAN_SCHEMA,
+    EventBatch,
+    Labels,
+    LogBatch,
+    Matcher,
+    MatchOp,
+    SampleBatch,
+    SpanBatch,
+)
 from store.promql.cache import RangeCache
 from store.promql.engine import Engine
 
@@ -341,6 +354,72 @@ def test_what_a_failed_flush_left_goes_in_without_a_further_write(
         put(store, START_MS)
         assert failed.wait(60)
         wait_until(store._ingest.tail.is_empty)
+
+
+NEVER = 1 << 60
+
+
+@pytest.mark.parametrize("large_bytes", [0, NEVER], ids=["in the commit", "after it"])
+def test_a_checkpoint_that_fails_stops_no_reader_and_loses_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large_bytes: int
+) -> None:
+    monkeypatch.setattr(Flusher, "large_bytes", large_bytes)
+    with DuckDBStore.open(tmp_path, limits=LAZY) as store:
+
+        def told() -> list[Any]:
+            return store.events(0, START_MS + 1).column("event_id").to_pylist()
+
+        for event_id in ("1", "2"):
+            store.append(order(event_id)).result(timeout=60)
+            store._database.writer.execute("SET debug_checkpoint_abort = 'before_header'")
+            with pytest.raises(StoreUnavailable, match="aborted"):
+                store.reclaim()
+            assert told()[-1] == event_id
+        assert store._ingest.tail.is_empty() == (large_bytes == NEVER)
+        store.reclaim()
+        assert store._ingest.tail.is_empty()
+        assert told() == ["1", "2"]
+    with DuckDBStore.open(tmp_path) as store:
+        assert store.recovery.found is Found.CLEAN
+        assert told() == ["1", "2"]
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_after_a_large_flush_a_commit_is_no_checkpoint_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
+    commit = Flusher._commit
+
+    def refuse(self: Flusher, connection: Connection) -> None:
+        if refused:
+            raise duckdb.IOException("IO Error: no space left")
+        commit(self, connection)
+
+    monkeypatch.setattr(Flusher, "large_bytes", 0)
+    with DuckDBStore.open(tmp_path, limits=LAZY) as store:
+        put(store, START_MS)
+        monkeypatch.setattr(Flusher, "_commit", refuse)
+        with nullcontext() if not refused else pytest.raises(StoreUnavailable):
+            store.reclaim()
+        monkeypatch.setattr(Flusher, "_commit", commit)
+        monkeypatch.setattr(Flusher, "large_bytes", NEVER)
+        before = store._database.wal_bytes()
+        put(store, START_MS + 1)
+        store._writer.run(lambda connection: None).result(timeout=60)
+        assert store._database.wal_bytes() > before
+
+
+def test_a_batch_without_rows_is_taken_and_leaves_nothing(store: DuckDBStore) -> None:
+    for batch in (
+        SpanBatch(SPAN_SCHEMA.empty_table()),
+        SpanBatch(SPAN_CODED_SCHEMA.empty_table()),
+        EventBatch(EVENT_SCHEMA.empty_table()),
+        LogBatch(LOG_SCHEMA.empty_table()),
+    ):
+        store.append(batch).result(timeout=60)
+    assert store._ingest.tail.is_empty()
+    put(store, START_MS)
+    assert store.select(ALL, 0, START_MS).ts_ms.tolist() == [START_MS]
 
 
 def test_a_deletion_that_fails_late_leaves_no_row_in_memory(

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from store.backends.duckdb import DuckDBStore, Found, StoreLimits
 from store.backends.duckdb.append_log import DiskLog, segments_of
 from store.backends.duckdb.head import Columns
 from store.backends.duckdb.log_reading import read_segment
-from store.backends.duckdb.rounds import Round, encode
+from store.backends.duckdb.rounds import Room, Round, encode
 from store.errors import StoreUnavailable
 from store.model import Labels, Matcher, MatchOp, SampleBatch
 from store.ports import LogQuery
@@ -125,9 +126,10 @@ def rows_stored_twice(directory: Path) -> int:
 def kill_rounds(directory: Path, writers: Writers, rounds: int, seed: int) -> None:
     dice = random.Random(seed)
     said: list[int] = []
-    for _ in range(rounds):
+    for number in range(rounds):
         first = said[-1] + 2 if said else 1
-        said += writers.until_killed(first, enough=dice.randrange(1, 40))
+        step = "-straight" if number % 2 else ""
+        said += writers.until_killed(first, enough=dice.randrange(1, 40), step=step)
         with DuckDBStore.open(directory) as store:
             holds_everything(store, said)
     assert rows_stored_twice(directory) == 0
@@ -147,7 +149,9 @@ def test_kill_9_loses_nothing_that_was_acknowledged_however_often(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", ["commit", "committed", "folded"])
+@pytest.mark.parametrize(
+    "step", ["commit", "committed", "folded", "commit-straight", "committed-straight"]
+)
 def test_a_crash_between_log_and_database_brings_each_row_once(
     in_memory: Path, writers: Writers, step: str
 ) -> None:
@@ -277,9 +281,9 @@ def test_samples_whose_series_was_lost_with_its_round_go_to_no_other(tmp_path: P
     fresh = Labels.of(__name__="fresh")
     ahead = DiskLog(path.parent, *log_identity(path), 20_000)
     names = Round(fresh={fresh: 1}, columns=columns(1, 70_000))
-    ahead.append(encode(names))
-    ahead.append(encode(Round(columns=columns(1, 71_000))))
-    ahead.append(encode(Round(columns=columns(0, 72_000))))
+    ahead.append(encode(names, Room()))
+    ahead.append(encode(Round(columns=columns(1, 71_000)), Room()))
+    ahead.append(encode(Round(columns=columns(0, 72_000)), Room()))
     ahead.close()
     second = log_files(tmp_path)[1]
     content = bytearray(second.read_bytes())
@@ -385,7 +389,20 @@ def test_a_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         DuckDBStore.open(tmp_path / "absent" / "deep.duckdb")
 
 
-@pytest.mark.parametrize("what", ["full", "unflushed"])
+def test_a_large_flush_is_in_the_file_once_it_is_committed(
+    in_memory: Path, writers: Writers
+) -> None:
+    said = writers.until_killed(1, step="committed-straight")
+    wal = in_memory / f"{FILE}.wal"
+    assert not wal.exists() or not wal.stat().st_size
+    shutil.rmtree(in_memory / f"{FILE}.log")  # the file has the flushed rows without it
+    with DuckDBStore.open(in_memory) as store:
+        spans = store.spans_after(0).column("received_ms").to_pylist()
+    assert spans == list(range(1, len(spans) + 1))
+    assert 0 < len(spans) <= len(said) + 1
+
+
+@pytest.mark.parametrize("what", ["full", "unflushed", "straight"])
 def test_a_full_disk_refuses_writes_and_the_writer_recovers(tmp_path: Path, what: str) -> None:
     said, errors = child(what, tmp_path).communicate(timeout=120)
     assert "free space" in errors, errors

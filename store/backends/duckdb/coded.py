@@ -9,6 +9,7 @@ import pyarrow as pa
 from store.errors import BadInput
 from store.model import SPAN_CODED_READ_SCHEMA, SPAN_CODED_SCHEMA
 
+_FEW_TEXTS = 64
 _CODED = (SPAN_CODED_SCHEMA, SPAN_CODED_READ_SCHEMA)
 
 
@@ -32,15 +33,27 @@ def _coded(column: pa.ChunkedArray[Any], field: pa.Field[Any]) -> Any:
 def check_dictionaries(table: pa.Table) -> None:
     """Refuse nulls among the texts, which belong among the rows, and texts that are there twice.
 
+    The table must be valid.
+
     Raises:
         BadInput: There is one.
     """
-    for field, column in zip(table.schema, table.columns, strict=True):
-        if not pa.types.is_dictionary(field.type):
-            continue
-        chunks: list[Any] = column.chunks
-        for texts in [chunk.dictionary for chunk in chunks]:
+    places = [at for at, field in enumerate(table.schema) if pa.types.is_dictionary(field.type)]
+    for batch in table.to_batches():
+        for at in places:
+            column: Any = batch.column(at)
+            texts = column.dictionary
             if texts.null_count:
-                raise BadInput(f"the dictionary of the column {field.name} has nulls")
-            if len(texts.unique()) < len(texts):
-                raise BadInput(f"the dictionary of the column {field.name} has a text twice")
+                raise BadInput(f"the dictionary of the column {_name(table, at)} has nulls")
+            if _has_repeats(texts):
+                raise BadInput(f"the dictionary of the column {_name(table, at)} has a text twice")
+
+
+def _name(table: pa.Table, at: int) -> str:
+    return table.schema.field(at).name
+
+
+def _has_repeats(texts: Any) -> bool:
+    if len(texts) <= _FEW_TEXTS:  # a call of Arrow costs as much as so many of Python's texts
+        return len(texts) > 1 and len(set(texts.to_pylist())) < len(texts)
+    return len(texts.unique()) < len(texts)

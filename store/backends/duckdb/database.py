@@ -17,6 +17,8 @@ from store.backends.duckdb.limits import StoreLimits
 from store.errors import StoreUnavailable
 
 Connection = duckdb.DuckDBPyConnection
+# DuckDB folds its log by itself from this size on: never, for the flush does it when it fits.
+CHECKPOINT_THRESHOLD = "1TB"
 
 
 def proves_damage(exc: duckdb.Error) -> bool:
@@ -96,8 +98,9 @@ class Database:
         config: dict[str, Any] = {
             "threads": self._limits.threads,
             "memory_limit": f"{self._limits.memory_bytes}B",
-            # The writer folds the log between rounds, when nobody waits for an acknowledgement.
-            "checkpoint_threshold": "1TB",
+            "checkpoint_threshold": CHECKPOINT_THRESHOLD,
+            # A commit that is a checkpoint, of whatever size, does without DuckDB's log.
+            "auto_checkpoint_skip_wal_threshold": 0,
             "preserve_insertion_order": True,
             "python_enable_replacements": False,
             "autoinstall_known_extensions": False,
@@ -148,12 +151,22 @@ class Database:
             return arrow(cursor, query, params or [])
 
     def reopen(self) -> None:
-        """Connect again after an error that invalidated the database in this process."""
+        """Connect again after an error that invalidated the database in this process.
+
+        Raises:
+            duckdb.Error: It does not work again yet.
+        """
         if self.file is None:
             return
         with self._guard:
             self._drop()
             self.writer = self._connect()
+            try:
+                self.writer.execute("SELECT 1").fetchall()
+            except duckdb.Error:
+                # A cursor of before is still at work: DuckDB shared the broken database with it.
+                self.writer.close()
+                raise
 
     def _drop(self) -> None:
         self._generation += 1

@@ -7,6 +7,7 @@ What it may have seen is looked up exactly: first near in time, then in all of t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ from store.backends.duckdb.tail import Tail, keys_of, rows_after, without_repeat
 from store.model import EVENT_READ_SCHEMA, EVENT_SCHEMA, Int64Array
 
 _COLUMNS = ", ".join(f'"{name}"' for name in EVENT_READ_SCHEMA.names)
-_BETWEEN = f"SELECT {_COLUMNS} FROM events WHERE ts_ms >= ? AND ts_ms < ?"  # noqa: S608
+_BETWEEN = " FROM events WHERE ts_ms >= ? AND ts_ms < ?"
 _ORDER = " ORDER BY ts_ms, seq"
 _AFTER = f"SELECT {_COLUMNS} FROM events WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
 _STORED_HASHES = "SELECT hash(source, event_id)::UBIGINT AS key FROM events"
@@ -128,23 +129,36 @@ class EventReaderOfTable:
         self._database = database
         self._tail = tail
 
-    def events(self, start_ms: int, end_ms: int, types: Sequence[str]) -> pa.Table:
+    def events(
+        self, start_ms: int, end_ms: int, types: Sequence[str], columns: Sequence[str] = ()
+    ) -> pa.Table:
+        """All columns in the order of time, or some columns in no order: much cheaper."""
         ahead = _chosen(self._tail.events(), start_ms, end_ms, types)
-        if types:
-            query = _BETWEEN + " AND type IN (SELECT unnest(?::VARCHAR[]))" + _ORDER
-            table = self._database.table(query, [start_ms, end_ms, list(types)])
-        else:
-            table = self._database.table(_BETWEEN + _ORDER, [start_ms, end_ms])
-        table = table.cast(EVENT_READ_SCHEMA)
-        if not ahead:
-            return table
-        both = without_repeats(table, pa.concat_tables(ahead))
-        return both.sort_by([("ts_ms", "ascending"), ("seq", "ascending")])
+        names = list(dict.fromkeys((*columns, "seq"))) if columns else EVENT_READ_SCHEMA.names
+        schema = pa.schema([EVENT_READ_SCHEMA.field(name) for name in names])
+        query, params = _query(schema.names, start_ms, end_ms, types)
+        table = self._database.table(query if columns else query + _ORDER, params).cast(schema)
+        if ahead:
+            table = without_repeats(table, pa.concat_tables(ahead).select(schema.names))
+            if not columns:
+                table = table.sort_by([("ts_ms", "ascending"), ("seq", "ascending")])
+        return table.select(list(columns)) if columns else table
 
     def events_after(self, seq: int, limit: int) -> pa.Table:
         return rows_after(self._database, self._tail.events(), _AFTER, seq, limit).cast(
             EVENT_READ_SCHEMA
         )
+
+
+def _query(
+    names: Sequence[str], start_ms: int, end_ms: int, types: Sequence[str]
+) -> tuple[str, list[Any]]:
+    """The statement that reads columns of the schema, and its parameters."""
+    query = "SELECT " + ", ".join(f'"{name}"' for name in names) + _BETWEEN
+    if not types:
+        return query, [start_ms, end_ms]
+    chosen = " AND type IN (SELECT unnest(?::VARCHAR[]))"
+    return query + chosen, [start_ms, end_ms, list(types)]
 
 
 def _chosen(

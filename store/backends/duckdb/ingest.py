@@ -19,7 +19,7 @@ from store.backends.duckdb.database import Connection, Database
 from store.backends.duckdb.events import NewEvents
 from store.backends.duckdb.head import Columns, Head
 from store.backends.duckdb.limits import StoreLimits
-from store.backends.duckdb.rounds import Round, encode, last_seq, numbered
+from store.backends.duckdb.rounds import Room, Round, encode, last_seq, numbered
 from store.backends.duckdb.series_index import NO_ID, SeriesIndex
 from store.backends.duckdb.tail import Tail
 from store.changes import ChangeLog
@@ -88,6 +88,7 @@ class Ingest:
         self._limits = limits
         self.log: AppendLog = MemoryLog()
         self.tail = Tail()
+        self._room = Room()
         self.times = SeriesTimes()
         self.changes = ChangeLog()
         self.spans = spans.SpanStore(database, self.tail)
@@ -140,7 +141,8 @@ class Ingest:
         done = self._round(entries)
         if done.is_empty():
             return
-        number = self.log.append(encode(done) if self.log.keeps else ())
+        self._room.clear()
+        number = self.log.append(encode(done, self._room) if self.log.keeps else ())
         self.publish(number, done)
         self._count(done)
 
@@ -149,14 +151,13 @@ class Ingest:
         of_samples = [entry for entry in entries if isinstance(entry.batch, SampleBatch)]
         if of_samples:
             self._take_samples(of_samples, done)
-        tables = [entry.batch.table for entry in entries if isinstance(entry.batch, SpanBatch)]
-        if tables:
-            done.spans = numbered(_joined(tables), self.next_span_seq)
-        tables = [entry.batch.table for entry in entries if isinstance(entry.batch, EventBatch)]
-        if tables:
+        if tables := _tables(entries, SpanBatch):
+            # One chunk: its dictionaries are then written, looked at and joined once, not for each.
+            whole = _joined(tables).combine_chunks()
+            done.spans = numbered(whole, self.next_span_seq)
+        if tables := _tables(entries, EventBatch):
             done.events = self._new_events.among(_joined(tables), self.next_event_seq)
-        tables = [entry.batch.table for entry in entries if isinstance(entry.batch, LogBatch)]
-        if tables:
+        if tables := _tables(entries, LogBatch):
             done.logs = numbered(_joined(tables), self.next_log_seq)
         return done
 
@@ -240,6 +241,14 @@ class Ingest:
         ):
             if rows is not None:
                 self.rows_written[name] += len(rows)
+
+
+def _tables(
+    entries: Sequence[Entry], kind: type[SpanBatch | EventBatch | LogBatch]
+) -> list[pa.Table]:
+    """Tables of one kind, but for those without rows."""
+    batches = [entry.batch for entry in entries if isinstance(entry.batch, kind)]
+    return [batch.table for batch in batches if len(batch)]
 
 
 def _joined(tables: Sequence[pa.Table]) -> pa.Table:

@@ -32,6 +32,7 @@ from store.model import (
 
 _LENGTH = struct.Struct("<I")
 _BYTES_A_SAMPLE = 20
+_ROOM_BYTES = 2 * 1024 * 1024  # some ten thousand spans
 _SEQ: pa.Field[Any] = SPAN_READ_SCHEMA.field("seq")
 
 
@@ -89,8 +90,35 @@ class BadRound(ValueError):
     """A frame with a right checksum whose content makes no sense: another version wrote it."""
 
 
-def encode(done: Round) -> list[Part]:
-    """The round as the parts of one frame."""
+class Room:
+    """Memory that streams are written into, used again by each round: fresh pages cost more.
+
+    What it gave out stands until `clear`.
+    """
+
+    def __init__(self, size: int = _ROOM_BYTES) -> None:
+        self._bytes = memoryview(bytearray(size))
+        self._used = 0
+
+    def clear(self) -> None:
+        self._used = 0
+
+    def stream(self, table: pa.Table) -> memoryview:
+        """The rows as an Arrow stream; one that does not fit has memory of its own."""
+        rest = self._bytes[self._used :]
+        sink = pa.FixedSizeBufferWriter(pa.py_buffer(rest))
+        try:
+            _write(table, sink)
+        except OSError:  # so Arrow says that the end was reached
+            larger = pa.BufferOutputStream()
+            _write(table, larger)
+            return memoryview(larger.getvalue())
+        self._used += sink.tell()
+        return rest[: sink.tell()]
+
+
+def encode(done: Round, room: Room) -> list[Part]:
+    """The round as the parts of one frame; they stand until the room is cleared."""
     head: dict[str, Any] = {}
     parts: list[Part] = []
     columns = done.columns
@@ -99,7 +127,7 @@ def encode(done: Round) -> list[Part]:
         parts += [_raw(columns.series), _raw(columns.ts_ms), _raw(columns.bits)]
     for name, table in (("spans", done.spans), ("events", done.events), ("logs", done.logs)):
         if table is not None:
-            stream = _stream(table)
+            stream = room.stream(table)
             head[name] = len(stream)
             parts.append(stream)
     if done.histograms:
@@ -123,11 +151,9 @@ def _raw(array: np.ndarray[Any, Any]) -> memoryview:
     return array.view(np.uint8).data
 
 
-def _stream(table: pa.Table) -> memoryview:
-    sink = pa.BufferOutputStream()
+def _write(table: pa.Table, sink: pa.NativeFile) -> None:
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    return memoryview(sink.getvalue())
 
 
 def _exemplar(place: int, found: Exemplar) -> list[Any]:

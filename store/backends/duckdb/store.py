@@ -353,8 +353,10 @@ class DuckDBStore(
         return self._ingest.spans.services()
 
     @override
-    def events(self, start_ms: int, end_ms: int, *, types: Sequence[str] = ()) -> pa.Table:
-        return self._events.events(start_ms, end_ms, types)
+    def events(
+        self, start_ms: int, end_ms: int, *, types: Sequence[str] = (), columns: Sequence[str] = ()
+    ) -> pa.Table:
+        return self._events.events(start_ms, end_ms, types, columns)
 
     @override
     def events_after(self, seq: int, *, limit: int = 100_000) -> pa.Table:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import duckdb
@@ -27,6 +28,8 @@ from store.model import Batch
 
 _log = structlog.get_logger()
 _LEAST_PAUSE_S = 1.0
+# Queries that run while the database breaks end soon: it refuses them.
+_REOPEN_S, _REOPEN_PAUSE_S = 1.0, 0.01
 
 
 class Writer:
@@ -196,9 +199,8 @@ class Writer:
         size, rows, _ = self._ingest.tail.active_size()
         limits = self._limits
         if size >= 2 * limits.flush_bytes or rows >= 2 * limits.flush_rows:
-            with self._database_lock:
-                self._repair()
-                self._flusher.flush_all(self._database.writer)
+            with self._database_at_work() as connection:
+                self._flusher.flush_all(connection)
                 self._fold()
 
     def _refuse(self, live: list[Waiting], exc: Exception) -> None:
@@ -225,8 +227,6 @@ class Writer:
             one.done.set_result(None)
 
     def _translated(self, exc: Exception) -> Exception:
-        if isinstance(exc, (duckdb.FatalException, duckdb.ConnectionException)):
-            self._broken = True
         if isinstance(exc, duckdb.DataError):
             return exc
         if isinstance(exc, duckdb.Error):
@@ -235,15 +235,31 @@ class Writer:
             return StoreUnavailable(f"the store {self._database.name} failed: {exc}")
         return exc
 
+    @contextmanager
+    def _database_at_work(self) -> Iterator[Connection]:
+        """The writing connection, for one thread; what breaks is mended at once, for readers."""
+        with self._database_lock:
+            self._repair()
+            try:
+                yield self._database.writer
+            except (duckdb.FatalException, duckdb.ConnectionException):
+                self._broken = True
+                with suppress(StoreUnavailable):  # the next one tries again
+                    self._repair()
+                raise
+
     def _repair(self) -> None:
-        """DuckDB refuses all work after a failed write to its log, until it is opened again."""
+        """DuckDB refuses all work after a failed write, readers' too, until it is opened again."""
         if not self._broken:
             return
-        try:
-            self._database.reopen()
-        except duckdb.Error as exc:
-            raise unavailable(exc, self._database.name) from exc
-        self._broken = False
+        last_try_s = time.monotonic() + _REOPEN_S
+        while self._broken:
+            try:
+                self._database.reopen()
+                self._broken = False
+            except duckdb.Error as exc:
+                if time.monotonic() > last_try_s or self._stopping.wait(_REOPEN_PAUSE_S):
+                    raise unavailable(exc, self._database.name) from exc
         _log.info("store opened again", file=self._database.name)
 
     def _do(self, job: Job) -> None:
@@ -256,12 +272,11 @@ class Writer:
             job.done.set_exception(told)
 
     def _with_all_stored(self, work: Callable[[Connection], Any]) -> Any:
-        with self._database_lock:
-            self._repair()
-            self._flusher.flush_all(self._database.writer)
+        with self._database_at_work() as connection:
+            self._flusher.flush_all(connection)
             self._jobs += 1
             try:
-                return work(self._database.writer)
+                return work(connection)
             finally:
                 # Who looked up ids while the work ran must look again, too.
                 self._jobs += 1
@@ -272,7 +287,6 @@ class Writer:
             if self.wants_upkeep():
                 self._with_all_stored(self.upkeep)
         except Exception as exc:  # noqa: BLE001  # the loop's boundary: told in stats, tried again
-            self._translated(exc)
             self._error = str(exc) or repr(exc)
             _log.warning("store upkeep failed", error=str(exc))
         if self._is_due():
@@ -302,12 +316,10 @@ class Writer:
         if not (self._is_due() or self._ingest.tail.is_frozen()):
             return self._pause_s()
         try:
-            with self._database_lock:
-                self._repair()
-                self._flusher.flush(self._database.writer)
+            with self._database_at_work() as connection:
+                self._flusher.flush(connection)
                 self._fold()
         except Exception as exc:  # noqa: BLE001  # the loop's boundary: told in stats, tried again
-            self._translated(exc)
             self._flush_error = str(exc)
             _log.warning("store flush failed", error=str(exc))
             self._stopping.wait(_LEAST_PAUSE_S)
