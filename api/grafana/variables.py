@@ -83,6 +83,8 @@ def _chosen(entry: Mapping[str, Any], kind: str) -> tuple[str, ...] | None:
     if _ALL in found or "All" in found:
         every = text_of(entry.get("allValue"))
         return (every,) if every else ()
+    if not found and kind == "textbox":
+        return ("",)  # an empty search finds all
     if not found:
         return () if kind == "query" or entry.get("includeAll") is True else None
     return tuple(found)

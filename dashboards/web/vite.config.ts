@@ -13,5 +13,8 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
   },
-  server: { host: "127.0.0.1", proxy: { "/api": "http://127.0.0.1:8600" } },
+  server: {
+    host: "127.0.0.1",
+    proxy: { "/api": "http://127.0.0.1:8600", "/jaeger": "http://127.0.0.1:8600" },
+  },
 });

@@ -98,6 +98,8 @@ def test_rows_open_and_collapsed_keep_their_panels() -> None:
         ('up{job=~"$job"}', [{"name": "job", "type": "query", "current": {}}], 'up{job=~".*"}'),
         # Saved as nothing: series without the label.
         ('up{cluster="$cluster"}', [variable("cluster", "")], 'up{cluster=""}'),
+        # A search field that was left empty finds all.
+        ('up{pod=~"$search.*"}', [variable("search", "", "textbox", query="")], 'up{pod=~".*"}'),
         (
             "rate(a[$window])",
             [variable("window", "$__auto_interval_window", "interval", query="1m,5m", auto=True)],

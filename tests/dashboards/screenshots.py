@@ -1,4 +1,4 @@
-"""Pictures of every page, dark and light, to be looked at: `make screenshots`.
+"""Pictures of every page, dark and light, for a desk and a phone: `make screenshots`.
 
 Of the scripted story by default, or of a running service: `--url http://127.0.0.1:8600`.
 """
@@ -13,13 +13,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import BrowserContext, Page, sync_playwright
 
 from tests.dashboards.conftest import FLAGS
-from tests.dashboards.fixture import serving
+from tests.dashboards.fixture import ScriptedServer, serving
 from tests.dashboards.test_browser import PAGES
 
 _OWN = "/api/warroom/v1"
+PHONE = 390
+NOT_THERE = {
+    "no_such_finding": "/findings/none",
+    "no_such_incident": "/incidents/none",
+    "no_such_trace": "/traces/00000000000000000000000000000000",
+}
 
 
 def main() -> int:
@@ -35,27 +41,57 @@ def main() -> int:
         return 1
     arguments.out.mkdir(parents=True, exist_ok=True)
     problems = 0
-    with _service(arguments.url) as (url, pages), sync_playwright() as playwright:
+    with _service(arguments.url) as (url, pages, server), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        context = browser.new_context(
-            viewport={"width": arguments.width, "height": 1000}, reduced_motion="reduce"
-        )
-        for name, path in pages.items():
-            for theme in ("dark", "light"):
-                sign = "&" if "?" in path else "?"
-                page = context.new_page()
-                heard = _errors(page)
-                page.goto(f"{url}{path}{sign}theme={theme}")
-                page.locator("[data-link=live]").wait_for()
-                page.wait_for_load_state("load")
-                page.wait_for_timeout(1_500)
-                target = arguments.out / f"{name}-{theme}.png"
-                page.screenshot(path=target, full_page=True)
-                print(target, *heard)
-                problems += len(heard)
-                page.close()
+        for width, heights in ((arguments.width, 1000), (PHONE, 844)):
+            context = browser.new_context(
+                viewport={"width": width, "height": heights}, reduced_motion="reduce"
+            )
+            for name, path in pages.items():
+                problems += _pictures(context, url + path, arguments.out / _named(name, width))
+            if server is not None:
+                # Last: from here on everything else is closed.
+                server.token = "wr_wall"
+                problems += _pictures(context, url, arguments.out / _named("sign_in", width), "h1")
+                server.token = ""
+            context.close()
         browser.close()
     return 1 if problems else 0
+
+
+def _named(name: str, width: int) -> str:
+    return f"{name}-phone" if width == PHONE else name
+
+
+def _pictures(
+    context: BrowserContext, address: str, target: Path, ready: str = "[data-link=live]"
+) -> int:
+    """One page in both themes; how many errors it had."""
+    problems = 0
+    for theme in ("dark", "light"):
+        sign = "&" if "?" in address else "?"
+        page = context.new_page()
+        heard = _errors(page)
+        page.goto(f"{address}{sign}theme={theme}")
+        page.locator(ready).first.wait_for()
+        page.wait_for_load_state("load")
+        page.wait_for_timeout(1_500)
+        picture = target.with_name(f"{target.name}-{theme}.png")
+        if "tv" not in target.name:
+            # As high as the page is: what sticks to the screen's edge must not lie across it.
+            width, height = page.evaluate(
+                "[innerWidth, Math.max(innerHeight, document.documentElement.scrollHeight)]"
+            )
+            page.set_viewport_size({"width": width, "height": min(height, 8_000)})
+            page.wait_for_timeout(300)
+        page.screenshot(path=picture, full_page=True)
+        # A page that asks for what is not there is meant to be told so.
+        wrong = [text for text in heard if not ("no_such" in target.name and "404" in text)]
+        wrong = [text for text in wrong if not ("sign_in" in target.name and "401" in text)]
+        print(picture, *wrong)
+        problems += len(wrong)
+        page.close()
+    return problems
 
 
 def _errors(page: Page) -> list[str]:
@@ -66,13 +102,14 @@ def _errors(page: Page) -> list[str]:
 
 
 @contextlib.contextmanager
-def _service(url: str) -> Iterator[tuple[str, dict[str, str]]]:
+def _service(url: str) -> Iterator[tuple[str, dict[str, str], ScriptedServer | None]]:
+    """Its address, its pages, and the server itself where it is the story's."""
     if not url:
         with serving(interval_ms=60_000) as server:
-            yield server.url, PAGES
+            yield server.url, PAGES | NOT_THERE, server
         return
     url = url.rstrip("/")
-    yield url, {**PAGES, **_of_this_service(url)}
+    yield url, {**PAGES, **NOT_THERE, **_of_this_service(url)}, None
 
 
 def _of_this_service(url: str) -> dict[str, str]:

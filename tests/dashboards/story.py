@@ -111,6 +111,13 @@ def finding(now_ms: int) -> Json:
             "wasted_seconds_per_request": 0.412,
             "requests_per_second": 31.5,
             "wasted_hours_per_day": 311.4,
+            "requests_hit_per_hour": 113400.0,
+            "users_hit": 8120,
+            "worst_request": {
+                "repetitions": 96,
+                "wasted_seconds": 2.74,
+                "wasted_hours_per_day": 2072.0,
+            },
             "money_per_hour": "1840.00",
             "currency": "EUR",
         },

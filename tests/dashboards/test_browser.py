@@ -232,6 +232,9 @@ def test_why_an_alert_paged_and_its_acknowledgement(tab: Tab, calm_server: Scrip
 
 def test_a_finding_is_suppressed_with_reason_and_end(tab: Tab, calm_server: ScriptedServer) -> None:
     page = tab.open(f"{calm_server.url}/findings/{story.FINDING_ID}")
+    impact = page.get_by_role("region", name="Impact")
+    for told in ("\u20ac1,840", "8,120", "113.4k an hour", "2.74 s", "96\u00d7"):
+        expect(impact).to_contain_text(told)
     page.get_by_label("Suppress because").fill("known, fixed in v215")
     page.get_by_role("button", name="Suppress", exact=True).click()
     for _ in range(100):
@@ -267,6 +270,11 @@ def test_tv_mode_fits_the_screen_and_leaves_by_escape(
     deadline = time.monotonic() + 15
     while not page.evaluate("document.documentElement.scrollHeight <= innerHeight + 1"):
         assert time.monotonic() < deadline, "the board does not fit the screen"
+        page.wait_for_timeout(100)
+    page.set_viewport_size({"width": 3840, "height": 2160})
+    filled = "document.querySelector('.foot').getBoundingClientRect().bottom / innerHeight"
+    while not 0.9 < page.evaluate(filled) < 1.01:
+        assert time.monotonic() < deadline + 30, "a large screen is not filled"
         page.wait_for_timeout(100)
     page.keyboard.press("Escape")
     expect(page.get_by_role("navigation")).to_be_visible()

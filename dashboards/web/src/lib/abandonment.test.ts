@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { columns, lines, ratesThen, sums, type Abandonment } from "./abandonment";
+import { columns, lines, overlaid, ratesThen, sums, type Abandonment } from "./abandonment";
 
 const cohort = (at: number, started: number, abandoned: number, provisional = false) => ({
   at,
@@ -56,4 +56,15 @@ it("gives every count of every cohort a column of its own", () => {
   expect(series[2]?.values).toEqual([4, 6, 9]);
   expect(series[4]?.values).toEqual([0, 0, 1]);
   expect(series[5]).toEqual({ name: "slow page: started", values: [null, 0, null] });
+});
+
+it("lays another time over this one, without what was not final then", () => {
+  const t = [101_000, 102_000, 103_000, 104_000];
+  expect(overlaid(t, answer, 100_000, "last week")).toEqual({
+    name: "last week",
+    values: [0.4, 0.2, null, null],
+  });
+  expect(overlaid(t, answer, 99_999, "shifted off the grid")).toBeNull();
+  expect(overlaid(t, answer, 99_999, "days, the clocks changed", 1)?.values).toEqual([0.4, 0.2, null, null]);
+  expect(overlaid(t, undefined, 0, "nothing")).toBeNull();
 });

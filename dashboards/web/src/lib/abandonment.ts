@@ -67,6 +67,24 @@ export function lines(all: readonly Sum[], limit = 6): { t: number[]; series: Se
   return { t, series };
 }
 
+/** The line of another time laid over this one, `shiftMs` later, on this one's grid of times. A cohort may begin up to `slackMs` beside: days do, across a change of the clocks. */
+export function overlaid(
+  t: readonly number[],
+  then: Abandonment | undefined,
+  shiftMs: number,
+  name: string,
+  slackMs = 0,
+): Series | null {
+  const [one] = sums(then);
+  if (!one || one.provisional) return null;
+  const points = one.points.filter((p) => !p.provisional);
+  const values = t.map((time) => {
+    const near = points.find((p) => Math.abs((ms(p.at) ?? 0) + shiftMs - time) <= slackMs);
+    return near?.rate ?? null;
+  });
+  return values.some((value) => value !== null) ? { name, values } : null;
+}
+
 /** What each cohort counted, as columns over one grid of times, for a file. */
 export function columns(all: readonly Sum[]): { t: number[]; series: Series[] } {
   const t = lines(all, all.length).t;

@@ -120,6 +120,8 @@ describe("figures with their unit", () => {
   it("labels axes shortly", () => {
     expect(f.axis(0.5, "ratio")).toBe("50 %");
     expect(f.axis(0.025, "ratio")).toBe("2.5 %");
+    expect([0.99, 0.995, 1].map((v) => f.axis(v, "ratio", 0.005))).toEqual(["99.0 %", "99.5 %", "100.0 %"]);
+    expect(f.axis(0.5, "ratio", 0.25)).toBe("50 %");
     expect(f.axis(0.25, "s")).toBe("250 ms");
     expect(f.axis(60, "s")).toBe("1 min");
     expect(f.axis(12_000, "req/s")).toBe("12k");

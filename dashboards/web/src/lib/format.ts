@@ -175,10 +175,14 @@ export function withUnit(value: Num, unit = ""): string {
   return shown.unit ? `${shown.text} ${shown.unit}` : shown.text;
 }
 
-/** For chart axes: short, and the same width at every tick. */
-export function axis(value: Num, unit = ""): string {
+/** For chart axes: short, and no two marks that are `step` apart read the same. */
+export function axis(value: Num, unit = "", step = 0): string {
   if (!known(value)) return "";
-  if (unit === "ratio") return `${CACHE[Math.abs(value) < 0.05 && value ? 1 : 0]!.format(value * 100)} %`;
+  if (unit === "ratio") {
+    const few = Math.abs(value) < 0.05 && value ? 1 : 0;
+    const digits = step > 0 ? Math.min(3, Math.max(0, Math.ceil(-Math.log10(step * 100) - 1e-9))) : few;
+    return minus(`${FIXED[digits]!.format(value * 100)} %`);
+  }
   if (unit === "s") return value === 0 ? "0" : duration(value).replace(/ 0 (s|min)$/, "");
   if (unit === "bytes") return bytes(value);
   return number(value);

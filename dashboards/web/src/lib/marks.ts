@@ -6,13 +6,14 @@ import type { Annotation } from "./types";
 /** A colour of the theme, for a canvas. */
 export const css = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-export function drawMarks(u: uPlot, annotations: readonly Annotation[]): void {
+export function drawMarks(u: uPlot, annotations: readonly Annotation[], enlarged = 1): void {
+  const px = devicePixelRatio * enlarged;
   const { ctx, bbox } = u;
   ctx.save();
   ctx.strokeStyle = css("--muted");
   ctx.fillStyle = css("--muted");
-  ctx.lineWidth = devicePixelRatio;
-  ctx.setLineDash([3 * devicePixelRatio, 3 * devicePixelRatio]);
+  ctx.lineWidth = px;
+  ctx.setLineDash([3 * px, 3 * px]);
   for (const note of annotations) {
     const at = ms(note.at);
     if (at === null || at < (u.scales.x?.min ?? 0) || at > (u.scales.x?.max ?? 0)) continue;
@@ -22,9 +23,9 @@ export function drawMarks(u: uPlot, annotations: readonly Annotation[]): void {
     ctx.lineTo(x, bbox.top + bbox.height);
     ctx.stroke();
     ctx.beginPath();
-    ctx.moveTo(x - 4 * devicePixelRatio, bbox.top);
-    ctx.lineTo(x + 4 * devicePixelRatio, bbox.top);
-    ctx.lineTo(x, bbox.top + 6 * devicePixelRatio);
+    ctx.moveTo(x - 4 * px, bbox.top);
+    ctx.lineTo(x + 4 * px, bbox.top);
+    ctx.lineTo(x, bbox.top + 6 * px);
     ctx.fill();
   }
   ctx.restore();

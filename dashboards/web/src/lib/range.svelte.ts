@@ -40,8 +40,8 @@ export function rangeQuery(): Record<string, string> {
 export function setRange(from: string, to: string): void {
   setParams({ from: from || null, to: from && to !== "now" ? to : from ? "now" : null });
 }
-export function setEnds(ends: Range): void {
-  setParams({ from: String(Math.round(ends.from)), to: String(Math.round(ends.to)) });
+export function setEnds(ends: Range, step = true): void {
+  setParams({ from: String(Math.round(ends.from)), to: String(Math.round(ends.to)) }, step);
 }
 export function clearRange(): void {
   setParams({ from: null, to: null });

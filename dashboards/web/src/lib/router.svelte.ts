@@ -85,17 +85,23 @@ export function param(name: string): string | null {
   return new URLSearchParams(place.search).get(name);
 }
 
-/** Changes the view in the address, so that a copied link shows the same. */
-export function setParam(name: string, value: string | null): void {
-  setParams({ [name]: value });
+/**
+ * Changes the view in the address, so that a copied link shows the same. What a person chose is a
+ * step that Back undoes; what the page writes down by itself is none (`step` false).
+ */
+export function setParam(name: string, value: string | null, step = true): void {
+  setParams({ [name]: value }, step);
 }
-export function setParams(changes: Record<string, string | null>): void {
+export function setParams(changes: Record<string, string | null>, step = true): void {
   const next = new URLSearchParams(location.search);
   for (const [name, value] of Object.entries(changes))
     if (value === null || value === "") next.delete(name);
     else next.set(name, value);
   const text = next.toString();
-  history.replaceState(null, "", location.pathname + (text ? `?${text}` : ""));
+  const search = text ? `?${text}` : "";
+  if (search === location.search) return;
+  if (step) history.pushState(null, "", location.pathname + search);
+  else history.replaceState(null, "", location.pathname + search);
   read();
 }
 

@@ -30,6 +30,17 @@ describe("the router", () => {
     setParam("status", "");
     expect(href("/slos")).toBe("/slos");
   });
+  it("makes a step of what a person chose, and none of what the page writes down", () => {
+    go("/explore");
+    const before = history.length;
+    setParam("expr", "up", false);
+    expect(history.length).toBe(before);
+    setParam("expr", "up");
+    expect(history.length).toBe(before);
+    setParam("expr", "count(up)");
+    expect(history.length).toBe(before + 1);
+    expect(location.search).toBe("?expr=count%28up%29");
+  });
 });
 
 describe("times", () => {

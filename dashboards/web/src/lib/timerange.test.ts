@@ -9,6 +9,7 @@ describe("Grafana's times", () => {
     expect(parseTime("now", NOW)).toBe(NOW);
     expect(parseTime("now-1h", NOW)).toBe(NOW - 3_600_000);
     expect(parseTime("now-90s", NOW)).toBe(NOW - 90_000);
+    expect(parseTime("now-h", NOW)).toBe(NOW - 3_600_000);
     expect(parseTime("1795000000000", NOW)).toBe(1795000000000);
     expect(parseTime("2026-11-27T10:00:00Z", NOW)).toBe(at("2026-11-27T10:00:00Z"));
     expect(parseTime("2026-11-27 10:00:00", NOW, "Europe/Berlin")).toBe(at("2026-11-27T09:00:00Z"));

@@ -2,7 +2,8 @@
 
 type Unit = "s" | "m" | "h" | "d" | "w" | "M" | "Q" | "y";
 const FIXED_MS: Partial<Record<Unit, number>> = { s: 1000, m: 60_000, h: 3_600_000 };
-const STEP = /([+-]\d{1,6}|\/)([smhdwMQy])/y;
+// As in Grafana a step without a number is one: `now-d/d`.
+const STEP = /([+-]\d{0,6}|\/)([smhdwMQy])/y;
 
 interface Wall {
   y: number;
@@ -92,7 +93,7 @@ export function parseTime(text: string, now: number, zone?: string, end = false)
     if (found[1] === "/") {
       at = floored(at, unit, zone);
       if (end) at = added(at, 1, unit, zone) - 1;
-    } else at = added(at, Number(found[1]), unit, zone);
+    } else at = added(at, Number(found[1]!.length > 1 ? found[1] : `${found[1]}1`), unit, zone);
     place = STEP.lastIndex;
   }
   return at;

@@ -146,12 +146,18 @@ export interface Finding {
     repetitions?: Nullable;
     code?: { file?: string | null; line?: Nullable; function?: string | null; inferred?: boolean } | null;
     series?: unknown;
-    window?: unknown;
+    window?: { from: When; to: When } | null;
+    /** What the detector measured, by name; the unit is the end of the name. */
+    detail?: Record<string, unknown> | null;
   };
   impact?: {
     wasted_seconds_per_request?: Nullable;
     requests_per_second?: Nullable;
     wasted_hours_per_day?: Nullable;
+    requests_hit_per_hour?: Nullable;
+    users_hit?: Nullable;
+    /** The request that suffered most, and what a day of such requests would waste. */
+    worst_request?: { repetitions: number; wasted_seconds: number; wasted_hours_per_day: Nullable } | null;
     money_per_hour?: string | number | null;
     currency?: string;
   } | null;

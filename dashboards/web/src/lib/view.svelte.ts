@@ -32,7 +32,7 @@ media.addEventListener("change", () => (systemLight = media.matches));
 let themeChoice = $state<ThemeChoice>(oneOf(THEMES, param("theme"), remembered("theme")));
 let zoneChoice = $state<ZoneChoice>(oneOf(ZONES, param("tz"), remembered("tz")));
 // What this browser remembers is part of what is seen: a copied address must say it too.
-if (param("tz") === null && zoneChoice !== "store") setParam("tz", zoneChoice);
+if (param("tz") === null && zoneChoice !== "store") setParam("tz", zoneChoice, false);
 let shortcutsOn = $state(remembered("shortcuts") !== "off");
 
 export const view = {
@@ -42,7 +42,7 @@ export const view = {
   set theme(choice: ThemeChoice) {
     themeChoice = choice;
     remember("theme", choice);
-    if (param("theme") !== null) setParam("theme", choice);
+    if (param("theme") !== null) setParam("theme", choice, false);
   },
   get dark(): boolean {
     return themeChoice === "dark" || (themeChoice === "system" && !systemLight);
@@ -53,7 +53,7 @@ export const view = {
   set zoneChoice(choice: ZoneChoice) {
     zoneChoice = choice;
     remember("tz", choice);
-    setParam("tz", choice); // a copied address shows the same times
+    setParam("tz", choice, false); // a copied address shows the same times
   },
   /** undefined is the browser's own zone. */
   get zone(): string | undefined {
@@ -73,6 +73,9 @@ export const view = {
     remember("shortcuts", on ? "on" : "off");
   },
 };
+
+/** How much TV mode enlarges the page; canvases are drawn that much finer. */
+export const tv = $state({ zoom: 1 });
 
 /** Now, by the server's clock: ticks bring it, the local clock only bridges the seconds between them. */
 const local = $state({ now: performance.now(), atTick: performance.now(), tick: 0 });
