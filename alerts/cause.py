@@ -8,8 +8,8 @@ Each candidate gets a score from 0 to 1, the product of
 - time: it began before, and halves with each quarter of an hour. Faults are seen late, so that one
   which seems to begin up to a minute after the alert may still be its cause; a deploy may not;
 - place: the same service, route or host, or a service that is called, counts more than the caller;
-  one that has nothing to do with the alert counts little. An alert without a service (a business
-  figure) fits any.
+  one that has nothing to do with the alert counts little. An alert of no place (a business figure)
+  fits any. Its service is its label, or its job where a service or a candidate goes by that name.
 
 Then it is asked how well the candidate stands out: another that fits as well takes up to a half.
 Faults of one place are faces of one fault and do not compete; deploys do. The words of the page are
@@ -25,7 +25,7 @@ from enum import StrEnum
 
 from alerts.symptom import Symptom, symptom_of
 from detectors.finding import Finding, Priority
-from detectors.topology import NO_CALLS, Relation, Topology
+from detectors.topology import LOOPBACK, NO_CALLS, Relation, Topology, host_of
 from store.model import Labels
 from store.timestamps import rfc3339
 
@@ -33,7 +33,6 @@ WINDOW_MS = 3_600_000
 LEAST = 0.45
 """From here on a cause is named."""
 NONE_FOUND = "no probable cause found"
-_NOTHING: Mapping[str, str] = {"cause": NONE_FOUND}
 _HALF_LIFE_MS = 15 * 60_000
 # Counts come in steps, so that a fault and its alert are timed apart though they are one.
 _TOGETHER_MS = 60_000
@@ -62,7 +61,7 @@ _EXPLAINS: Mapping[CauseKind, Mapping[Symptom, float]] = {
     CauseKind.ADVICE: dict.fromkeys(Symptom, 0.0),
     CauseKind.DEPLOY: {_E: 0.7, _L: 0.7, _O: 0.5, _S: 0.7, _X: 0.7},
     CauseKind.FLAG: {_E: 0.65, _L: 0.65, _O: 0.5, _S: 0.65, _X: 0.65},
-    CauseKind.PROMOTION: {_E: 0.1, _L: 0.5, _O: 0.8, _S: 0.1, _X: 0.3},
+    CauseKind.PROMOTION: {_E: 0.1, _L: 0.6, _O: 0.8, _S: 0.1, _X: 0.3},
     CauseKind.OTHER: dict.fromkeys(Symptom, 0.3),
 }
 _PLACE = {
@@ -96,6 +95,7 @@ class Change:
         advice: A finding that nothing depends on.
         size: Effect size; 1 is as expected.
         host: The instance that it is about.
+        url: Where it is shown; empty where it is not.
     """
 
     at_ms: int
@@ -109,6 +109,7 @@ class Change:
     advice: bool = False
     size: float = 1.0
     host: str = ""
+    url: str = ""
 
     @property
     def explains(self) -> CauseKind:
@@ -123,7 +124,7 @@ _CHANGES = frozenset({"deploy", "flag", "promotion"})
 
 @dataclass(frozen=True, slots=True)
 class ProbableCause:
-    """A candidate with how likely it is (0 to 1), and why; `error` as in `Change`."""
+    """A candidate with how likely it is (0 to 1), and why; `error` and `url` as in `Change`."""
 
     kind: str
     ref: str
@@ -132,11 +133,21 @@ class ProbableCause:
     confidence: float
     why: str
     error: str = ""
+    url: str = ""
 
     @property
     def word(self) -> str:
         """How sure that is in words; empty where no cause should be named."""
         return next((word for least, word in _WORDS if self.confidence >= least), "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an alert is; empty parts are not known."""
+
+    service: str
+    route: str
+    host: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +173,7 @@ def change_of(finding: Finding) -> Change:
         advice=finding.kind in _ADVICE and not pages,
         size=size,
         host=finding.labels.get("instance", ""),
+        url=f"/findings/{finding.fingerprint}",
     )
 
 
@@ -178,18 +190,18 @@ def rank(
 ) -> tuple[ProbableCause, ...]:
     """The likeliest causes of an alert, best first, at most five."""
     symptom = symptom_of(labels)
+    known = list(candidates)
+    place = _place_of(labels, known, topology)
     judged = [
         one
-        for change in candidates
-        if (one := _judged(labels, started_ms, change, symptom, topology)) is not None
+        for change in known
+        if (one := _judged(place, started_ms, change, symptom, topology)) is not None
     ]
-    causes = [
-        cause
-        for one in judged
-        if (cause := _cause(one, _rivals(one, judged), _after(one, judged))).confidence > 0
-    ]
-    causes.sort(key=lambda cause: (-cause.confidence, -cause.at_ms, cause.ref))
-    return tuple(causes[:_MAX_CAUSES])
+    rivals = _Rivals(judged)
+    sure = [(round(one.score * (1 - rivals.doubt(one) / 2), 2), one) for one in judged]
+    sure = [(confidence, one) for confidence, one in sure if confidence > 0]
+    sure.sort(key=lambda pair: (-pair[0], -pair[1].change.at_ms, pair[1].change.ref))
+    return tuple(_cause(one, confidence, judged) for confidence, one in sure[:_MAX_CAUSES])
 
 
 def cause_annotations(
@@ -199,18 +211,19 @@ def cause_annotations(
     plain: str,
     topology: Topology = NO_CALLS,
 ) -> dict[str, str]:
-    """`cause`, and where one is named `cause_confidence`, `cause_kind` and `cause_ref`."""
+    """`cause`; of one that is named `cause_confidence`, `cause_kind`, `cause_ref`, `cause_url`."""
     causes = rank(labels, started_ms, candidates, topology)
     if not causes or not causes[0].word:
         return {"cause": f"{NONE_FOUND}. {plain}" if plain else NONE_FOUND}
     best = causes[0]
     text = f"{best.word}: {named(best)} ({best.confidence:.0%} sure: {best.why})"
-    return {
+    told = {
         "cause": f"{text}. {plain}" if plain else text,
         "cause_confidence": f"{best.confidence:.2f}",
         "cause_kind": best.kind,
         "cause_ref": f"/findings/{best.ref}" if best.kind == "finding" else best.ref,
     }
+    return {**told, "cause_url": best.url} if best.url else told
 
 
 def stated(
@@ -232,13 +245,13 @@ def named(cause: ProbableCause) -> str:
 
 
 def _judged(
-    labels: Labels, started_ms: int, change: Change, symptom: Symptom, topology: Topology
+    place: _Place, started_ms: int, change: Change, symptom: Symptom, topology: Topology
 ) -> _Judged | None:
     before_ms = started_ms - change.at_ms
     score = _EXPLAINS[change.explains][symptom] * change.size * _timely(change, before_ms)
     if score <= 0:
         return None
-    fits, reasons = _place(labels, change, topology)
+    fits, reasons = _fits(place, change, topology)
     return _Judged(change, min(score * fits, _MOST_SURE), (_order(before_ms), *reasons))
 
 
@@ -253,34 +266,73 @@ def _timely(change: Change, before_ms: int) -> float:
     return 1.0 if change.failure or before_ms >= -_PUNCTUAL_MS else 0.5
 
 
-def _place(labels: Labels, change: Change, topology: Topology) -> tuple[float, list[str]]:
+def _place_of(labels: Labels, candidates: Iterable[Change], topology: Topology) -> _Place:
+    """Where an alert is. A job is a service only where somebody knows it as one."""
+    service = labels.get("service") or labels.get("service_name")
+    job = labels.get("job").rpartition("/")[2]
+    if not service and job:
+        known = topology.around(job) or any(one.service == job for one in candidates)
+        service = job if known else ""
+    route = labels.get("route") or labels.get("http_route")
+    return _Place(service, route, labels.get("instance"))
+
+
+def _fits(place: _Place, change: Change, topology: Topology) -> tuple[float, list[str]]:
     factor, reasons = 1.0, []
-    service, route = labels.get("service"), labels.get("route")
-    host = labels.get("instance")
-    if host and host == change.host:
+    if _same_host(place.host, change.host):
         factor *= _SAME_HOST
         reasons.append("same host")
-    elif service and change.service:
-        relation = topology.relation(service, change.service)
+    elif (relation := _relation(place, change, topology)) is not None:
         factor *= _PLACE[relation]
         reasons.append(relation.value)
-    if route and change.route:
-        same = route == change.route
+    if place.route and change.route:
+        same = place.route == change.route
         factor *= _SAME_ROUTE if same else _OTHER_ROUTE
         reasons.append("same route" if same else "another route")
     return factor, reasons
 
 
-def _rivals(one: _Judged, judged: Sequence[_Judged]) -> list[_Judged]:
-    """Candidates that would be another cause, not another face of this one."""
+def _same_host(one: str, other: str) -> bool:
+    """Two ports of one machine are one host; two that are both `localhost` need not be."""
+    name = host_of(one)
+    return bool(one) and (one == other or (name == host_of(other) and name not in LOOPBACK))
+
+
+def _relation(place: _Place, change: Change, topology: Topology) -> Relation | None:
+    """The closest that is known; None where the alert or the candidate is of no place."""
+    mine = [name for name in (place.service, place.host) if name]
+    its = [name for name in (change.service, change.host) if name]
+    found = {topology.relation(one, other) for one in mine for other in its}
+    known = found - {Relation.UNKNOWN}
+    if known:
+        return max(known, key=lambda relation: _PLACE[relation])
+    return Relation.UNKNOWN if place.service and its else None
+
+
+class _Rivals:
+    """Candidates that would be another cause, not another face of the same one."""
+
+    def __init__(self, judged: Iterable[_Judged]) -> None:
+        odds: dict[tuple[str, str], list[float]] = {}
+        for one in judged:
+            odds.setdefault(_face(one), []).append(_odds(one.score))
+        self._odds = {face: math.fsum(some) for face, some in odds.items()}
+        self._findings = math.fsum(o for (kind, _), o in self._odds.items() if kind == "finding")
+        self._changes = math.fsum(o for (kind, _), o in self._odds.items() if kind != "finding")
+
+    def doubt(self, one: _Judged) -> float:
+        """The part of the odds that speaks for another, 0 to 1."""
+        mine = _odds(one.score)
+        found = one.change.kind == "finding"
+        others = self._findings - self._odds[_face(one)] if found else self._changes - mine
+        others = max(others, 0.0)
+        return others / (others + mine)
+
+
+def _face(one: _Judged) -> tuple[str, str]:
+    """Findings of one service are faces of one fault; each change is by itself."""
     found = one.change.kind == "finding"
-    return [
-        other
-        for other in judged
-        if other is not one
-        and (other.change.kind == "finding") == found
-        and not (found and other.change.service == one.change.service)
-    ]
+    return ("finding", one.change.service) if found else ("change", "")
 
 
 def _after(one: _Judged, judged: Sequence[_Judged]) -> str:
@@ -300,19 +352,19 @@ def _after(one: _Judged, judged: Sequence[_Judged]) -> str:
     return f"it began {_span(one.change.at_ms - last.at_ms)} after {last.kind} {last.title}"
 
 
-def _cause(one: _Judged, rivals: Sequence[_Judged], after: str) -> ProbableCause:
-    others = sum(_odds(other.score) for other in rivals)
-    doubt = others / (others + _odds(one.score)) if others else 0.0
+def _cause(one: _Judged, confidence: float, judged: Sequence[_Judged]) -> ProbableCause:
     change = one.change
+    after = _after(one, judged)
     reasons = (*one.reasons, after) if after else one.reasons
     return ProbableCause(
         change.kind,
         change.ref,
         change.title,
         change.at_ms,
-        round(one.score * (1 - doubt / 2), 2),
+        confidence,
         ", ".join(reasons),
         change.error,
+        change.url,
     )
 
 
@@ -329,68 +381,3 @@ def _order(before_ms: int) -> str:
 def _span(length_ms: int) -> str:
     seconds = round(length_ms / 1_000)
     return f"{seconds} s" if seconds < 120 else f"{round(seconds / 60)} min"
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """What was said of an alert that began at `started_ms`, from the candidates of a version."""
-
-    version: int
-    started_ms: int
-    annotations: Mapping[str, str]
-
-
-class RuleCauses:
-    """Causes for the alerts of rules, which know of none.
-
-    An alert is looked at again when it began anew or there are other candidates; in a storm a
-    bounded number a tick.
-
-    Args:
-        most: Alerts that are remembered.
-        most_a_tick: Alerts that are looked at in one tick.
-    """
-
-    def __init__(self, most: int = 20_000, most_a_tick: int = 1_000) -> None:
-        self._most, self._most_a_tick = most, most_a_tick
-        self._told: dict[Labels, _Told] = {}
-        self._candidates: tuple[Change, ...] = ()
-        self._topology = NO_CALLS
-        self._version = 0
-        self._left = 0
-
-    def begin(self, candidates: Iterable[Change], topology: Topology) -> None:
-        """A new tick with these candidates."""
-        found = tuple(candidates)
-        if _identities(found) != _identities(self._candidates):
-            self._version += 1
-        self._candidates, self._topology = found, topology
-        self._left = self._most_a_tick
-
-    def _aged(self, known: _Told) -> bool:
-        """Is its cause no candidate any more? An alert that goes on keeps what began it."""
-        ref = known.annotations.get("cause_ref", "").removeprefix("/findings/")
-        return bool(ref) and all(one.ref != ref for one in self._candidates)
-
-    def told(self, labels: Labels, started_ms: int) -> Mapping[str, str]:
-        """Annotations to add to an alert; none while it waits for its turn."""
-        known = self._told.get(labels)
-        if known is not None and known.started_ms != started_ms:
-            known = None
-        if known is not None and (known.version == self._version or self._aged(known)):
-            return known.annotations
-        if not self._candidates:
-            return _NOTHING
-        if self._left <= 0:
-            return known.annotations if known is not None else {}
-        self._left -= 1
-        told = cause_annotations(labels, started_ms, self._candidates, "", self._topology)
-        self._told.pop(labels, None)
-        self._told[labels] = _Told(self._version, started_ms, told)
-        while len(self._told) > self._most:
-            del self._told[next(iter(self._told))]
-        return told
-
-
-def _identities(candidates: Iterable[Change]) -> frozenset[tuple[str, int, str]]:
-    return frozenset((one.ref, one.at_ms, one.title) for one in candidates)

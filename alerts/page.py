@@ -16,6 +16,7 @@ MAX_SUMMARY = 1024
 _MAX_FIELD = 8_000
 _LINKS = (
     ("evidence_url", "Evidence"),
+    ("cause_url", "Probable cause"),
     ("runbook_url", "Runbook"),
     ("dashboard_url", "Dashboard"),
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 from api.shapes import number
 from detectors.comparison import Compared, Comparison
-from detectors.window_reading import Reading
+from detectors.readings import Reading
 from store.timestamps import rfc3339
 
 Json = dict[str, Any]

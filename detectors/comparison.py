@@ -16,18 +16,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from detectors.readings import Durations, Reading, in_order
+from detectors.route_mix import at_one_mix
 from detectors.two_samples import (
     UNKNOWN,
+    Counted,
     Difference,
     Judgement,
+    Values,
     Verdict,
     apart,
     compare_ranks,
     compare_shares,
     decide,
 )
-from detectors.window_reading import Durations, Reading
-from store.model import Float64Array
 
 MIN_EVENTS = 30
 """Requests, gets or sampled requests that each window needs."""
@@ -155,11 +157,14 @@ _OF_KIND: Mapping[str, tuple[FigureSpec, ...]] = {
 def compare(before: Reading, after: Reading, kind: str = "") -> Comparison:
     """Compare two readings of one subject; `kind` is that of the finding it is about, if any."""
     decisive = {spec.name: spec for spec in _decisive(kind)}
-    judged = [_compared(decisive.get(spec.name, spec), before, after) for spec in FIGURES]
+    sides = at_one_mix(before, after)
+    judged = [_compared(decisive.get(spec.name, spec), *sides) for spec in FIGURES]
     figures = tuple(figure for figure in judged if _is_known(figure))
     deciding = _deciding([figure for figure in figures if figure.spec.name in decisive])
     judgement = deciding.judgement if deciding else UNKNOWN
     why = _why(deciding) if deciding else _lacking(judged, decisive)
+    if sides[0] is not before or sides[1] is not after:
+        why += "; at one mix of routes, which has changed"
     return Comparison(before, after, figures, judgement, why, tuple(decisive))
 
 
@@ -228,17 +233,17 @@ def _compared(spec: FigureSpec, before: Reading, after: Reading) -> Compared:
 
 def _counts(name: str) -> Judge:
     def judge(spec: FigureSpec, before: Reading, after: Reading) -> Compared:
-        empty = np.empty(0)
+        empty = in_order(np.empty(0))
         sides = (before.counts.get(name, empty), after.counts.get(name, empty))
         return _ranks(spec, *sides)
 
     return judge
 
 
-def _ranks(spec: FigureSpec, before: Float64Array, after: Float64Array) -> Compared:
+def _ranks(spec: FigureSpec, before: Values, after: Values) -> Compared:
     """The means are shown, the ranks are judged: one slow request must not decide."""
     samples = (len(before), len(after))
-    means = tuple(float(values.mean()) if len(values) else None for values in (before, after))
+    means = tuple(float(side.values.mean()) if len(side) else None for side in (before, after))
     if min(samples) < spec.least or means[0] is None or means[1] is None:
         return Compared(spec, means[0], means[1], samples, UNKNOWN)
     found = compare_ranks(before, after)
@@ -248,13 +253,13 @@ def _ranks(spec: FigureSpec, before: Float64Array, after: Float64Array) -> Compa
     return Compared(spec, means[0], means[1], samples, judged)
 
 
-def _share(spec: FigureSpec, before: tuple[float, float], after: tuple[float, float]) -> Compared:
-    samples = (round(before[1]), round(after[1]))
-    shares = tuple(part / total if total > 0 else None for part, total in (before, after))
+def _share(spec: FigureSpec, before: Counted, after: Counted) -> Compared:
+    samples = (round(before.total), round(after.total))
+    shares = (before.share, after.share)
     if min(samples) < spec.least or shares[0] is None or shares[1] is None:
         return Compared(spec, shares[0], shares[1], samples, UNKNOWN)
     relevant = apart(shares[0], shares[1], ratio=spec.ratio, floor=spec.floor)
-    found = compare_shares(*before, *after)
+    found = compare_shares(before, after)
     judged = decide(found, margin=max(spec.floor, 0.01), relevant=relevant, lower=spec.lower)
     return Compared(spec, shares[0], shares[1], samples, judged)
 
@@ -277,35 +282,31 @@ def _above_common_quantile(before: Durations, after: Durations, share: float) ->
     Each window weighs the same, so that a busy one does not hide the other.
     """
     bounds = np.union1d(before.bounds_s, after.bounds_s)
-    below = [_at_most(durations, bounds) / durations.total for durations in (before, after)]
+    at_most = [durations.at_most(bounds) for durations in (before, after)]
+    totals = (before.total, after.total)
+    below = [rows.sum(axis=0) / total for rows, total in zip(at_most, totals, strict=True)]
     # Among coarse buckets the nearest in odds: nearly all lies below a bound far in the tail.
     middle = np.clip((below[0] + below[1]) / 2, 1e-9, 1 - 1e-9)
     place = int(np.argmin(np.abs(np.log(middle / (1 - middle)) - np.log(share / (1 - share)))))
-    above = [
-        durations.total * (1 - float(part[place]))
-        for durations, part in zip((before, after), below, strict=True)
+    sides = [
+        Counted(durations.parts[:, -1] - rows[:, place], durations.parts[:, -1])
+        for durations, rows in zip((before, after), at_most, strict=True)
     ]
-    return compare_shares(above[0], before.total, above[1], after.total)
-
-
-def _at_most(durations: Durations, bounds: Float64Array) -> Float64Array:
-    """Requests that took no longer than each bound; exact where the bound is one of theirs."""
-    places = np.searchsorted(durations.bounds_s, bounds, side="right")
-    return np.concatenate(([0.0], durations.counts))[places]
+    return compare_shares(*sides)
 
 
 def quantile(durations: Durations, share: float) -> float | None:
-    """The duration below which this share lies, linear within a bucket; None without any."""
+    """The duration below which this share lies, linear within a bucket; None where none tells."""
     if durations.total <= 0:
         return None
-    rank = share * durations.total
-    place = int(np.searchsorted(durations.counts, rank))
+    rank, counts = share * durations.total, durations.counts
+    place = int(np.searchsorted(counts, rank))
     high = float(durations.bounds_s[place])
-    below = float(durations.counts[place - 1]) if place else 0.0
+    below = float(counts[place - 1]) if place else 0.0
     low = float(durations.bounds_s[place - 1]) if place else 0.0
     if not np.isfinite(high):
-        return low
-    inside = float(durations.counts[place]) - below
+        return low if place else None
+    inside = float(counts[place]) - below
     return low + (high - low) * (rank - below) / inside if inside > 0 else high
 
 
@@ -316,8 +317,8 @@ _JUDGES: Mapping[str, Judge] = {
     _WASTED.name: lambda spec, a, b: _ranks(spec, a.wasted_s, b.wasted_s),
     _P50.name: lambda spec, a, b: _quantile(spec, a.durations, b.durations, 0.5),
     _P95.name: lambda spec, a, b: _quantile(spec, a.durations, b.durations, 0.95),
-    _ERRORS.name: lambda spec, a, b: _share(spec, (a.errors, a.requests), (b.errors, b.requests)),
-    _HITS.name: lambda spec, a, b: _share(spec, (a.hits, a.gets), (b.hits, b.gets)),
+    _ERRORS.name: lambda spec, a, b: _share(spec, a.errors, b.errors),
+    _HITS.name: lambda spec, a, b: _share(spec, a.hits, b.hits),
     _RATE.name: lambda spec, a, b: _ranks(spec, a.rates, b.rates),
     _SIGNAL.name: lambda spec, a, b: _ranks(spec, a.signal, b.signal),
 }

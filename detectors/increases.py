@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from store.model import METRIC_NAME, BoolArray, Float64Array, Int64Array, Labels, RangeMatrix
 from store.ports import Querier
+
+_SLIP = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ def read_increases(
 
     A counter that appears counts from its first value on, which is no increase. A value below the
     one before it is a restart: all of it is new (as in Prometheus's `increase`, not extrapolated).
+    One that is less than a tenth below slipped: two counters of which one is the difference were
+    not read at the same instant. Nothing of it is new.
     """
     return summed(querier.range(expr, start_ms, end_ms, step_ms), by)
 
@@ -42,42 +46,42 @@ def summed(matrix: RangeMatrix, by: Iterable[str], process: Iterable[str] = ()) 
     there is one, and that one must count.
     """
     names = tuple(by)
-    born = _births(matrix, tuple(process))
     sums: dict[Labels, Float64Array] = {}
-    for place, series in enumerate(matrix.series):
+    for series, increase in zip(matrix.series, of_each(matrix, process), strict=True):
         kept = series.drop((METRIC_NAME,)).keep(names)
-        increase = _increase(matrix, place)
-        if place in born:
-            first = born[place]
-            increase[first - 1] += matrix.values[place][first]
         sums[kept] = sums[kept] + increase if kept in sums else increase
     return Increases(matrix.steps_ms[1:], sums)
 
 
-def _increase(matrix: RangeMatrix, place: int) -> Float64Array:
-    present: BoolArray = matrix.present[place] & np.isfinite(matrix.values[place])
-    out = np.zeros(max(len(matrix.steps_ms) - 1, 0))
-    at = np.flatnonzero(present)
-    if len(at) < 2:
-        return out
-    values = matrix.values[place][at]
-    step = np.diff(values)
-    out[at[1:] - 1] = np.where(step < 0, values[1:], step)
+def of_each(matrix: RangeMatrix, process: Iterable[str] = ()) -> Float64Array:
+    """Increases of each counter of a range answer by itself, a row a series; else as `summed`."""
+    present: BoolArray = matrix.present & np.isfinite(matrix.values)
+    if min(present.shape) == 0:
+        return np.zeros((len(matrix.series), max(len(matrix.steps_ms) - 1, 0)))
+    columns = np.arange(present.shape[1])
+    # Where the last value up to each step is; -1: there is none yet.
+    last = np.maximum.accumulate(np.where(present, columns, -1), axis=1)
+    values = np.take_along_axis(matrix.values, np.maximum(last, 0), axis=1)
+    now, before = values[:, 1:], values[:, :-1]
+    step = np.where(now < _SLIP * before, now, np.maximum(now - before, 0.0))
+    out: Float64Array = np.where(present[:, 1:] & (last[:, :-1] >= 0), step, 0.0)
+    for place, first in _births(matrix, present, tuple(process)):
+        out[place, first - 1] = matrix.values[place, first]
     return out
 
 
-def _births(matrix: RangeMatrix, process: tuple[str, ...]) -> dict[int, int]:
+def _births(
+    matrix: RangeMatrix, present: BoolArray, process: tuple[str, ...]
+) -> Iterator[tuple[int, int]]:
     """Counters that appear in a process which was there a step before, and at which step."""
-    if not process or not matrix.series or not len(matrix.steps_ms):
-        return {}
+    firsts = np.argmax(present, axis=1)
+    born = np.flatnonzero((firsts > 0) & present.any(axis=1)) if process else ()
+    if not len(born):
+        return
     known: dict[Labels, BoolArray] = {}
     keys = [series.keep(process) for series in matrix.series]
-    for place, key in enumerate(keys):
-        row = matrix.present[place]
+    for key, row in zip(keys, matrix.present, strict=True):
         known[key] = known[key] | row if key in known else row
-    firsts = np.argmax(matrix.present, axis=1)
-    return {
-        place: first
-        for place, first in enumerate(firsts.tolist())
-        if first > 0 and bool(known[keys[place]][first - 1])
-    }
+    for place in born:
+        if known[keys[place]][firsts[place] - 1]:
+            yield int(place), int(firsts[place])

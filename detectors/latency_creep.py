@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from detectors.detector import SignalContext
 from detectors.finding import Evidence, Finding, Impact, Priority
 from detectors.fingerprint import fingerprint
-from detectors.http_requests import FAMILIES, HttpFamily, Route
+from detectors.http_requests import HttpFamily, Route
 from detectors.seasonal import RISE_STEPS, STEP_MS, Rise, rise
 from detectors.seasonal_history import Expected, SeasonalHistory, Unlearned
 from store.model import Labels
@@ -35,11 +35,13 @@ class CreepQuery:
 
     Attributes:
         keys: Fingerprints of the routes that have data and are not told already.
+        families: How they are named.
         min_factor: Least mean, as a multiple of the expected one.
         min_more_s: And least seconds above it.
     """
 
     keys: Set[str]
+    families: tuple[HttpFamily, ...]
     min_factor: float
     min_more_s: float
 
@@ -72,7 +74,7 @@ def read_creeps(
     """
     held = {key: item for key, item in context.active.items() if by_earlier_days(item)}
     told: set[str] = set()
-    for family in FAMILIES:
+    for family in asked.families:
         unlearned = _unlearned(family, context.active)
         outlook = history.outlook(
             querier, _mean(family), context.now_ms, context.calendar, unlearned
@@ -149,7 +151,7 @@ def _mean(family: HttpFamily) -> str:
     """Mean seconds of a request in five minutes, by route."""
     by = f"sum by (job, {family.route})"
     return (
-        f"{by} (rate({family.name}_sum[5m])) * {family.unit_s}"
+        f"{by} (rate({family.metric('_sum')}[5m])) * {family.unit_s}"
         f" / ({by} (rate({family.name}_count[5m])) > 0)"
     )
 

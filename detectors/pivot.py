@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from detectors.decision import HistoryEntry
 from detectors.finding import Finding
-from detectors.window_reading import Window
+from detectors.readings import Window
 from store.annotations.repository import Annotation
 
 # A roll-out takes a while, and so does the last faulty request.

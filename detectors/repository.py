@@ -6,69 +6,29 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import BigInteger, ColumnElement, String, Text, and_, delete, or_, select
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy import ColumnElement, and_, delete, or_, select
+from sqlalchemy.orm import Session
 
 from detectors.codec import decode, encode
 from detectors.decision import WARROOM, Decision, HistoryEntry
 from detectors.finding import Finding, FindingStatus, Priority, Suppression
+from detectors.rows.repository import (
+    MOST_ENTRIES,
+    MOST_FINDINGS,
+    CursorRow,
+    FindingHistoryRow,
+    FindingRow,
+    make_room,
+)
 from store.errors import BadInput
-from store.sql import Base, SessionFactory
+from store.sql import SessionFactory
 
 BUDGET_GROWTH = 1.5
 MAX_PAGE = 1_000
+_MAX_HISTORY = 20_000
 # A fix takes a while to reach every process: what still holds after this was not fixed.
 _FIX_GRACE_MS = 600_000
 _DECIDED = (FindingStatus.SUPPRESSED.value, FindingStatus.FIXED.value)
-
-
-class FindingRow(Base):
-    """One fault, by fingerprint. `body` holds the finding as last seen."""
-
-    __tablename__ = "findings"
-
-    id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    kind: Mapped[str] = mapped_column(String(32), index=True)
-    priority: Mapped[str] = mapped_column(String(2))
-    status: Mapped[str] = mapped_column(String(12))
-    service: Mapped[str] = mapped_column(String(256))
-    route: Mapped[str] = mapped_column(String(512))
-    occurrences: Mapped[int] = mapped_column(BigInteger)
-    repetitions: Mapped[int] = mapped_column(BigInteger)
-    first_seen_ms: Mapped[int] = mapped_column(BigInteger)
-    last_seen_ms: Mapped[int] = mapped_column(BigInteger, index=True)
-    active: Mapped[bool] = mapped_column(index=True)
-    active_since_ms: Mapped[int] = mapped_column(BigInteger)
-    suppress_reason: Mapped[str] = mapped_column(String(1024))
-    suppress_until_ms: Mapped[int | None] = mapped_column(BigInteger)
-    suppress_budget: Mapped[int | None] = mapped_column(BigInteger)
-    fixed_ms: Mapped[int | None] = mapped_column(BigInteger)
-    updated_ms: Mapped[int] = mapped_column(BigInteger)
-    body: Mapped[str] = mapped_column(Text)
-
-
-class FindingHistoryRow(Base):
-    """One change of a finding: opened, ended, returned, suppressed, expired, regressed, fixed."""
-
-    __tablename__ = "finding_history"
-
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    finding_id: Mapped[str] = mapped_column(String(64), index=True)
-    at_ms: Mapped[int] = mapped_column(BigInteger)
-    event: Mapped[str] = mapped_column(String(16))
-    detail: Mapped[str] = mapped_column(String(1024))
-    actor: Mapped[str] = mapped_column(String(256), server_default="")
-
-
-class CursorRow(Base):
-    """How far a reader came. `body` is JSON of its owner."""
-
-    __tablename__ = "detector_cursor"
-
-    name: Mapped[str] = mapped_column(String(64), primary_key=True)
-    seq: Mapped[int] = mapped_column(BigInteger)
-    body: Mapped[str] = mapped_column(Text)
-    updated_ms: Mapped[int] = mapped_column(BigInteger)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +61,16 @@ class FindingPage:
 
 
 class FindingRepository:
-    """The findings in the state database. Its methods are one transaction each."""
+    """The findings in the state database. Its methods are one transaction each.
 
-    def __init__(self, sessions: SessionFactory) -> None:
+    Args:
+        sessions: Of the state database.
+        most: Findings that are kept; beyond, those not seen for longest are forgotten.
+    """
+
+    def __init__(self, sessions: SessionFactory, most: int = MOST_FINDINGS) -> None:
         self._sessions = sessions
+        self._most = most
 
     def record(
         self,
@@ -124,6 +90,9 @@ class FindingRepository:
             _expire(session, now_ms)
             _remove(session, tuple(superseded))
             stored = tuple(self._upsert(session, finding, now_ms) for finding in findings)
+            if stored:
+                session.flush()
+                make_room(session, self._most, MOST_ENTRIES)
             for name, cursor in cursors:
                 row = CursorRow(name=name, seq=cursor.seq, body=cursor.body, updated_ms=now_ms)
                 session.merge(row)
@@ -180,14 +149,15 @@ class FindingRepository:
     def history(
         self, finding_id: str | None = None, *, since_ms: int = 0
     ) -> tuple[HistoryEntry, ...]:
-        """What happened to one finding, or to all, oldest first."""
+        """What happened to one finding (its latest changes), or to all, oldest first."""
         query = select(FindingHistoryRow).where(FindingHistoryRow.at_ms >= since_ms)
         if finding_id is not None:
             query = query.where(FindingHistoryRow.finding_id == finding_id)
+        latest = query.order_by(FindingHistoryRow.id.desc()).limit(_MAX_HISTORY)
         with self._sessions() as session:
             return tuple(
                 HistoryEntry(row.finding_id, row.at_ms, row.event, row.detail, row.actor or WARROOM)
-                for row in session.scalars(query.order_by(FindingHistoryRow.id))
+                for row in reversed(session.scalars(latest).all())
             )
 
     def suppress(
@@ -203,7 +173,7 @@ class FindingRepository:
         if until_ms <= decision.at_ms:
             raise BadInput("a suppression must end in the future", hint="set a later `until`")
         with self._sessions.begin() as session:
-            row = session.get(FindingRow, finding_id)
+            row = _locked(session, finding_id)
             if row is None:
                 return None
             row.suppress_reason = decision.reason[:1024]
@@ -225,7 +195,7 @@ class FindingRepository:
     def prove_fixed(self, finding_id: str, decision: Decision) -> bool:
         """Mark what ended as fixed, unless somebody decided otherwise or it came back."""
         with self._sessions.begin() as session:
-            row = session.get(FindingRow, finding_id)
+            row = _locked(session, finding_id)
             if row is None or row.active or row.status in _DECIDED:
                 return False
             row.fixed_ms = decision.at_ms
@@ -234,7 +204,7 @@ class FindingRepository:
 
     def _set(self, key: str, to: FindingStatus, event: str, decision: Decision) -> Finding | None:
         with self._sessions.begin() as session:
-            row = session.get(FindingRow, key)
+            row = _locked(session, key)
             if row is None:
                 return None
             _unsuppress(row)
@@ -246,7 +216,7 @@ class FindingRepository:
             return _finding(row)
 
     def _upsert(self, session: Session, finding: Finding, now_ms: int) -> Finding:
-        row = session.get(FindingRow, finding.fingerprint)
+        row = _locked(session, finding.fingerprint)
         if row is None:
             row = _new_row(finding, now_ms)
             session.add(row)
@@ -256,6 +226,11 @@ class FindingRepository:
         row.body = encode(finding)
         row.updated_ms = now_ms
         return _episode(row)
+
+
+def _locked(session: Session, key: str) -> FindingRow | None:
+    """A row that nobody else changes or forgets until this transaction ends."""
+    return session.get(FindingRow, key, with_for_update=True)
 
 
 def _remove(session: Session, keys: Sequence[str]) -> None:
@@ -295,6 +270,8 @@ def _renew(session: Session, row: FindingRow, finding: Finding, now_ms: int) -> 
         _note(session, row.id, "returned", Decision(now_ms, reason=finding.title))
     elif row.active and not finding.active:
         _note(session, row.id, "ended", Decision(now_ms, reason=str(row.active_since_ms)))
+    elif row.active:  # its earlier spans may come later
+        row.active_since_ms = min(row.active_since_ms, finding.first_seen_ms)
     _next_status(session, row, finding, now_ms)
     row.active = finding.active
     row.occurrences += finding.occurrences

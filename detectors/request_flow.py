@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from detectors.fingerprint import fingerprint
-from detectors.http_requests import FAMILIES
+from detectors.http_requests import HttpFamily
 from detectors.seasonal import Shortfall
 from detectors.seasonal_history import Expected
 from store.model import BoolArray, Float64Array, Int64Array
@@ -20,6 +21,11 @@ RECENT_S = 600
 _DISPERSION_S = 30
 _COUNT_ERROR_S = 300.0
 _LEAST_SPREAD = 0.03
+# Of a service that is new: so long it must be known, and what is judged.
+_LEAST_KNOWN_S = 90
+_JUDGED_S = 60
+_UNSURE = 0.1
+_NONE: Float64Array = np.empty(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +94,39 @@ def spread(expected: Expected) -> float:
     return max(float(np.sqrt(max(expected.spread**2 - counted, 0.0))), _LEAST_SPREAD)
 
 
-def last_samples(querier: Querier, now_ms: int) -> dict[tuple[str, str], int]:
-    """When each service's counters were last sampled, by job and family."""
+def of_minutes(requests: Float64Array, learned: BoolArray, before: float) -> Expected | None:
+    """What a service is expected to get that has been known for minutes: what it got until now.
+
+    Args:
+        requests: By step; those of the last minute are judged, not learned from.
+        learned: Steps that may be learned from: none of before it was known.
+        before: What was expected when a finding began that still holds, or NaN.
+    """
+    if np.isfinite(before):
+        return Expected(before, _UNSURE, False, _NONE, _NONE)  # noqa: FBT003
+    judged = _JUDGED_S * 1_000 // STEP_MS
+    known = requests[:-judged][learned[:-judged]]
+    if len(known) < _LEAST_KNOWN_S * 1_000 // STEP_MS:
+        return None
+    per_second = float(known.mean()) * 1_000 / STEP_MS
+    return Expected(per_second, _UNSURE, False, _NONE, _NONE)  # noqa: FBT003
+
+
+def falls_below_all(flow: Flow, window_s: float) -> bool:
+    """Each step of the window holds less than any step of the 10 minutes before it."""
+    steps = int(window_s * 1_000 // STEP_MS)
+    before = window_sums(flow, STEP_MS / 1_000, window_s)
+    known = len(before) >= _LEAST_KNOWN_S * 1_000 // STEP_MS
+    return known and bool(flow.requests[-steps:].max() < before.min())
+
+
+def last_samples(
+    querier: Querier, families: Iterable[HttpFamily], now_ms: int
+) -> dict[tuple[str, str], int]:
+    """When each service's counters were last sampled, by job and metric."""
     found: dict[tuple[str, str], int] = {}
-    for family in FAMILIES:
-        expr = f"max by (job) (timestamp({family.name}_count))"
+    for metric in dict.fromkeys(family.metric("_count") for family in families):
+        expr = f"max by (job) (timestamp({metric}))"
         for labels, second in querier.instant(expr, now_ms).items():
-            found[labels.get("job"), family.name] = int(second * 1_000)
+            found[labels.get("job"), metric] = int(second * 1_000)
     return found

@@ -7,6 +7,7 @@ Every kind's settings are one frozen dataclass beside its detector; here they me
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_type_hints
@@ -14,6 +15,7 @@ from typing import Any, TypeVar, get_type_hints
 from store.errors import ConfigError
 
 T = TypeVar("T")
+_TIMES = ("_s", "_ms", "_us")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ class RunnerSettings:
 
     def __post_init__(self) -> None:
         require(self.settle_ms >= 0, "settle_ms", "0 or more", self.settle_ms)
+        require(self.clean_requests >= 1, "clean_requests", "1 or more", self.clean_requests)
         wait = self.incomplete_after_ms
         require(wait > self.settle_ms, "incomplete_after_ms", "more than settle_ms", wait)
         for name in (
@@ -140,11 +143,19 @@ def change(defaults: T, data: Mapping[str, Any], where: str) -> T:
             values[name] = change(inner, value, f"{where}.{name}")
             continue
         values[name] = _cast(value, hints[name], f"{where}.{name}")
+        _require_bounded(name, values[name], where)
     try:
         changed: T = dataclasses.replace(defaults, **values)  # type: ignore[type-var]
     except ConfigError as exc:
         raise ConfigError(f"{where}.{exc.problem}", hint=exc.hint) from exc
     return changed
+
+
+def _require_bounded(name: str, value: object, where: str) -> None:
+    """A threshold may be out of reach; a time must come to its end."""
+    endless = isinstance(value, float) and not math.isfinite(value)
+    if endless and name.endswith(_TIMES):
+        raise ConfigError(f"{where}.{name} is {value}", hint="write a number that comes to an end")
 
 
 def _cast(value: Any, expected: Any, where: str) -> Any:

@@ -31,7 +31,7 @@ class ThresholdSettings:
         page: From this value on it pages (P1).
         hold_s: So long it must be at `warn` without a break, before it counts.
         page_hold_s: So long it must be at `page` without a break, before it pages. What is so bad
-            counts at once, also before `hold_s`.
+            is listed at the second look, also before `hold_s`, if `page` is above `warn`.
         clear: Below this value it has ended.
         forget_s: A series that has been away for so long has ended too: its server is gone.
     """
@@ -123,7 +123,10 @@ def _judge(
         values = np.where(present, matrix.values[place], -np.inf)
         pages = _lasts(values, settings.page, settings.page_hold_s)
         if active is None:
-            high = pages or _lasts(values, settings.warn, settings.hold_s)
+            # Where all that is listed pages, `hold_s` alone says when.
+            clear = settings.page > settings.warn
+            bad = clear and _lasts(values, settings.page, _STEP_MS / 1_000)
+            high = bad or pages or _lasts(values, settings.warn, settings.hold_s)
         else:
             high = bool(values[-1] >= settings.clear)
         seen = _Seen(labels, key, float(values[-1]), active, pages)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -18,46 +18,48 @@ import pyarrow as pa
 
 from detectors.cache_counters import PAIRS
 from detectors.http_requests import (
-    FAMILIES,
     FIRST_SERVER_ERROR,
     HttpFamily,
+    families_of,
     quoted,
     server_failed,
     upper_bound,
 )
 from detectors.increases import read_increases, summed
 from detectors.merging import merge_findings
+from detectors.readings import (
+    NO_DURATIONS,
+    NO_WINDOW,
+    PARTS,
+    Durations,
+    Reading,
+    Window,
+    added,
+    durations_of,
+    in_order,
+    in_parts,
+    summed_by_part,
+)
 from detectors.registry import DetectorSettings
 from detectors.signal_values import Signal, signal_values
 from detectors.traces.frame import SpanFrame, build_frame
 from detectors.traces.normaliser import Normaliser
 from detectors.traces.shape import Category
 from detectors.traces.trace import traces_of
+from detectors.two_samples import Counted, Values
 from store.model import BoolArray, Float64Array, Int64Array, Labels
 from store.ports import Querier, SpanReader, TraceQuery
 
 MAX_TRACES = 240
-_SLICES = 12
 _STEPS = 60
+_MAX_ROUTES = 100
 _LEAST_STEP_MS = 5_000
 _MAX_SPANS = 100_000
 _MAX_DEPTH = 128
 _PROCESS = ("job", "instance")
-_EMPTY: Float64Array = np.empty(0)
 _ERROR_STATUS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A span of time, `start_ms <= t < end_ms`, and what it is called."""
-
-    start_ms: int
-    end_ms: int
-    label: str = ""
-
-    @property
-    def length_s(self) -> float:
-        return (self.end_ms - self.start_ms) / 1_000
+Grid = tuple[int, int, int]
+"""Start, end and step of a range, in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,48 +81,6 @@ class Subject:
     cache: Mapping[str, str] = field(default_factory=dict)
     signal: str = ""
     signal_labels: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Durations:
-    """Durations of requests, cumulative: `counts[i]` took at most `bounds_s[i]`; the last all."""
-
-    bounds_s: Float64Array
-    counts: Float64Array
-
-    @property
-    def total(self) -> float:
-        return float(self.counts[-1]) if len(self.counts) else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One window of one subject.
-
-    Attributes:
-        requests: How many there were, and how many of them the server failed.
-        errors: As `requests`.
-        rates: Requests a second at each step of the window; empty where they are not counted.
-        durations: Of every request, or of the sampled ones.
-        counts: For each sampled request how many `query`, `call` and `cache` spans it made.
-        wasted_s: For each sampled request the time that detectors call wasted.
-        hits: Cache gets that were answered, of all `gets`.
-        gets: As `hits`.
-        signal: Values of the finding's own series, a step each.
-        source: Where requests were counted: `metrics` or `spans`.
-    """
-
-    window: Window
-    requests: float = 0.0
-    errors: float = 0.0
-    rates: Float64Array = field(default_factory=lambda: _EMPTY)
-    durations: Durations = field(default_factory=lambda: Durations(_EMPTY, _EMPTY))
-    counts: Mapping[str, Float64Array] = field(default_factory=dict)
-    wasted_s: Float64Array = field(default_factory=lambda: _EMPTY)
-    hits: float = 0.0
-    gets: float = 0.0
-    signal: Float64Array = field(default_factory=lambda: _EMPTY)
-    source: str = "spans"
 
 
 class WindowReader:
@@ -146,86 +106,80 @@ class WindowReader:
             QueryError: The series cannot be read.
         """
         step_ms = max(_LEAST_STEP_MS, (window.end_ms - window.start_ms) // _STEPS)
+        grid = (window.start_ms, window.end_ms, step_ms)
         sampled = self._sample(subject, window)
-        hits, gets = self._cache(subject, window, step_ms)
-        counted = self._count(subject, window, step_ms)
-        if counted is None:
-            counted = (
-                float(len(sampled.durations_s)),
-                float(sampled.failed),
-                _EMPTY,
-                _cumulative(sampled.durations_s),
-            )
-            source = "spans"
-        else:
-            source = "metrics"
-        requests, errors, rates, durations = counted
-        return Reading(
+        counted = self._count(subject, grid)
+        signal = signal_values(self._querier, Signal(subject.signal, subject.signal_labels), *grid)
+        return replace(
+            _merged(sampled, counted, by_route=not subject.route),
             window=window,
-            requests=requests,
-            errors=errors,
-            rates=rates,
-            durations=durations,
-            counts=sampled.counts,
-            wasted_s=sampled.wasted_s,
-            hits=hits,
-            gets=gets,
-            signal=signal_values(
-                self._querier,
-                Signal(subject.signal, subject.signal_labels),
-                *(window.start_ms, window.end_ms, step_ms),
-            ),
-            source=source,
+            hits=self._cache(subject, grid),
+            signal=in_order(signal),
         )
 
-    def _count(
-        self, subject: Subject, window: Window, step_ms: int
-    ) -> tuple[float, float, Float64Array, Durations] | None:
+    def _count(self, subject: Subject, grid: Grid) -> dict[str, Reading] | None:
+        """Each route by its counters; None without any."""
         if not subject.service:
             return None
-        for family in FAMILIES:
-            expr = _selector(family, "_count", subject)
-            grid = (window.start_ms, window.end_ms, step_ms)
-            found = summed(self._querier.range(expr, *grid), (family.status,), _PROCESS)
-            steps = sum(found.values.values(), start=np.zeros(len(found.steps_ms)))
-            if not found.values or steps.sum() <= 0:
+        families = families_of(self._querier, _job(subject), grid[0], grid[1])
+        for family in families:
+            matrix = self._querier.range(_selector(family, "_count", subject), *grid)
+            found = summed(matrix, (family.route, family.status), _PROCESS)
+            if sum(float(values.sum()) for values in found.values.values()) <= 0:
                 continue
-            failed = sum(
-                float(increase.sum())
-                for labels, increase in found.values.items()
-                if server_failed(labels.get(family.status))
-            )
-            durations = self._durations(family, subject, window, step_ms)
-            return float(steps.sum()), failed, steps * 1_000 / step_ms, durations
+            none = np.zeros(len(found.steps_ms))
+            every: dict[str, Float64Array] = {}
+            failed: dict[str, Float64Array] = {}
+            for labels, increase in found.values.items():
+                route = labels.get(family.route)
+                every[route] = every.get(route, none) + increase
+                if server_failed(labels.get(family.status)):
+                    failed[route] = failed.get(route, none) + increase
+            timed = next((one for one in (family, *families) if one.name), None)
+            durations = self._durations(timed, subject, grid) if timed else {}
+            step_s = grid[2] / 1_000
+            return {
+                route: Reading(
+                    NO_WINDOW,
+                    errors=Counted(in_parts(failed.get(route, none)), in_parts(requests)),
+                    rates=in_order(requests / step_s),
+                    durations=durations.get(route, NO_DURATIONS),
+                    source="metrics",
+                )
+                for route, requests in every.items()
+            }
         return None
 
-    def _durations(
-        self, family: HttpFamily, subject: Subject, window: Window, step_ms: int
-    ) -> Durations:
-        expr = _selector(family, "_bucket", subject)
-        matrix = self._querier.range(expr, window.start_ms, window.end_ms, step_ms)
-        totals: dict[float, float] = {}
-        for labels, increase in summed(matrix, ("le",), _PROCESS).values.items():
+    def _durations(self, family: HttpFamily, subject: Subject, grid: Grid) -> dict[str, Durations]:
+        """Of each route, all with the same bounds."""
+        matrix = self._querier.range(_selector(family, "_bucket", subject), *grid)
+        totals: dict[tuple[str, float], Float64Array] = {}
+        for labels, increase in summed(matrix, (family.route, "le"), _PROCESS).values.items():
             bound = upper_bound(labels.get("le"))
             if bound is not None:
-                totals[bound] = totals.get(bound, 0.0) + float(increase.sum())
-        if np.inf not in totals:
-            return Durations(_EMPTY, _EMPTY)
-        bounds = np.array(sorted(totals))
-        counts = np.maximum.accumulate(np.array([totals[bound] for bound in sorted(totals)]))
-        return Durations(bounds * family.unit_s, counts)
+                key = (labels.get(family.route), bound)
+                totals[key] = totals.get(key, np.zeros(PARTS)) + in_parts(increase)
+        bounds = np.array(sorted({bound for _, bound in totals}))
+        if np.inf not in bounds:
+            return {}
+        none = np.zeros(PARTS)
+        found = {}
+        for route in {route for route, _ in totals}:
+            parts = np.array([totals.get((route, bound), none) for bound in bounds.tolist()]).T
+            counts = np.maximum.accumulate(parts, axis=1)
+            found[route] = Durations(bounds * family.unit_s, counts)
+        return found
 
-    def _cache(self, subject: Subject, window: Window, step_ms: int) -> tuple[float, float]:
-        hits = misses = 0.0
-        grid = (window.start_ms, window.end_ms, step_ms)
+    def _cache(self, subject: Subject, grid: Grid) -> Counted:
+        hits, gets = np.zeros(PARTS), np.zeros(PARTS)
         for pair in PAIRS:
             found = read_increases(self._querier, pair.hits, *grid, pair.by)
             lost = read_increases(self._querier, pair.misses, *grid, pair.by)
             for labels in {*found.values, *lost.values}:
                 if _of_cache(labels, subject):
-                    hits += float(found.of(labels).sum())
-                    misses += float(lost.of(labels).sum())
-        return hits, hits + misses
+                    hits += in_parts(found.of(labels))
+                    gets += in_parts(found.of(labels) + lost.of(labels))
+        return Counted(hits, gets)
 
     def _sample(self, subject: Subject, window: Window) -> _Sampled:
         ids = self._traces(subject, window)
@@ -246,14 +200,14 @@ class WindowReader:
         return found or (self._search(subject.service, window, operation=route) if route else [])
 
     def _search(self, service: str, window: Window, **narrowed: Any) -> list[bytes]:
-        edges = np.linspace(window.start_ms, window.end_ms, _SLICES + 1).astype(np.int64).tolist()
+        edges = np.linspace(window.start_ms, window.end_ms, PARTS + 1).astype(np.int64).tolist()
         found: dict[bytes, None] = {}
         for start_ms, end_ms in pairwise(edges):
             query = TraceQuery(
                 start_ns=start_ms * 1_000_000,
                 end_ns=end_ms * 1_000_000,
                 service=service,
-                limit=MAX_TRACES // _SLICES,
+                limit=MAX_TRACES // PARTS,
                 **narrowed,
             )
             found.update(dict.fromkeys(self._spans.find_traces(query)))
@@ -271,14 +225,20 @@ class WindowReader:
             [value == _ERROR_STATUS for value in frame.values("status")], dtype=np.bool_
         )
         failed = (status[rows] >= FIRST_SERVER_ERROR) | broken[rows]
+        length_ns = max((window.end_ms - window.start_ms) * 1_000_000, 1)
+        parts = (frame.start_ns[rows] - window.start_ms * 1_000_000) * PARTS // length_ns
+        names = zip(frame.values("http_route"), frame.values("name"), strict=True)
+        routes = np.array([route or name for route, name in names], dtype=object)
         return _Sampled(
             durations_s=frame.duration_ns[rows] / 1e9,
-            failed=int(failed.sum()),
+            failed=np.where(failed, 1.0, 0.0),
+            parts=parts,
             counts={
                 name: _per_entry(frame, owner, rows, category)
                 for name, category in _COUNTED.items()
             },
             wasted_s=self._wasted(frame, subject, rows),
+            routes=routes[rows],
         )
 
     def _wasted(self, frame: SpanFrame, subject: Subject, rows: Int64Array) -> Float64Array:
@@ -304,10 +264,55 @@ _COUNTED = {"query": Category.QUERY, "call": Category.CALL, "cache": Category.CA
 class _Sampled:
     """What sampled traces say of the subject's requests; one entry a request."""
 
-    durations_s: Float64Array = field(default_factory=lambda: _EMPTY)
-    failed: int = 0
+    durations_s: Float64Array = field(default_factory=lambda: np.empty(0))
+    failed: Float64Array = field(default_factory=lambda: np.empty(0))
+    parts: Int64Array = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     counts: Mapping[str, Float64Array] = field(default_factory=dict)
-    wasted_s: Float64Array = field(default_factory=lambda: _EMPTY)
+    wasted_s: Float64Array = field(default_factory=lambda: np.empty(0))
+    routes: Any = field(default_factory=lambda: np.empty(0, dtype=object))
+
+    def reading(self, chosen: BoolArray) -> Reading:
+        """Of the chosen requests."""
+        parts = self.parts[chosen]
+        every = np.ones(len(parts))
+        return Reading(
+            NO_WINDOW,
+            errors=Counted(
+                summed_by_part(self.failed[chosen], parts), summed_by_part(every, parts)
+            ),
+            durations=durations_of(self.durations_s[chosen], parts),
+            counts={name: Values(values[chosen], parts) for name, values in self.counts.items()},
+            wasted_s=Values(self.wasted_s[chosen], parts),
+        )
+
+
+def _merged(sampled: _Sampled, counted: Mapping[str, Reading] | None, *, by_route: bool) -> Reading:
+    """The whole; and with `by_route` the busiest routes. Where requests are counted, they are."""
+    whole = sampled.reading(np.ones(len(sampled.parts), dtype=np.bool_))
+    routes: dict[str, Reading] = {}
+    if by_route:
+        named, numbers = np.unique(sampled.routes.astype(str), return_counts=True)
+        busiest = named[np.argsort(-numbers, kind="stable")][:_MAX_ROUTES].tolist()
+        routes = {route: sampled.reading(sampled.routes == route) for route in busiest}
+    if counted is None:
+        return replace(whole, routes=routes)
+    busy = sorted(counted, key=lambda route: -counted[route].requests)[:_MAX_ROUTES]
+    none = Reading(NO_WINDOW)
+    of_routes = {
+        route: _with_counts(routes.get(route, none), counted.get(route, none))
+        for route in (dict.fromkeys([*busy, *routes]) if by_route else ())
+    }
+    return replace(_with_counts(whole, added(counted.values())), routes=of_routes)
+
+
+def _with_counts(sampled: Reading, counted: Reading) -> Reading:
+    return replace(
+        sampled,
+        errors=counted.errors,
+        rates=counted.rates,
+        durations=counted.durations,
+        source=counted.source,
+    )
 
 
 def _entries(frame: SpanFrame, subject: Subject, window: Window) -> BoolArray:
@@ -353,16 +358,14 @@ def _meant(fingerprint: str, service: str, route: str, subject: Subject) -> bool
     return service == subject.service and subject.route in {"", route}
 
 
-def _cumulative(durations_s: Float64Array) -> Durations:
-    ordered = np.sort(durations_s)
-    return Durations(ordered, np.arange(1, len(ordered) + 1, dtype=np.float64))
-
-
 def _selector(family: HttpFamily, suffix: str, subject: Subject) -> str:
-    """The series of a service, whatever namespace its job carries."""
-    service = quoted(re.escape(subject.service))
     route = f',{family.route}="{quoted(subject.route)}"' if subject.route else ""
-    return f'{family.name}{suffix}{{job=~"(.+/)?{service}"{route}}}'
+    return f"{family.metric(suffix)}{{{_job(subject)}{route}}}"
+
+
+def _job(subject: Subject) -> str:
+    """Selects the series of a service, whatever namespace its job carries."""
+    return f'job=~"(.+/)?{quoted(re.escape(subject.service))}"'
 
 
 def _of_cache(labels: Labels, subject: Subject) -> bool:

@@ -22,7 +22,9 @@ Show = Callable[[str], None]
 _PATH = "/api/warroom/v1/findings"
 _WIDTH = 80
 _ID = 8
-_MOST = 500
+_WHOLE_ID = 32
+_PAGE = 500
+_MOST = 50_000
 _MUCH_WORSE = 1.5
 _LEAST_HOURS = 0.05
 _LONG_S = 2.0
@@ -96,8 +98,11 @@ def compare(arguments: argparse.Namespace, show: Show) -> int:
 def _list(arguments: argparse.Namespace, show: Show) -> int:
     names = ("status", "kind", "service", "priority")
     parameters: Json = {name: value for name in names if (value := getattr(arguments, name))}
-    parameters["limit"] = max(1, min(arguments.limit, _MOST))
-    answer = ask("GET", arguments.url, arguments.token, _PATH, params=parameters)
+    wanted = max(1, min(arguments.limit, _MOST))
+    answer: Json = {"findings": [], "next": None}
+    for page in _pages(arguments, parameters, wanted):
+        answer["findings"] += page["findings"]
+        answer["next"] = page["next"]
     found = sorted(answer["findings"], key=lambda one: (not one["active"], one["priority"]))
     return _show(arguments, show, answer, list_lines(found, system_now_ms()))
 
@@ -122,13 +127,29 @@ def _decide(arguments: argparse.Namespace, path: str) -> Any:
 def _whole_id(arguments: argparse.Namespace) -> str:
     """The id that begins so; ids are long, and a list shows how they begin."""
     given = str(arguments.id)
-    answer = ask("GET", arguments.url, arguments.token, _PATH, params={"limit": _MOST})
-    matching = [one["id"] for one in answer["findings"] if one["id"].startswith(given)]
+    if len(given) >= _WHOLE_ID:
+        return given
+    pages = _pages(arguments, {}, _MOST)
+    every = (one["id"] for page in pages for one in page["findings"])
+    matching = [one for one in every if one.startswith(given)]
     if given in matching or not matching:
         return given
     if len(matching) > 1:
         raise BadInput(f"{len(matching)} findings begin with {given!r}", hint="write more of it")
     return str(matching[0])
+
+
+def _pages(arguments: argparse.Namespace, parameters: Json, most: int) -> Iterator[Json]:
+    """Answers of the list, page by page, with so many findings at most."""
+    after: Json = {}
+    while most > 0:
+        asked = {**parameters, "limit": min(most, _PAGE), **after}
+        page: Json = ask("GET", arguments.url, arguments.token, _PATH, params=asked)
+        yield page
+        most -= len(page["findings"])
+        if not page["next"]:
+            return
+        after = {"after": page["next"]}
 
 
 def _show(arguments: argparse.Namespace, show: Show, answer: Any, lines: Iterator[str]) -> int:

@@ -107,7 +107,7 @@ def build_paging(settings: Settings, inputs: PagingInputs) -> Paging:
         suspects.gather(readings.at_ms, readings.findings)
         known = (suspects.findings, suspects.changes, suspects.topology)
         return (
-            *finding.alerts_of(readings.findings, external_url, suspects.changes),
+            *finding.alerts_of(readings.findings, external_url, *known[1:]),
             *burn_rate.alerts_of(readings.slos, external_url, *known),
             *kpi.alerts_of(readings.kpis, external_url, *known),
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from alerts.cause import WINDOW_MS, Change, ProbableCause, RuleCauses, candidates_of, rank
+from alerts.cause import WINDOW_MS, Change, ProbableCause, candidates_of, rank
+from alerts.cause_of_rules import RuleCauses
 from alerts.model import Alert
 from alerts.state import AlertRecord
 from api.shapes import annotation_json
@@ -61,7 +62,7 @@ class Suspects:
 
     def _changes(self, start_ms: int, end_ms: int) -> tuple[Change, ...]:
         return tuple(
-            Change(a.at_ms, a.kind, annotation_json(a)["title"], a.service, ref=a.id)
+            Change(a.at_ms, a.kind, annotation_json(a)["title"], a.service, ref=a.id, url=a.url)
             for a in self._annotations.between(start_ms, end_ms)
             if a.kind not in _NO_CAUSE
         )

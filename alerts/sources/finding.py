@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from alerts.cause import Change, named, rank
 from alerts.model import Alert
 from detectors.finding import Finding, FindingStatus, Priority
+from detectors.topology import NO_CALLS, Topology
 from store.model import Labels, UnitHealth
 from store.timestamps import rfc3339
 
@@ -26,7 +27,12 @@ _PATH_PARTS = 3
 _MAX_STATEMENT = 500
 
 
-def alert_of(finding: Finding, external_url: str = "", changes: Sequence[Change] = ()) -> Alert:
+def alert_of(
+    finding: Finding,
+    external_url: str = "",
+    changes: Sequence[Change] = (),
+    topology: Topology = NO_CALLS,
+) -> Alert:
     """The alert of an active finding; the likeliest of the changes is said to have brought it."""
     labels = {
         **finding.labels,
@@ -41,7 +47,7 @@ def alert_of(finding: Finding, external_url: str = "", changes: Sequence[Change]
         labels=Labels.of(labels),
         annotations={
             "summary": finding.title,
-            "cause": _with_change(cause_of(finding), finding, changes),
+            **_cause(finding, changes, topology),
             "since": rfc3339(finding.first_seen_ms),
             "impact": impact_of(finding),
             "fix": finding.fix,
@@ -55,21 +61,28 @@ def alert_of(finding: Finding, external_url: str = "", changes: Sequence[Change]
 
 
 def alerts_of(
-    findings: Iterable[Finding], external_url: str = "", changes: Sequence[Change] = ()
+    findings: Iterable[Finding],
+    external_url: str = "",
+    changes: Sequence[Change] = (),
+    topology: Topology = NO_CALLS,
 ) -> list[Alert]:
     """Alerts of the findings that are active and neither suppressed nor marked as fixed."""
     quiet = {FindingStatus.SUPPRESSED, FindingStatus.FIXED}
     told = [finding for finding in findings if finding.active and finding.status not in quiet]
-    return [alert_of(finding, external_url, changes) for finding in told]
+    return [alert_of(finding, external_url, changes, topology) for finding in told]
 
 
-def _with_change(cause: str, finding: Finding, changes: Sequence[Change]) -> str:
-    labels = Labels.of(service=finding.service, kind=finding.kind)
-    likeliest = next(iter(rank(labels, finding.first_seen_ms, changes)), None)
+def _cause(finding: Finding, changes: Sequence[Change], topology: Topology) -> dict[str, str]:
+    """What does it, and the change that seems to have brought it, with its address."""
+    cause = cause_of(finding)
+    names = {"service": finding.service, "kind": finding.kind}
+    labels = Labels.of({**names, "instance": finding.labels.get("instance", "")})
+    likeliest = next(iter(rank(labels, finding.first_seen_ms, changes, topology)), None)
     if likeliest is None or not likeliest.word:
-        return cause
+        return {"cause": cause}
     sure = f"{likeliest.confidence:.0%} sure: {likeliest.why}"
-    return f"{cause}; {likeliest.word} since {named(likeliest)} ({sure})"
+    told = {"cause": f"{cause}; {likeliest.word} since {named(likeliest)} ({sure})"}
+    return {**told, "cause_url": likeliest.url} if likeliest.url else told
 
 
 def unknown_units(health: Iterable[UnitHealth]) -> frozenset[str]:

@@ -27,8 +27,9 @@ from detectors.pivot import (
     pivot_of,
     windows_around,
 )
+from detectors.readings import Window
 from detectors.repository import FindingRepository
-from detectors.window_reading import Subject, Window, WindowReader
+from detectors.window_reading import Subject, WindowReader
 from store.annotations.repository import Annotation, AnnotationRepository
 from store.durations import parse_duration_ms
 from store.errors import BadInput

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import select
 
 from detectors.decision import WARROOM, HistoryEntry
-from detectors.repository import FindingHistoryRow
+from detectors.rows.repository import FindingHistoryRow
 from store.sql import SessionFactory
 
 _BEGAN = ("opened", "returned")

@@ -27,14 +27,14 @@ class AutoscalingAtLimit(ThresholdDetector):
 
     Parameters: `ThresholdSettings`.
 
-    Example: 20 of 20 instances for a minute page; 18 of 20 are listed.
+    Example: 20 of 20 instances are listed, and page after two minutes; 18 of 20 are listed.
 
     Reference: the AWS manual, "GroupMaxSize"; Kubernetes, HorizontalPodAutoscaler, ScalingLimited.
     """
 
     settings: ThresholdSettings = field(
         default_factory=lambda: ThresholdSettings(
-            warn=0.9, page=1.0, hold_s=60.0, clear=0.85, page_hold_s=60.0
+            warn=0.9, page=1.0, hold_s=5.0, clear=0.85, page_hold_s=120.0
         )
     )
 

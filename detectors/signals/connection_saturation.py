@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from typing_extensions import override
@@ -23,12 +23,16 @@ _WATCHED = tuple(
             "sig:pgbouncer_clients:used_ratio",
             "Pooler {where} uses {value} of its client connections",
         ),
-        (
-            "sig:db_client_pool:used_ratio",
-            "{job} uses {value} of its connection pool {db_client_connection_pool_name}",
-        ),
     )
 )
+_POOL = Watched(
+    "sig:db_client_pool:used_ratio",
+    "{job} uses {value} of its connection pool {db_client_connection_pool_name}",
+    _FIX,
+    percent=True,
+)
+# A client's pool is meant to be used up by a burst: who waits then is told as `connection_wait`.
+_POOL_PAGES_AFTER_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class ConnectionSaturation(ThresholdDetector):
     """A server, or a client's pool, close to its limit of connections.
 
     Maths: used / allowed is at or above `warn` at every step of `hold_s`, or at or above `page`
-    for `page_hold_s`, which pages; it ends below `clear`.
+    for `page_hold_s` (of a client's own pool: a minute), which pages; it ends below `clear`.
 
     Parameters: `ThresholdSettings`.
 
@@ -53,4 +57,6 @@ class ConnectionSaturation(ThresholdDetector):
 
     @override
     def rows(self) -> tuple[tuple[Watched, ThresholdSettings], ...]:
-        return tuple((watched, self.settings) for watched in _WATCHED)
+        chosen = self.settings
+        pool = replace(chosen, page_hold_s=max(chosen.page_hold_s, _POOL_PAGES_AFTER_S))
+        return (*((watched, chosen) for watched in _WATCHED), (_POOL, pool))

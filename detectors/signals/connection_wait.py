@@ -66,10 +66,10 @@ class ConnectionWaitSettings:
         default_factory=lambda: ThresholdSettings(warn=0.5, page=2.0, hold_s=5.0, clear=0.2)
     )
     delayed: ThresholdSettings = field(
-        default_factory=lambda: ThresholdSettings(warn=1.0, page=20.0, hold_s=10.0, clear=0.5)
+        default_factory=lambda: ThresholdSettings(warn=1.0, page=20.0, hold_s=5.0, clear=0.5)
     )
     pending: ThresholdSettings = field(
-        default_factory=lambda: ThresholdSettings(warn=5.0, page=50.0, hold_s=10.0, clear=2.0)
+        default_factory=lambda: ThresholdSettings(warn=5.0, page=50.0, hold_s=5.0, clear=2.0)
     )
     refused: ThresholdSettings = field(
         default_factory=lambda: ThresholdSettings(warn=0.02, page=0.5, hold_s=5.0, clear=0.005)

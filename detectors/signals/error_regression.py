@@ -87,7 +87,8 @@ class ErrorRegression:
     `wilson(k, n).low > wilson(K, N).high`, the baseline's upper bound would bring `k` errors or
     more with a chance of at most `max_chance` (Chernoff), and the share rose by `min_rise` or more.
     Windows of 5 s, 10 s, 30 s, 1 min and 5 min are tried in this order; the shorter ones ask for a
-    rise of 50, 40, 25 and 15 points. The baseline ends where the window begins and leaves out
+    rise of 50, 40, 25 and 15 points, unless each of their steps (two or more) holds two failures
+    and all together ten. The baseline ends where the window begins and leaves out
     earlier regressions; while one holds, its baseline is the one it was proven against.
 
     It ends when the last `recover_s` (or 5 minutes, with fewer than 3 requests in there) are back,
@@ -135,8 +136,10 @@ class ErrorRegression:
         # An earlier regression is left out of windows too: what it left behind is no new one.
         learned = outside(counts.steps_ms, _STEP_MS, context.episodes.get(key, ()))
         counts = replace(counts, errors=counts.errors * learned, requests=counts.requests * learned)
-        for window_s, least in self.windows:
+        for window_s, burst in self.windows:
             rise = self._rise(counts, window_s)
+            # What fails in each step is no burst.
+            least = 0.0 if _steady(counts, window_s) else burst
             if self._proven(rise, max(least, self.settings.min_rise)):
                 first = began(counts.errors, counts.requests, (rise.now + rise.base) / 2)
                 since_ms = int(counts.steps_ms[first]) - _STEP_MS
@@ -234,6 +237,8 @@ class ErrorRegression:
         return _shown(finding, _example(finding, context.spans))
 
 
+# Failures that are no handful.
+_MANY = 10
 _FEW_REQUESTS = 3
 _WORDS = ("error", "dependency", "span")
 
@@ -295,6 +300,12 @@ def _as_before(finding: Finding, active: Finding) -> Finding:
             detail={**finding.evidence.detail, **told},
         ),
     )
+
+
+def _steady(counts: RouteCounts, window_s: int) -> bool:
+    """Requests failed all the time, as far as a window of two steps and ten failures can tell."""
+    errors = counts.errors[-window_s * 1_000 // _STEP_MS :]
+    return len(errors) > 1 and bool((errors >= 2).all()) and float(errors.sum()) >= _MANY
 
 
 def _fix(example: ExampleTrace) -> str:

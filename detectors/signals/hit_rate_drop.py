@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -18,6 +18,9 @@ from store.model import BoolArray
 from store.ports import Querier
 
 _STEP_MS = 5_000
+_UPTIME = "sig:cache_uptime:seconds"
+# So long a server that was started anew may be cold.
+_COLD_S = 60.0
 # So long a fall must last that a short window alone did not make a page.
 _LASTS_MS = 25_000
 # What slides is read in minutes: five of now, a quarter of an hour left out, an hour before.
@@ -110,9 +113,12 @@ class HitRateDrop:
 
     Maths: hits `h` of `n` gets in a window, `H` of `N` in the baseline. A drop is proven when
     `wilson(h, n).high < wilson(H, N).low` and `H/N - h/n >= min_drop`. Windows of 5 s, 10 s, 30 s,
-    1 min and 5 min are tried in this order; the first two ask for a fall of 30 and 20 points, and
-    to page each of the first four for 50, 40, 25 and 20. So a total loss of a busy cache is proven
-    in seconds, a small one needs minutes. Counts, not quotients: a quiet cache proves nothing.
+    1 min and 5 min are tried in this order; the first one asks for a fall of 30 points, and to page
+    each of the first four for 50, 40, 25 and 20. So a total loss of a busy cache is proven in
+    seconds, a small one needs minutes. Counts, not quotients: a quiet cache proves nothing.
+
+    A cache server that is down, or was started less than a minute ago, is cold: what falls then
+    pages only when it has not come back after that minute.
 
     What slides is compared once a minute: the last 5 minutes with the hour that ended 15 minutes
     ago. A slide never pages: a cache may just be colder at night.
@@ -137,7 +143,7 @@ class HitRateDrop:
     # Gets come in bursts, so that a short window wakes somebody only with a large fall.
     windows: ClassVar[tuple[Window, ...]] = (
         Window(5, 0.3, 0.5),
-        Window(10, 0.2, 0.4),
+        Window(10, 0.0, 0.4),
         Window(30, 0.0, 0.25),
         Window(60, 0.0, 0.2),
         Window(300, 0.0, 0.0),
@@ -146,6 +152,7 @@ class HitRateDrop:
     def evaluate(self, querier: Querier, context: SignalContext) -> tuple[Finding, ...]:
         judged: set[str] = set()
         found: list[Finding] = []
+        uptimes_s = _uptimes(querier, context.now_ms)
         for pair in PAIRS:
             for cache in self._read(querier, pair, context.now_ms):
                 judged.add(cache.key)
@@ -154,7 +161,7 @@ class HitRateDrop:
                     self._begun(cache, context) if active is None else self._held(cache, active)
                 )
                 if finding is not None:
-                    found.append(finding)
+                    found.append(_cooled(finding, active, cache, uptimes_s))
         if context.now_ms % _SLIDE_STEP_MS < _STEP_MS:
             told = {*context.active, *(finding.fingerprint for finding in found)}
             found.extend(self._slides(querier, context, told))
@@ -284,6 +291,25 @@ _FIX = (
     "signature), a flush, a shorter timeout, evictions. Compare the keys that are read with those "
     "that are written; roll back the change of the key. Until then the database carries every miss."
 )
+
+
+def _uptimes(querier: Querier, now_ms: int) -> dict[str, float]:
+    """Seconds since each cache server was started, by instance."""
+    read = querier.instant(_UPTIME, now_ms)
+    return {labels.get("instance"): value for labels, value in read.items()}
+
+
+def _cooled(
+    finding: Finding, active: Finding | None, cache: Cache, uptimes_s: Mapping[str, float]
+) -> Finding:
+    """A fall that has not paged yet does not page while the server behind the cache is cold.
+
+    Which server is behind an application's cache is not told: any may be.
+    """
+    own_s = uptimes_s.get(cache.labels.get("instance"))
+    uptime_s = min(uptimes_s.values(), default=np.inf) if own_s is None else own_s
+    paged = active is not None and active.priority is not Priority.P2
+    return finding if paged or uptime_s >= _COLD_S else replace(finding, priority=Priority.P2)
 
 
 def _last(cache: Cache, window_s: float) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from detectors.detector import SignalContext
 from detectors.episodes import began, outside, steps_since
 from detectors.example_trace import ExampleTrace, RequestSearch, slow
 from detectors.finding import Evidence, Finding, Impact, Priority
-from detectors.http_requests import RouteDurations, read_durations
+from detectors.http_requests import HttpFamily, RouteDurations, read_durations
 from detectors.latency_creep import (
     KIND,
     CreepQuery,
@@ -101,8 +101,9 @@ class LatencyRegression:
     bound is chosen: the one nearest to `max(min_factor * p95, p95 + min_more_s)` of the baseline,
     and above its p95; or the one nearest to `slow_s`, when the p95 was below. With `k` of `n`
     requests of the window above it and `K` of `N` of the baseline, the p95 is proven to have passed
-    it when `wilson(k, n).low > max(0.05, wilson(K, N).high)`. Windows: 30 s, 1 min, 5 min. Half of
-    the steps with requests must hold slow ones: one stall of a few seconds is no regression.
+    it when `wilson(k, n).low > max(0.05, wilson(K, N).high)`. Windows: 10 s, 30 s, 1 min, 5 min.
+    Half of the steps with requests must hold slow ones: one stall of a few seconds is no
+    regression. In 10 s 80 % of the requests of both steps must be slow.
 
     The baseline ends where the window begins and leaves out earlier regressions. It ends when the
     last `recover_s` (5 minutes for a quiet route) hold less than 5 % above the bound more than the
@@ -124,7 +125,13 @@ class LatencyRegression:
     history: SeasonalHistory = field(default_factory=SeasonalHistory, compare=False, repr=False)
 
     kinds: ClassVar[tuple[str, ...]] = (KIND,)
-    windows: ClassVar[tuple[int, ...]] = (30, 60, _LONGEST_S)
+    # Seconds, and the least part of each step's requests that is slow; 0: any, of half the steps.
+    windows: ClassVar[tuple[tuple[int, float], ...]] = (
+        (10, 0.8),
+        (30, 0.0),
+        (60, 0.0),
+        (_LONGEST_S, 0.0),
+    )
 
     def evaluate(self, querier: Querier, context: SignalContext) -> tuple[Finding, ...]:
         chosen = self.settings
@@ -132,17 +139,21 @@ class LatencyRegression:
         start_ms = context.now_ms - (int(length_s * 1_000 // _STEP_MS) + 1) * _STEP_MS
         judged: set[str] = set()
         found: list[Finding | None] = []
+        families: dict[HttpFamily, None] = {}
         for durations in read_durations(querier, start_ms, context.now_ms, _STEP_MS):
             route = durations.route
             key = key_of(route)
             judged.add(key)
+            families[route.family] = None
             active = context.active.get(key)
             if active is None:
                 found.append(self._begun(key, durations, context))
             elif not by_earlier_days(active):
                 found.append(self._held(durations, active, context))
         told = {item.fingerprint for item in found if item is not None}
-        asked = CreepQuery(judged - told, chosen.min_factor_of_days, chosen.min_more_s)
+        asked = CreepQuery(
+            judged - told, tuple(families), chosen.min_factor_of_days, chosen.min_more_s
+        )
         found.extend(
             creep_finding(creep, context, page=chosen.page)
             for creep in read_creeps(querier, self.history, context, asked)
@@ -154,7 +165,7 @@ class LatencyRegression:
         # An earlier regression is left out of windows too: what it left behind is no new one.
         learned = outside(durations.steps_ms, _STEP_MS, context.episodes.get(key, ()))
         durations = replace(durations, counts=durations.counts * learned)
-        for window_s in self.windows:
+        for window_s, share in self.windows:
             steps = window_s * 1_000 // _STEP_MS
             base = self._baseline(durations, steps)
             now = durations.counts[:, -steps:].sum(axis=1)
@@ -163,7 +174,7 @@ class LatencyRegression:
                 continue
             for place in self._bounds(durations.bounds_s, base):
                 slowdown = _slowdown(durations, window_s, place, now, base)
-                if self._proven(slowdown) and _lasting(durations, steps, place):
+                if self._proven(slowdown) and _lasting(durations, steps, place, share):
                     since_ms = _since_ms(durations, slowdown)
                     return self._finding(key, durations, slowdown, since_ms, context)
         return None
@@ -339,9 +350,11 @@ def _slowdown(
     )
 
 
-def _lasting(durations: RouteDurations, steps: int, place: int) -> bool:
+def _lasting(durations: RouteDurations, steps: int, place: int, share: float) -> bool:
     requests = durations.counts[-1, -steps:]
     above = requests - durations.counts[place, -steps:]
+    if share > 0:
+        return bool(((requests > 0) & (above >= share * requests)).all())
     return bool(2 * np.count_nonzero(above > 0) >= np.count_nonzero(requests > 0))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -16,6 +16,7 @@ from detectors.statement_digests import (
     EXAMINED,
     TABLE_ROWS,
     TIME,
+    WINDOW_S,
     Digest,
     Index,
     IndexCatalogue,
@@ -29,10 +30,11 @@ from store.model import Labels
 from store.ports import Querier
 
 _MAX_FINDINGS = 50
-_WINDOW_MS = 300_000
 # A whole table, or a whole index.
 _SCANNING = frozenset({"ALL", "index"})
 _SHOWN = 160
+# Seconds of work a second that not even several reports at once make, in `page_load`.
+_BATCH_LOAD = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class MissingIndexSettings:
         slow_p95_s: Where the server knows quantiles: p95 from which it is slow, if its mean is now
             a third of that or more.
         page_load: Seconds of work a second from which it may page.
+        page_calls_per_s: Fewest executions a second of what pages so; what is run less often, as
+            reports are, pages from four times that work on.
         forget_s: A statement that is not run for so long has ended.
     """
 
@@ -62,6 +66,7 @@ class MissingIndexSettings:
     slow_s: float = 1.0
     slow_p95_s: float = 1.0
     page_load: float = 1.0
+    page_calls_per_s: float = 0.5
     forget_s: float = 900.0
 
     def __post_init__(self) -> None:
@@ -71,7 +76,7 @@ class MissingIndexSettings:
         require(0 < share <= 1, "min_no_index", "above 0, at most 1", share)
         for name in (
             "min_calls_per_s", "min_table_rows", "min_slow_calls_per_s", "slow_s", "slow_p95_s",
-            "page_load", "forget_s",
+            "page_load", "page_calls_per_s", "forget_s",
         ):  # fmt: skip
             require(getattr(self, name) > 0, name, "above 0", getattr(self, name))
 
@@ -98,7 +103,10 @@ class MissingIndex:
     `full_scan`. One that does not scan is a `slow_query` when an execution takes `slow_s` on
     average, or when its p95 (MySQL 8: since the server's start) is `slow_p95_s` and its mean a
     third of that. So each statement is told once. It pages when it keeps the server busy for
-    `page_load` seconds a second.
+    `page_load` seconds a second, and is run `page_calls_per_s` or makes four times that load.
+
+    What began just now hides in a rate of minutes: the last 10, 30 and 60 s are judged in the same
+    way, where the statement ran twice or more in them. They page nobody.
 
     PostgreSQL counts scans by table. A table that is scanned `min_calls_per_s` with
     `min_table_rows` each is told with the dearest statement that reads it and names columns
@@ -120,23 +128,45 @@ class MissingIndex:
     def evaluate(self, querier: Querier, context: SignalContext) -> tuple[Finding, ...]:
         found: dict[str, Finding] = {}
         judged: set[str] = set()
-        digests = tuple(read_digests(querier, context.now_ms))
-        plans = read_plans(querier, context.now_ms) if digests else {}
+        statements = tuple(read_digests(querier, context.now_ms))
+        plans = read_plans(querier, context.now_ms) if statements else {}
         there = IndexCatalogue(querier, context.now_ms)
-        for digest in digests:
-            judged.update(_key(kind, digest.labels) for kind in self.kinds)
-            verdict = self._judge(digest, plans.get(digest.labels, ()), there)
-            if verdict.kind:
-                key = _key(verdict.kind, digest.labels)
-                found[key] = self._finding(key, verdict, digest, context)
+        for times in statements:
+            judged.update(_key(kind, times[0].labels) for kind in self.kinds)
+            finding = self._worst(times, plans, there, context)
+            if finding is not None:
+                found[finding.fingerprint] = finding
         for scan in read_table_scans(querier, context.now_ms):
             judged.update(_key(kind, scan.labels) for kind in self.kinds)
             if self._heavy(scan):
+                digests = (times[0] for times in statements)
                 finding = _of_table(scan, _reader(scan, digests, there), context)
                 found[finding.fingerprint] = finding
         worst = sorted(found.values(), key=_load, reverse=True)[:_MAX_FINDINGS]
         # A statement that nobody runs proves nothing, for a while.
         return (*worst, *context.without_data(judged, self.settings.forget_s))
+
+    def _worst(
+        self,
+        times: tuple[Digest, ...],
+        plans: Mapping[Labels, tuple[PlanStep, ...]],
+        there: IndexCatalogue,
+        context: SignalContext,
+    ) -> Finding | None:
+        """What five minutes say of a statement, or else what its last seconds say."""
+        plan = plans.get(times[0].labels, ())
+        for digest in times:
+            verdict = self._judge(digest, plan, there)
+            if verdict.kind:
+                pages = digest.window_s >= WINDOW_S and self._pages(digest)
+                return self._finding(verdict, digest, context, pages=pages)
+        return None
+
+    def _pages(self, digest: Digest) -> bool:
+        """It keeps the server busy, and is no report that one connection asks again and again."""
+        chosen = self.settings
+        often = digest.calls >= chosen.page_calls_per_s
+        return digest.seconds >= chosen.page_load * (1 if often else _BATCH_LOAD)
 
     def _judge(self, digest: Digest, plan: tuple[PlanStep, ...], there: IndexCatalogue) -> _Verdict:
         """What is wrong with a statement; the empty kind if nothing is."""
@@ -170,11 +200,11 @@ class MissingIndex:
         )
 
     def _finding(
-        self, key: str, verdict: _Verdict, digest: Digest, context: SignalContext
+        self, verdict: _Verdict, digest: Digest, context: SignalContext, *, pages: bool
     ) -> Finding:
-        active = context.active.get(key)
         kind, step = verdict.kind, verdict.step
-        pages = digest.seconds >= self.settings.page_load
+        key = _key(kind, digest.labels)
+        active = context.active.get(key)
         detail: dict[str, float | str] = {
             "rows_examined": round(digest.rows, 1),
             "rows_sent": round(digest.sent / digest.calls, 1),
@@ -197,7 +227,7 @@ class MissingIndex:
             evidence=Evidence(
                 series=(TIME if kind == self.kinds[2] else EXAMINED) + _selector(digest.labels),
                 statement=digest.text,
-                window_start_ms=context.now_ms - _WINDOW_MS,
+                window_start_ms=context.now_ms - int(digest.window_s * 1_000),
                 window_end_ms=context.now_ms,
                 detail=detail,
             ),
@@ -250,7 +280,7 @@ def _of_table(
         evidence=Evidence(
             series=TABLE_ROWS + _selector(scan.labels),
             statement="" if reader is None else reader[0].text,
-            window_start_ms=context.now_ms - _WINDOW_MS,
+            window_start_ms=context.now_ms - int(WINDOW_S * 1_000),
             window_end_ms=context.now_ms,
             detail={
                 "rows_examined": round(scan.rows_each, 1),

@@ -34,7 +34,7 @@ class QueueGrowth(ThresholdDetector):
 
     settings: ThresholdSettings = field(
         default_factory=lambda: ThresholdSettings(
-            warn=500.0, page=5_000.0, hold_s=120.0, clear=250.0, page_hold_s=120.0
+            warn=500.0, page=5_000.0, hold_s=10.0, clear=250.0, page_hold_s=120.0
         )
     )
 

@@ -17,6 +17,12 @@ _FIX = (
 _UNPROVEN = Watched(
     "sig:pg_replay_age_alone:seconds", "Replica {where} has replayed nothing for {value} s", _FIX
 )
+# What a collector counts may have been written to a temporary table.
+_UNAPPLIED = Watched(
+    "sig:mysql_rows_unapplied:seconds",
+    "Replica {where} has applied nothing for {value} s while the primary writes",
+    _FIX,
+)
 _WATCHED = (
     Watched("sig:mysql_replica_lag:seconds", "Replica {where} is {value} s behind", _FIX),
     Watched("sig:pg_replica_lag:seconds", "Replica {where} is {value} s behind", _FIX),
@@ -41,7 +47,8 @@ class ReplicaLag(ThresholdDetector):
     Maths: the canonical lag (the heartbeat; else the larger of what the server says and of what its
     GTIDs say) is at or above `warn` at every step of `hold_s`, at or above `page` for `page_hold_s`
     to page; it ends below `clear`. The age of what a PostgreSQL replica replayed last is a lag only
-    if something was written since; where nobody tells what is written, it never pages.
+    if something was written since; where nobody tells what is written, it never pages. Nor do rows
+    that a MySQL replica did not apply, by a collector that tells neither GTIDs nor positions.
 
     Parameters: `ThresholdSettings`.
 
@@ -59,4 +66,5 @@ class ReplicaLag(ThresholdDetector):
     @override
     def rows(self) -> tuple[tuple[Watched, ThresholdSettings], ...]:
         rows = tuple((watched, self.settings) for watched in _WATCHED)
-        return (*rows, (_UNPROVEN, replace(self.settings, page=NEVER)))
+        listed = replace(self.settings, page=NEVER)
+        return (*rows, (_UNPROVEN, listed), (_UNAPPLIED, listed))

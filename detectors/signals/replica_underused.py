@@ -12,9 +12,9 @@ from detectors.fingerprint import fingerprint
 from detectors.settings import require
 from store.ports import Querier
 
-_READS = "sig:db_reads:rate5m"
+_READS = "sig:db_reads:rate1m"
 _REPLICAS = "sig:db_is_replica"
-_SHARES = "sig:proxysql_endpoint_queries:rate5m"
+_SHARES = "sig:proxysql_endpoint_queries:rate1m"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class ReplicaUnderusedSettings:
 
     min_share: float = 0.2
     min_reads_per_s: float = 50.0
-    hold_s: float = 300.0
+    hold_s: float = 30.0
     forget_s: float = 86_400.0
 
     def __post_init__(self) -> None:

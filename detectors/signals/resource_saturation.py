@@ -33,6 +33,13 @@ _REFUSES = Watched(
     "maxmemory-policy evicts nothing: raise maxmemory or delete what is not needed; a cache wants "
     "allkeys-lru, and sessions or queues a server of their own.",
 )
+_REFUSES_NOW = Watched(
+    "sig:cache_writes_refused_by_state:rate1m",
+    "Cache {where} refuses {value} writes a second: {err}",
+    "MISCONF: it cannot save to disk, look at the space and rights of its directory (CONFIG GET "
+    "dir) and at its log; READONLY: writes go to a replica, look at who was promoted; NOREPLICAS: "
+    "fewer replicas than min-replicas-to-write are there.",
+)
 _DISK_FIX = "Delete or move what grows (logs, binlogs, old backups), or enlarge the volume."
 _DISK = Watched(
     "sig:host_disk:used_ratio", "{where} {mountpoint} is {value} full", _DISK_FIX, percent=True
@@ -53,30 +60,30 @@ class ResourceSettings:
         cpu: Share of the processors' time that is used.
         memory: Share of the host's memory that is not available.
         cache_memory: Share of a cache's `maxmemory`; full is how many caches are meant to be.
-        cache_refused: Writes a second that a full cache refuses.
+        cache_refused: Writes a second that a cache refuses.
         disk: Share of a file system.
         disk_in_4h: That share in four hours, if the last hour goes on.
     """
 
     cpu: ThresholdSettings = field(
         default_factory=lambda: ThresholdSettings(
-            warn=0.8, page=0.95, hold_s=60.0, clear=0.75, page_hold_s=60.0
+            warn=0.8, page=0.95, hold_s=5.0, clear=0.75, page_hold_s=60.0
         )
     )
     memory: ThresholdSettings = field(
         default_factory=lambda: ThresholdSettings(
-            warn=0.85, page=0.95, hold_s=60.0, clear=0.82, page_hold_s=30.0
+            warn=0.85, page=0.95, hold_s=5.0, clear=0.82, page_hold_s=30.0
         )
     )
     cache_memory: ThresholdSettings = field(
-        default_factory=lambda: ThresholdSettings(warn=0.95, page=NEVER, hold_s=60.0, clear=0.9)
+        default_factory=lambda: ThresholdSettings(warn=0.95, page=NEVER, hold_s=5.0, clear=0.9)
     )
     cache_refused: ThresholdSettings = field(
         default_factory=lambda: ThresholdSettings(warn=0.1, page=1.0, hold_s=5.0, clear=0.02)
     )
     disk: ThresholdSettings = field(
         default_factory=lambda: ThresholdSettings(
-            warn=0.9, page=0.97, hold_s=60.0, clear=0.88, page_hold_s=30.0
+            warn=0.9, page=0.97, hold_s=5.0, clear=0.88, page_hold_s=30.0
         )
     )
     disk_in_4h: ThresholdSettings = field(
@@ -93,12 +100,12 @@ class ResourceSaturation(ThresholdDetector):
     Maths: used / available is at or above `warn` at every step of `hold_s`; it ends below `clear`.
     The disk is also extrapolated: a line through the free space of the last hour, four hours on,
     asked only of file systems that are more than 60 % full. A full cache that may not evict is told
-    by the writes that it refuses.
+    by the writes that it refuses, and so is one that cannot save or may not be written.
 
     Parameters: `ResourceSettings`, each a `ThresholdSettings`.
 
-    Example: 83 % CPU for a minute is listed, 96 % pages; a log that fills /var by 18:00 pages at
-    14:00.
+    Example: 83 % CPU in a minute is listed, 96 % for another minute pages; a log that fills /var by
+    18:00 pages at 14:00.
 
     Reference: B. Gregg, "The USE Method"; the case study's 80 %, 85 % and 90 %.
     """
@@ -115,6 +122,7 @@ class ResourceSaturation(ThresholdDetector):
             (_MEMORY, chosen.memory),
             (_CACHE, chosen.cache_memory),
             (_REFUSES, chosen.cache_refused),
+            (_REFUSES_NOW, chosen.cache_refused),
             (_DISK, chosen.disk),
             (_DISK_SOON, chosen.disk_in_4h),
         )

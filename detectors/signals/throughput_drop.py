@@ -18,8 +18,10 @@ from detectors.request_flow import (
     STEP_MS,
     Flow,
     dispersion,
+    falls_below_all,
     key_of,
     last_samples,
+    of_minutes,
     spread,
     window_sums,
 )
@@ -35,6 +37,9 @@ _SILENT_MS = 60_000
 # Requests beside those of the fallen routes that can say whether the whole service fell.
 _LEAST_REST = 10.0
 _FOR_NOW = 1 << 62
+# What falls below all that was seen of late need not fall so deep, in so short a window.
+_SHORT_S = 10
+_CLEAR = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +79,15 @@ class ThroughputDrop:
     """Requests are missing, against the same hours of earlier weeks.
 
     Maths: expected requests a second are the median of the last four weeks' same minutes (of the
-    last days', where there are fewer weeks; else of the own last hour), each brought to today's
+    last days', where there are fewer weeks; else of the own last hour, or of the minutes since it
+    is known), each brought to today's
     level: see `detectors.seasonal`. In windows of 10 s, 30 s, 1 min and 5 min the requests that
     came are compared with `n` expected ones. A drop is proven when 90, 75, 60 or 50 % of them are
     missing and so few come with a chance of at most `max_chance`: a negative binomial count whose
     dispersion is that of the last 10 minutes, so that traffic in bursts proves nothing, and whose
     mean is as uncertain as the forecast. In the windows of up to a minute there must also be fewer
-    than ever in the 10 minutes before. Where earlier days are known, whole steps of 5, 15, 30 and
+    than ever in the 10 minutes before; where both steps of 10 s are below each step of these, 40 %
+    are enough. Where earlier days are known, whole steps of 5, 15, 30 and
     60 min prove drops of 40, 30, 25 and 20 %, never less than `min_drop`.
 
     One fault is told once: the service when its other routes fall too, else the routes. Where
@@ -125,14 +132,15 @@ class ThroughputDrop:
             services.setdefault((counts.route.job, counts.route.family), []).append(counts)
         if not services:
             return
-        last_ms = last_samples(querier, context.now_ms)
+        families = [family for _, family in services]
+        last_ms = last_samples(querier, families, context.now_ms)
         unlearned = _unlearned(services, context)
         expected = self._expected(querier, services, unlearned, context)
         for (job, family), routes in services.items():
-            sampled_ms = last_ms.get((job, family.name), 0)
+            sampled_ms = last_ms.get((job, family.metric("_count")), 0)
             if context.now_ms - sampled_ms < _SILENT_MS:
                 seen = int(np.searchsorted(routes[0].steps_ms, sampled_ms, side="right"))
-                yield list(_flows(routes, expected, unlearned, max(seen, 1)))
+                yield list(_flows(routes, expected, unlearned, max(seen, 1), context))
 
     def _expected(
         self, querier: Querier, services: _Services, unlearned: Unlearned, context: SignalContext
@@ -141,7 +149,7 @@ class ThroughputDrop:
         found: dict[Labels, Expected] = {}
         for family in dict.fromkeys(family for _, family in services):
             for by in ("job", f"job, {family.route}"):
-                expr = f"sum by ({by}) (rate({family.name}_count[5m]))"
+                expr = f"sum by ({by}) (rate({family.metric('_count')}[5m]))"
                 outlook = self.history.outlook(
                     querier, expr, context.now_ms, context.calendar, unlearned
                 )
@@ -157,12 +165,15 @@ class ThroughputDrop:
         return self._begun(flow) if active is None else self._held(flow, active, context.now_ms)
 
     def _begun(self, flow: Flow) -> Shortfall | None:
-        for window_s, least in self.windows:
+        for window_s, usual in self.windows:
+            least = usual
             steps = window_s * 1_000 // STEP_MS
             if len(flow.requests) < 2 * steps:
                 break
             seen = float(flow.requests[-steps:].sum())
             drop = Shortfall(window_s, seen, flow.expected.value * window_s)
+            if window_s <= _SHORT_S and falls_below_all(flow, window_s):
+                least = _CLEAR
             if self._proven(flow, drop, max(least, self.settings.min_drop)):
                 return drop
         if not flow.expected.seasonal:
@@ -289,6 +300,7 @@ def _flows(
     expected: Mapping[Labels, Expected],
     unlearned: Unlearned,
     seen: int,
+    context: SignalContext,
 ) -> Iterator[Flow]:
     """The service and its routes, up to the last step that was sampled."""
     family, job = routes[0].route.family, routes[0].route.job
@@ -297,17 +309,23 @@ def _flows(
     flows = [(service, whole), *((counts.route, counts.requests) for counts in routes)]
     for place, (route, requests) in enumerate(flows):
         labels = _labels(family, job, route.route)
+        if place and not route.route:
+            continue
+        steps_ms = routes[0].steps_ms[:seen]
+        learned = outside(steps_ms, STEP_MS, unlearned.get(labels, ()))
         known = expected.get(labels)
-        if known is not None and (route.route or not place):
-            steps_ms = routes[0].steps_ms[:seen]
-            learned = outside(steps_ms, STEP_MS, unlearned.get(labels, ()))
+        if known is None:
+            before = _expected_before(context.active.get(key_of(job, route.route)))
+            learned &= np.cumsum(requests[:seen]) > 0
+            known = of_minutes(requests[:seen], learned, before)
+        if known is not None:
             yield Flow(job, route.route, _series(route), steps_ms, requests[:seen], known, learned)
 
 
 def _series(route: Route) -> str:
     if route.route:
         return route.selector("_count")
-    return f'{route.family.name}_count{{job="{route.job}"}}'.replace("\n", "")
+    return f'{route.family.metric("_count")}{{job="{route.job}"}}'.replace("\n", "")
 
 
 def _told(flows: list[Flow], drops: Mapping[str, Shortfall]) -> list[Flow]:
@@ -334,7 +352,8 @@ def _since_ms(flow: Flow, drop: Shortfall) -> int:
     if drop.window_s > _LONGEST_S:
         return int(flow.steps_ms[-1] - drop.window_s * 1_000)
     step = flow.expected.value * STEP_MS / 1_000
-    missing = np.maximum(step - flow.requests, 0.0)
+    # Before it was known nothing was missing.
+    missing = np.maximum(step - flow.requests, 0.0) * flow.learned
     first = began(missing, np.full(len(missing), step), drop.missing / 2)
     return int(flow.steps_ms[first]) - STEP_MS
 

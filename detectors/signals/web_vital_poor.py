@@ -10,7 +10,7 @@ from typing_extensions import override
 from detectors.thresholds import ThresholdDetector, ThresholdSettings, Watched
 
 _NEVER = 1e9
-_HOLD_S = 60.0
+_HOLD_S = 5.0
 _FORGET_S = 1_800.0
 
 
@@ -52,8 +52,9 @@ _FIXES = {
 class WebVitalPoor(ThresholdDetector):
     """A web vital whose 75th percentile is poor, by page and device.
 
-    Maths: p75 of the last 10 minutes, of pages with 40 measurements or more, is at or above `warn`
-    at every step of `hold_s`; it ends below `clear`, half-way between poor and good.
+    Maths: p75 of the last minute, of pages with 60 measurements or more in it, else of the last 10
+    minutes with 40 or more, is at or above `warn` at every step of `hold_s`; it ends below `clear`,
+    half-way between poor and good.
 
     Parameters: `WebVitalSettings`, each a `ThresholdSettings`.
 
@@ -71,7 +72,7 @@ class WebVitalPoor(ThresholdDetector):
         return tuple(
             (
                 Watched(
-                    f"sig:web_vital_{vital}:p75_10m",
+                    f"sig:web_vital_{vital}:p75",
                     f"{vital.upper()} of {{page}} is poor on {{device}}: p75 {{value}}",
                     fix,
                 ),

@@ -7,7 +7,7 @@ that a slug is an id. What tells it is that many of them stand in the same place
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from detectors.traces.shape import Category
@@ -33,8 +33,25 @@ class Form(NamedTuple):
     form: int | str
 
 
-def joined(trace: Trace, members: dict[Form, list[int]]) -> Iterator[tuple[Form, list[int], str]]:
-    """Each form with its spans; forms that are one loop together, with their common text."""
+class Joined(NamedTuple):
+    """What may be one loop.
+
+    Attributes:
+        scope: The request that has it.
+        lost: How many more it has, of which only the callee's spans are here.
+        text: What its forms have in common; empty for one form.
+    """
+
+    scope: int
+    spans: list[int]
+    lost: int = 0
+    text: str = ""
+
+
+def joined(
+    trace: Trace, members: dict[Form, list[int]], lost: Mapping[Form, int]
+) -> Iterator[Joined]:
+    """Each form with its spans; forms that are one loop together."""
     alike: dict[tuple[int, int, str], list[Form]] = {}
     for form, spans in members.items():
         category = trace.category[spans[0]]
@@ -48,12 +65,13 @@ def joined(trace: Trace, members: dict[Form, list[int]]) -> Iterator[tuple[Form,
             for text, bucket in _buckets(trace, members, forms):
                 free = [form for form in bucket if form not in taken]
                 spans = sorted(span for form in free for span in members[form])
-                if len(free) >= _FEWEST_FORMS and len(spans) >= _FEWEST_SPANS:
+                more = sum(lost.get(form, 0) for form in free)
+                if len(free) >= _FEWEST_FORMS and len(spans) + more >= _FEWEST_SPANS:
                     taken.update(free)
-                    yield free[0], spans, text
+                    yield Joined(free[0].scope, spans, more, text)
     for form, spans in members.items():
         if form not in taken:
-            yield form, spans, ""
+            yield Joined(form.scope, spans, lost.get(form, 0))
 
 
 def _buckets(

@@ -216,8 +216,8 @@ class SpanFrame:
         )
         return np.minimum(sums, _LONGEST_NS).astype(np.int64)
 
-    def traces_repeating(self, marked: BoolArray, at_least: int) -> BoolArray:
-        """For each trace: does one family occur this often among the marked rows?"""
+    def traces_repeating(self, marked: BoolArray, at_least: Int64Array) -> BoolArray:
+        """For each trace: does one family occur as often as is asked of it, among marked rows?"""
         found: BoolArray = repeating(self.offsets, self.family, marked, at_least, len(self.shapes))
         return found
 

@@ -15,13 +15,12 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from detectors.traces.families import Form, joined
+from detectors.traces.families import Form, Joined, joined
+from detectors.traces.served import add_served, served_shape
 from detectors.traces.shape import Category, Shape
-from detectors.traces.survey import ADRIFT, ODD, ORPHAN, SERVED, SEVERAL, Repeats
-from detectors.traces.trace import Trace
+from detectors.traces.survey import ADRIFT, ODD, SERVED, SEVERAL, Repeats
+from detectors.traces.trace import OPERATIONS, Trace
 
-_SERVER = 2
-_OPERATIONS = frozenset({Category.QUERY, Category.CACHE, Category.CALL})
 # Where one span says how many operations it stands for: compressed by Elastic's agents …
 _COMPOSITE = ("composite.count", "span.composite.count", "elastic.span.composite.count")
 # … or sent as one batch by the client, which is what a loop should be turned into.
@@ -109,7 +108,7 @@ def _counted_group(trace: Trace, repeats: Repeats) -> Group | None:
         index = trace.shape_index
         shapes = tuple([frame.shapes[index[span]] for span in spans])
     if first.category == Category.CACHE and any(shape.list_size > 1 for shape in shapes):
-        return _group(trace, entry, list(spans), "")
+        return _group(trace, Joined(entry, list(spans)))
     parent = repeats.parent
     anchor = parent if parent != SEVERAL else _anchor(trace, spans)
     trace.know(repeats)
@@ -120,14 +119,14 @@ def _counted_group(trace: Trace, repeats: Repeats) -> Group | None:
 
 def _gathered_groups(trace: Trace, at_least: int) -> list[Group]:
     forms = _forms(trace)
-    lost = _add_served(trace, forms) if trace.traits & SERVED else Counter[Form]()
+    lost = add_served(trace, forms) if trace.traits & SERVED else Counter[Form]()
     odd = trace.traits & ODD
     found = []
-    for form, spans, text in joined(trace, forms):
-        if len(spans) + lost[form] >= at_least or odd:
-            group = _group(trace, form.scope, spans, text)
+    for loop in joined(trace, forms, lost):
+        if len(loop.spans) + loop.lost >= at_least or odd:
+            group = _group(trace, loop)
             if group is not None:
-                found.append(replace(group, count=group.count + lost[form]))
+                found.append(group)
     return found
 
 
@@ -155,63 +154,12 @@ def _adopted(trace: Trace) -> list[int]:
     return [numbers.setdefault(key, len(numbers)) for key in told]
 
 
-def _add_served(trace: Trace, forms: dict[Form, list[int]]) -> Counter[Form]:
-    """Requests served for callers whose client spans are lost, by their routes.
-
-    Returns:
-        How many more each loop has of which some client spans are here.
-    """
-    lost: Counter[Form] = Counter()
-    service = trace.service
-    called = _called_routes(trace) if trace.traits & ORPHAN else {}
-    for span, kind in enumerate(trace.kind):
-        if kind == _SERVER and trace.parent_key[span] >= 0:
-            route = _served_form(trace, span)
-            if route is None:
-                continue
-            calls = called.get((service[span], route))
-            if calls is not None:
-                lost[calls] += 1
-            else:
-                key = Form(_served_scope(trace, span), service[span], route)
-                forms.setdefault(key, []).append(span)
-    return lost
-
-
-def _served_form(trace: Trace, span: int) -> str | None:
-    """The route of a request served for a caller whose own client span is not in the trace."""
-    parent = trace.parent[span]
-    if parent >= 0 and trace.category[parent] in _OPERATIONS:
-        return None  # a database may show its own side of a query
-    if parent >= 0 and trace.service[parent] == trace.service[span]:
+def _group(trace: Trace, loop: Joined) -> Group | None:
+    odd, spans = trace.traits & ODD, loop.spans
+    several = len(spans) + loop.lost > 1
+    if not several and not (odd and trace.telling(spans[0], trace.multiple) >= 0):
         return None
-    return trace.text("http_route", span) or trace.name(span)
-
-
-def _called_routes(trace: Trace) -> dict[tuple[int, str], Form]:
-    """Services and routes, and who calls them: of one loop only some client spans were lost."""
-    return {
-        (trace.service[child], trace.text("http_route", child) or trace.name(child)): Form(
-            trace.entry[call], trace.service[call], trace.form[call]
-        )
-        for call in trace.operations
-        if trace.category[call] == Category.CALL
-        for child in trace.children[call]
-        if trace.kind[child] == _SERVER
-    }
-
-
-def _served_scope(trace: Trace, span: int) -> int:
-    """The request that called. Lost client spans had one caller each, and most likely the same."""
-    parent = trace.parent[span]
-    return trace.entry[parent] if parent >= 0 else -1
-
-
-def _group(trace: Trace, entry: int, spans: list[int], text: str) -> Group | None:
-    odd = trace.traits & ODD
-    if len(spans) < 2 and not (odd and trace.telling(spans[0], trace.multiple) >= 0):
-        return None
-    plain = _plain_group(trace, entry, spans, text)
+    plain = _plain_group(trace, loop)
     if plain is not None:
         return plain
     weights = [_weight(trace, span) for span in spans]
@@ -221,15 +169,15 @@ def _group(trace: Trace, entry: int, spans: list[int], text: str) -> Group | Non
     count = sum(
         weight for span, weight in zip(spans, weights, strict=True) if weight and span in kept
     )
-    if len(spans) < 2 and count < 2:
+    if not several and count < 2:
         return None
     chosen = [span for span in single if span in kept] or spans
     first = shapes[chosen[0]]
     return Group(
-        entry=entry,
+        entry=loop.scope,
         spans=tuple(chosen),
-        count=count,
-        shape=_retold(first, text),
+        count=count + loop.lost,
+        shape=_retold(first, loop.text),
         shapes=tuple(shapes[span] for span in chosen),
         anchor=_anchor(trace, chosen),
         retries=len(single) - len(kept),
@@ -237,11 +185,12 @@ def _group(trace: Trace, entry: int, spans: list[int], text: str) -> Group | Non
     )
 
 
-def _plain_group(trace: Trace, entry: int, spans: list[int], text: str) -> Group | None:
+def _plain_group(trace: Trace, loop: Joined) -> Group | None:
     """Most groups: every span is one operation, and none has failed."""
+    spans = loop.spans
     if trace.traits & ODD and _holds_odd(trace, spans):
         return None
-    if trace.category[spans[0]] in _OPERATIONS:
+    if trace.category[spans[0]] in OPERATIONS:
         index, shape_at = trace.shape_index, trace.frame.shapes
         shapes = tuple([shape_at[index[span]] for span in spans])
     else:
@@ -250,7 +199,8 @@ def _plain_group(trace: Trace, entry: int, spans: list[int], text: str) -> Group
     if first.category == Category.CACHE and any(shape.list_size > 1 for shape in shapes):
         return None
     anchor = _anchor(trace, spans)
-    return Group(entry, tuple(spans), len(spans), _retold(first, text), shapes, anchor)
+    count = len(spans) + loop.lost
+    return Group(loop.scope, tuple(spans), count, _retold(first, loop.text), shapes, anchor)
 
 
 def _holds_odd(trace: Trace, spans: Iterable[int]) -> bool:
@@ -272,12 +222,8 @@ def _retold(shape: Shape, text: str) -> Shape:
 
 def shape_of(trace: Trace, span: int) -> Shape:
     """The shape of a member; a request served without its client span gets one by its route."""
-    if trace.category[span] in _OPERATIONS:
-        return trace.shape(span)
-    method = trace.text("http_method", span)
-    route = trace.text("http_route", span) or trace.name(span)
-    name = f"{method} {trace.service_name(span)}/{route.lstrip('/')}".strip()
-    return Shape(name, Category.CALL, method or "CALL")
+    asked = trace.category[span] in OPERATIONS
+    return trace.shape(span) if asked else served_shape(trace, span)
 
 
 def _weight(trace: Trace, span: int) -> int:

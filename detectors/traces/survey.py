@@ -161,9 +161,9 @@ def survey(offsets: Int64Array, rows: Rows, layered: BoolArray, families: int) -
 
 @njit(cache=True, nogil=True)
 def repeating(
-    offsets: Int64Array, family: Int32Array, marked: BoolArray, at_least: int, families: int
+    offsets: Int64Array, family: Int32Array, marked: BoolArray, at_least: Int64Array, families: int
 ) -> Any:
-    """For each trace: does one family occur this often among the marked rows?"""
+    """For each trace: does one family occur as often as is asked of it among the marked rows?"""
     found = np.zeros(len(offsets) - 1, dtype=np.bool_)
     seen_in = np.full(families, -1, dtype=np.int64)
     counts = np.zeros(families, dtype=np.int64)
@@ -176,7 +176,7 @@ def repeating(
                 seen_in[number] = trace
                 counts[number] = 0
             counts[number] += 1
-            if counts[number] >= at_least:
+            if counts[number] >= at_least[trace]:
                 found[trace] = True
                 break
     return found

@@ -28,7 +28,7 @@ from store.model import BoolArray
 NANOSECONDS = 1_000_000_000
 _INTERNAL = 1
 _MAX_REQUESTS = 64
-_OPERATIONS = frozenset({Category.QUERY, Category.CACHE, Category.CALL})
+OPERATIONS = frozenset({Category.QUERY, Category.CACHE, Category.CALL})
 
 
 class Timing(NamedTuple):
@@ -124,7 +124,7 @@ class Trace(TraceRows):
                 dropped[span] = above  # a proxy passes the call on
                 continue
             for above in self._around(span):
-                if self.category[above] in _OPERATIONS:
+                if self.category[above] in OPERATIONS:
                     less, more = self._of_two(above, span)
                     if less >= 0:
                         dropped[less] = more
@@ -183,10 +183,12 @@ class Trace(TraceRows):
 
         An ORM's span around the driver's does not know that the driver failed, or sent a batch.
         """
-        if marks[span]:
-            return span
-        twin = self._shown_as.get(span, -1)
-        return twin if twin >= 0 and marks[twin] else -1
+        shown_as = self._shown_as
+        for _ in range(WRAPPERS):
+            if span < 0 or marks[span]:
+                break
+            span = shown_as.get(span, -1)
+        return span if span >= 0 and marks[span] else -1
 
     def _around(self, span: int) -> Iterator[int]:
         """The nearest spans above a span in its own service, below the request's own span."""

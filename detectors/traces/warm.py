@@ -32,6 +32,6 @@ def warm() -> None:
     )  # fmt: skip
     offsets = np.array([0, 1], dtype=np.int64)
     census(offsets, rows, survey(offsets, rows, marked, 1), (2, 1))
-    repeating(offsets, codes, marked, 2, 1)
+    repeating(offsets, codes, marked, times, 1)
     timing(times, times, times, 1)
     waited_ns(parent, np.zeros(1, dtype=np.int32), times, times)

@@ -13,12 +13,14 @@ from alerts.cause import (
     LEAST,
     NONE_FOUND,
     Change,
-    RuleCauses,
     cause_annotations,
     change_of,
     rank,
     stated,
 )
+from alerts.cause_of_rules import RuleCauses
+from alerts.notification import EventAction, Notice, NoticeAlert
+from alerts.page import page_of
 from alerts.sources import finding as finding_source
 from alerts.symptom import Symptom, symptom_of
 from detectors.finding import Evidence, Finding, Impact, Priority
@@ -213,6 +215,78 @@ def test_the_page_of_a_finding_names_the_deploy_before_it() -> None:
     assert after.startswith(f"{alone}; likely since deploy v42 at ")
     long_ago = finding_source.alert_of(known, "", [change("deploy", 3_000, "v42")])
     assert long_ago.annotations["cause"] == alone
+
+
+@pytest.mark.parametrize("job", ["checkout", "shop/checkout"])
+def test_a_job_that_somebody_knows_as_a_service_is_the_place_of_an_alert(job: str) -> None:
+    alert = Labels.of(alertname="HighErrorRatio", job=job)
+    mine, other = change("deploy", 120, "v42"), change("deploy", 30, "s9", service="search")
+    assert titles(alert, other, mine)[0] == "v42"
+    assert titles(alert, other, mine, topology=NO_CALLS)[0] == "v42"
+    assert named(alert, other) == ""
+
+
+def test_a_job_that_nobody_knows_is_no_place() -> None:
+    alert = Labels.of(alertname="HighErrorRatio", job="kubernetes-pods")
+    assert named(alert, change("deploy", 60, "v42")) == "v42"
+
+
+def test_the_route_may_have_the_name_that_its_counters_give_it() -> None:
+    alert = BURN.replace(http_route="checkout/pay/")
+    same = found("slow_query", 60, route="checkout/pay/")
+    assert "same route" in rank(alert, AT_MS, [same], SHOP)[0].why
+
+
+def test_a_host_is_the_same_on_every_port_and_is_called_by_what_asks_it() -> None:
+    full = found("resource_saturation", 60, "", labels={"instance": "db-1:9100"})
+    down = Labels.of(alertname="ResponseTimeHigh", instance="db-1:3306")
+    assert "same host" in rank(down, AT_MS, [full])[0].why
+    assert "called by it" in rank(SLOW, AT_MS, [full], SHOP)[0].why
+    mine = Labels.of(alertname="ResponseTimeHigh", instance="localhost:3306")
+    theirs = found("resource_saturation", 60, "", labels={"instance": "localhost:9100"})
+    assert "same host" not in rank(mine, AT_MS, [theirs])[0].why
+
+
+def test_an_alert_of_a_host_is_not_explained_by_what_has_nothing_to_do_with_it() -> None:
+    down = Labels.of(alertname="ResponseTimeHigh", instance="db-1:3306")
+    assert named(down, change("deploy", 60, "s9", service="search")) == ""
+    assert titles(down, change("deploy", 60, "v42"), change("deploy", 30, "s9", "search"))
+
+
+def test_a_promotion_a_few_minutes_ago_is_named_where_all_is_slow() -> None:
+    sale = change("promotion", 180, "Flash sale", service="")
+    assert named(SLOW, sale) == "Flash sale"
+    assert titles(SLOW, sale, change("deploy", 180, "v42"))[0] == "v42"
+
+
+def test_what_is_named_is_linked() -> None:
+    shown = replace(change("deploy", 60, "v42"), url="https://ci.example/42")
+    told = cause_annotations(SLOW, AT_MS, [shown], "", SHOP)
+    assert told["cause_url"] == "https://ci.example/42"
+    told = cause_annotations(SLOW, AT_MS, [found("slow_query", 10)], "", SHOP)
+    assert told["cause_url"] == "/findings/slow_query-checkout"
+    alert = NoticeAlert(
+        "f1", firing=True, labels=SLOW, annotations=told, starts_ms=AT_MS, ends_ms=None
+    )
+    notice = Notice(
+        "n", "l", EventAction.TRIGGER, "r", 0, "g", "d", SLOW, (alert,), "new", AT_MS,
+        external_url="https://w.example",
+    )  # fmt: skip
+    page = page_of(notice)
+    assert page.cause.startswith("very likely: slow_query in checkout")
+    linked = ("Probable cause", "https://w.example/findings/slow_query-checkout")
+    assert linked in page.links
+
+
+def test_the_page_of_a_finding_names_the_deploy_of_what_it_calls() -> None:
+    slow = Finding(
+        "f1", "slow_query", Priority.P1, "slow", "checkout", "pay/", AT_MS, AT_MS,
+        Evidence(trace_id="ab", statement="SELECT 1"), Impact(), "an index",
+    )  # fmt: skip
+    stock = replace(change("deploy", 57, "v3", service="inventory"), url="https://ci.example/3")
+    notes = finding_source.alert_of(slow, "", [stock], SHOP).annotations
+    assert "likely since deploy v3 at " in notes["cause"]
+    assert notes["cause_url"] == "https://ci.example/3"
 
 
 @pytest.mark.parametrize(

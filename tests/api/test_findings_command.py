@@ -144,3 +144,24 @@ def test_json_is_the_answer_of_the_api(world: World, capsys: pytest.CaptureFixtu
     known(world, FINDING)
     assert main(["findings", "show", "f1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == world.get("/findings/f1")
+
+
+def test_a_list_and_an_id_reach_beyond_one_page(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(findings_command, "_PAGE", 2)
+    known(world, *several(5))
+
+    def listed(limit: str) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(
+            "\n".join(told(capsys, "findings", "--json", "--limit", limit))
+        )
+        return answer
+
+    every = listed("50")
+    assert [one["id"] for one in every["findings"]] == [f"f{number}" for number in range(5)]
+    assert every["next"] is None
+    some = listed("3")
+    assert [one["id"] for one in some["findings"]] == ["f0", "f1", "f2"]
+    assert some["next"]
+    assert any("f4" in line for line in told(capsys, "findings", "show", "f4"))

@@ -69,6 +69,22 @@ def test_a_deploy_that_removes_a_loop_is_better(world: World) -> None:
     assert world.get("/compare", service="shop", route="products/", deploy="v42") == answer
 
 
+def test_a_whole_service_is_compared_at_one_mix_of_its_routes(world: World) -> None:
+    """Both pages are as they were; more people go to the one that asks more."""
+    deploy_ms = NOW_MS - 10 * MINUTE_MS
+    visits = ((deploy_ms - 9 * MINUTE_MS, 80, 40), (deploy_ms + MINUTE_MS, 30, 90))
+    for seed, (start_ms, light, heavy) in enumerate(visits):
+        few = page_views(light, start_ms, 480_000 // light, 2, seed=10 + seed)
+        many = page_views(heavy, start_ms + 500, 480_000 // heavy, 20, seed=20 + seed)
+        sent(world, json.loads(json.dumps(few).replace("products/", "start/")), many)
+    deployed(world, deploy_ms, "v42")
+    answer = world.get("/compare", service="shop", deploy="v42")
+    queries = figures(answer)["queries_per_request"]
+    assert queries["before"] == pytest.approx(queries["after"], rel=0.1)
+    assert answer["verdict"] == "same"
+    assert "at one mix of routes" in answer["why"]
+
+
 def test_two_windows_the_other_way_round_turn_the_verdict_round(world: World) -> None:
     a_fix(world)
     middle = NOW_MS - 10 * MINUTE_MS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import random
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from detectors.detector import SignalContext
 from detectors.finding import Finding
 from detectors.registry import SETTINGS, SIGNAL_DETECTORS, TRACE_DETECTORS, DetectorSettings
 from detectors.repository import FindingRepository
@@ -23,6 +21,13 @@ from detectors.traces.trace import traces_of
 from store.errors import ConfigError
 from store.model import SPAN_READ_SCHEMA
 from store.testing import open_state
+from tests.contract.detector_laws import (
+    chosen_settings,
+    is_silent_without_data,
+    judges_each_trace_alone,
+    refuses_what_makes_no_sense,
+    shuffled,
+)
 from tests.detectors.corpus import TraceBuilder, cases, table
 from tests.detectors.corpus_calls import stampede
 from tests.detectors.counters import Counters
@@ -42,11 +47,9 @@ def corpus_rows() -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", TRACE_DETECTORS)
-def test_a_detector_is_pure(name: str) -> None:
-    detector = DetectorSettings().trace_detectors()[name]
+def test_a_detector_judges_each_trace_alone(name: str) -> None:
     frame = build_frame(table(corpus_rows()), Normaliser())
-    first = [detector.detect(trace) for trace in traces_of(frame)]
-    assert first == [detector.detect(trace) for trace in traces_of(frame)]
+    judges_each_trace_alone(lambda: DetectorSettings().trace_detectors()[name], frame)
 
 
 @pytest.mark.parametrize("name", TRACE_DETECTORS)
@@ -120,8 +123,7 @@ def test_hostile_spans_break_nothing(name: str, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("name", SIGNAL_DETECTORS)
 def test_a_signal_detector_is_silent_without_series(name: str) -> None:
-    detector = DetectorSettings().signal_detectors()[name]
-    assert detector.evaluate(Counters(), SignalContext(NOW_MS)) == ()
+    is_silent_without_data(DetectorSettings().signal_detectors()[name], NOW_MS)
 
 
 def run(batches: list[list[dict[str, Any]]], *, restart_after: int = -1) -> dict[str, Finding]:
@@ -162,9 +164,7 @@ def told(findings: dict[str, Finding]) -> dict[str, tuple[object, ...]]:
 def test_order_splits_and_restarts_change_nothing(seed: int, pieces: int, restart: int) -> None:
     rows = corpus_rows()
     whole = told(run([rows]))
-    random.Random(seed).shuffle(rows)
-    batches = [rows[place::pieces] for place in range(pieces)]
-    assert told(run(batches, restart_after=restart)) == whole
+    assert told(run(shuffled(rows, seed, pieces), restart_after=restart)) == whole
     assert "cache_stampede" in {item[0] for item in whole.values()}
 
 
@@ -172,12 +172,7 @@ def test_order_splits_and_restarts_change_nothing(seed: int, pieces: int, restar
 def test_settings_are_validated_and_frozen(section: str) -> None:
     with pytest.raises(ConfigError, match=f"detectors.{section}.no_such"):
         DetectorSettings.from_mapping({section: {"no_such": 1}})
-    chosen = DetectorSettings().chosen[section]
-    name = dataclasses.fields(chosen)[0].name
-    with pytest.raises(ConfigError, match=f"detectors.{section}.{name}"):
-        DetectorSettings.from_mapping({section: {name: -1}})
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        setattr(chosen, name, 1)
+    refuses_what_makes_no_sense(chosen_settings()[section], f"detectors.{section}")
 
 
 def test_unknown_detectors_are_refused() -> None:

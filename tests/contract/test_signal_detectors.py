@@ -17,6 +17,7 @@ from detectors.runner import DetectorRunner
 from store.model import METRIC_NAME, InstantVector, Labels, RangeMatrix, SampleBatch
 from store.promql.engine import Engine
 from store.testing import open_state, open_store
+from tests.contract.detector_laws import judges_an_instant_alone
 from tests.detectors import shop_faults
 from tests.detectors.simulated_shop import STEP_MS, Shop
 from tests.detectors.stored_spans import StoredSpans
@@ -84,14 +85,9 @@ def test_it_finds_what_is_its_own_and_says_all_that_a_finding_says(loud: Watch, 
 
 @pytest.mark.parametrize("name", SIGNAL_DETECTORS)
 def test_it_is_pure_and_a_new_process_says_what_the_old_one_says(loud: Watch, name: str) -> None:
-    """One detector that has looked at every earlier tick, one that has just been made."""
-    old = DetectorSettings().signal_detectors()[name]
-    for step in range(STEPS - 30, STEPS, 6):
-        old.evaluate(loud.engine, SignalContext(START_MS + step * STEP_MS))
-    context = SignalContext(START_MS + (STEPS - 1) * STEP_MS)
-    first = old.evaluate(loud.engine, context)
-    assert first == old.evaluate(loud.engine, context)
-    assert first == judge(loud, name)
+    instants_ms = [START_MS + step * STEP_MS for step in (*range(STEPS - 30, STEPS, 6), STEPS - 1)]
+    make = DetectorSettings().signal_detectors
+    assert judges_an_instant_alone(lambda: make()[name], loud.engine, instants_ms)
 
 
 def test_batches_and_their_order_change_nothing(loud: Watch) -> None:

@@ -70,6 +70,7 @@ def clients() -> list[Case]:
         *operations(),
         *neighbours(),
         *sides(),
+        *lost(),
     ]
 
 
@@ -195,12 +196,51 @@ def sides() -> Iterator[Case]:
         proxy = trace.span("Execute", query, 4 + turn * 13, 9, kind=SERVER, service="proxy")
         trace.query(BY_ID, 5 + turn * 13, 7, parent=proxy, service="proxy")
     yield _of(trace, "a proxy of the database shows its side", QUERY, repetitions=TURNS)
+    trace = TraceBuilder(ms=100)
+    for turn in range(TURNS):
+        outer = trace.query(BY_ID, 3 + turn * 13, 11)
+        middle = trace.query(BY_ID, 4 + turn * 13, 9, parent=outer)
+        trace.query(BY_ID, 5 + turn * 13, 7, parent=middle,
+                    attributes={"db.operation.batch.size": 500})  # fmt: skip
+    yield _of(trace, "the innermost of three layers tells batches")
+
+
+SLUGS = ("red-shirt", "blue-jeans", "green-hat", "old-sock", "new-shoe", "big-bag", "a-ring", "ab")
+LOST: tuple[tuple[str, Callable[[int], str], range, dict[str, Any]], ...] = (
+    ("every second", str, range(1, 8, 2), {"http_route": "items/{id}"}),
+    ("all but one", str, range(7), {"http_route": "items/{id}"}),
+    ("half, of items that are named", SLUGS.__getitem__, range(0, 8, 2),
+     {"http_route": "items/{slug}"}),
+    ("all, of a server without routes", str, range(8), {"http_method": "GET"}),
+    ("half, of a server without routes", str, range(4), {"http_method": "GET"}),
+)  # fmt: skip
+
+
+def lost() -> Iterator[Case]:
+    """A loop of eight calls is one of eight, whichever of its client spans are lost."""
+    for name, item, turns, told in LOST:
+        trace = TraceBuilder(ms=300)
+        gone = []
+        for turn in range(8):
+            client = trace.call(f"http://stock/items/{item(turn)}", 3 + turn * 30, 25)
+            trace.span(f"GET /items/{item(turn)}", client, 5 + turn * 30, 20, service="stock",
+                       kind=SERVER, **told)  # fmt: skip
+            gone += [client] if turn in turns else []
+        trace.rows = [row for row in trace.rows if row["span_id"] not in gone]
+        yield _of(trace, f"lost client spans: {name}", CALL, repetitions=8,
+                  complete=len(turns) < 8)  # fmt: skip
     trace = TraceBuilder(ms=300)
-    lost = []
-    for turn in range(8):
-        client = trace.call(f"http://stock/items/{turn}", 3 + turn * 30, 25)
-        trace.span("GET items", client, 5 + turn * 30, 20, service="stock", kind=SERVER,
+    called = [trace.call(f"http://stock/items/{turn}", 3 + turn * 30, 25) for turn in range(6)]
+    for turn, client in enumerate(called[2:], 2):
+        trace.span("GET", client, 5 + turn * 30, 20, service="stock", kind=SERVER,
                    http_route="items/{id}")  # fmt: skip
-        lost += [client] if turn % 2 else []
-    trace.rows = [row for row in trace.rows if row["span_id"] not in lost]
-    yield _of(trace, "four calls, and four told by who was called", CALL, repetitions=8)
+    trace.rows = [row for row in trace.rows if row["span_id"] not in called[3:]]
+    yield _of(trace, "three calls, one with its callee, and three lost", CALL, repetitions=6)
+    trace = TraceBuilder(ms=900)
+    other = trace.span("GET ui/", trace.root, 500, 390, service="ui", kind=SERVER)
+    for turn in range(6):
+        client = trace.call(f"http://stock/items/{turn}", 3 + turn * 30, 25)
+        for parent, start in ((client, 5), (other, 505)):
+            trace.span("GET", parent, start + turn * 30, 20, service="stock", kind=SERVER,
+                       http_route="items/{id}")  # fmt: skip
+    yield _of(trace, "another request calls the same without client spans", CALL, CALL)

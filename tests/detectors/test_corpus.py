@@ -19,7 +19,7 @@ from tests.detectors.corpus_frameworks import BY_ID, frameworks, rootless
 CASES = [*cases(), *frameworks(), *clients()]
 
 
-def results(case: Case, seed: int = 0):  # type: ignore[no-untyped-def]
+def results(case: Case, seed: int = 0, *, brief: bool = False):  # type: ignore[no-untyped-def]
     rows = list(case.rows)
     if seed:
         random.Random(seed).shuffle(rows)
@@ -28,7 +28,7 @@ def results(case: Case, seed: int = 0):  # type: ignore[no-untyped-def]
     return [
         detector.detect(trace)
         for detector in detectors
-        for trace in traces_of(frame, detector.candidates(frame))
+        for trace in traces_of(frame, detector.candidates(frame), brief=brief)
     ]
 
 
@@ -45,6 +45,12 @@ def test_every_shape_is_found_once_and_no_twin_is_reported(case: Case) -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_order_of_arrival_changes_nothing(case: Case) -> None:
     assert results(case) == results(case, seed=7)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_brief_look_finds_the_same(case: Case) -> None:
+    found, brief = ([one.findings for one in results(case, brief=short)] for short in (False, True))
+    assert [one for one in brief if one] == [one for one in found if one]
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.gates], ids=lambda case: case.name)

@@ -121,8 +121,54 @@ def test_a_busy_route_is_found_within_two_ticks_listed_and_does_not_page(
     assert first[1][0].priority is Priority.P2
 
 
+CONVENTIONS = [
+    ("http_server_duration_milliseconds_count", "http_route", "http_status_code"),
+    ("http_server_requests_seconds_count", "uri", "status"),
+    ("http_request_duration_seconds_count", "handler", "code"),
+    ("http_request_duration_seconds_count", "path", "status_code"),
+    ("flask_http_request_duration_seconds_count", "url_rule", "status"),
+    ("django_http_responses_total_by_status_view_method_total", "view", "status"),
+    ("http_requests_total", "endpoint", "status"),
+]
+
+
+@pytest.mark.parametrize("names", CONVENTIONS, ids=lambda names: "-".join(names[:2]))
+def test_it_is_found_by_the_names_of_each_client_library(names: tuple[str, str, str]) -> None:
+    site = Site(5.0, names)
+    assert silent(site.run(90, 0.0))
+    site.run(10, 1.0)
+    (finding,) = site.active.values()
+    assert finding.title == f"{PURCHASE} fails: 100% of requests answer 502"
+    assert finding.evidence.series.startswith(f'{names[0]}{{job="shop",{names[1]}="{PURCHASE}"')
+
+
+def test_a_count_by_status_is_read_where_the_histogram_has_none() -> None:
+    site = Site(5.0, ("http_requests_total", "handler", "code"))
+
+    def both(seconds: int, failing: float) -> None:
+        for _ in range(seconds):
+            site.run(1, failing)
+            total = sum(site.sums.values())
+            labels = {"job": "shop", "instance": "a", "handler": PURCHASE}
+            site.counters.add("http_request_duration_seconds_count", labels, site.now_ms, total)
+
+    both(90, 0.0)
+    both(10, 1.0)
+    (finding,) = site.active.values()
+    assert finding.evidence.series.startswith("http_requests_total{")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_third_of_failures_that_come_all_the_time_is_found_within_three_ticks(seed: int) -> None:
+    site = Site(5.0, seed=seed)
+    assert silent(site.run(120, 0.001))
+    fault_ms = site.now_ms
+    found = [at_ms - fault_ms for at_ms, found in site.run(30, 0.33) if found]
+    assert found[0] <= 15_000
+
+
 def test_a_smaller_rise_is_found_by_a_longer_window() -> None:
-    site = Site(10.0)
+    site = Site(3.0)
     assert silent(site.run(600, 0.01))
     fault_ms = site.now_ms
     first = next((at, found) for at, found in site.run(180, 0.12) if found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from detectors.history.repository import began
-from detectors.repository import FindingHistoryRow
+from detectors.rows.repository import FindingHistoryRow
 from store.sql import open_engine, open_sessions, upgrade
 
 

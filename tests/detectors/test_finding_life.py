@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from sqlalchemy import func, insert, select
 from typing_extensions import override
 
 from detectors.decision import WARROOM, Decision
@@ -14,6 +15,7 @@ from detectors.quiet import QuietWatch
 from detectors.registry import DetectorSettings
 from detectors.repository import FindingRepository
 from detectors.request_rate import RequestRates
+from detectors.rows.repository import FindingHistoryRow, FindingRow, make_room
 from detectors.runner import DetectorRunner
 from store.errors import QueryError
 from store.model import InstantVector, Labels
@@ -229,3 +231,59 @@ def test_a_signal_that_outlasts_its_fix_was_not_fixed() -> None:
     assert not repository.active()
     assert still(601_000) is FindingStatus.REGRESSED
     assert repository.active()
+
+
+def test_of_too_many_findings_those_not_seen_for_longest_are_forgotten() -> None:
+    repository = FindingRepository(open_state(), most=20)
+    for number in range(40):
+        one = ended(fingerprint=f"f{number:02}", last_seen_ms=T0_MS + number, active=number == 3)
+        repository.record([one], T0_MS + number)
+        if number == 5:
+            decision = Decision(T0_MS, "anna", "known")
+            repository.suppress("f05", T0_MS + HOUR_MS, decision)
+    kept = {finding.fingerprint for finding in repository.list(limit=100).findings}
+    assert len(kept) == 20
+    assert {"f03", "f05", "f39"} <= kept
+    assert kept - {"f03", "f05"} == {f"f{number}" for number in range(22, 40)}
+    assert {entry.finding_id for entry in repository.history()} == kept
+
+
+def test_a_state_that_grew_far_too_large_shrinks_over_several_ticks() -> None:
+    """Of a year without a bound: one tick that forgets it all would hold everybody for minutes."""
+    findings = [
+        {
+            "id": f"f{number}", "kind": "slow_query", "priority": "P2", "status": "open",
+            "service": "shop", "route": "cart/", "occurrences": 1, "repetitions": 0,
+            "first_seen_ms": number, "last_seen_ms": number, "active": False,
+            "active_since_ms": number, "suppress_reason": "", "updated_ms": number, "body": "",
+        }
+        for number in range(6_000)
+    ]  # fmt: skip
+    entry = {"finding_id": "f5999", "at_ms": T0_MS, "event": "opened", "detail": ""}
+    left = []
+    with open_state().begin() as session:
+        session.execute(insert(FindingRow), findings)
+        session.execute(insert(FindingHistoryRow), [entry] * 30_000)
+        for _ in range(3):
+            make_room(session, 100, 500)
+            counted = [
+                select(func.count()).select_from(row) for row in (FindingRow, FindingHistoryRow)
+            ]
+            left.append(tuple(session.scalar(query) for query in counted))
+        kept = session.scalars(select(FindingRow.last_seen_ms)).all()
+    assert left == [(1_000, 9_999), (99, 500), (99, 500)]
+    assert min(kept) == 6_000 - 99
+
+
+def test_what_is_accepted_for_a_while_opens_again_at_its_end_though_nothing_is_seen() -> None:
+    repository = FindingRepository(open_state())
+    repository.record([ended(active=True)], T0_MS)
+    repository.suppress("f1", T0_MS + HOUR_MS, Decision(T0_MS, "anna", "known"))
+    repository.record([], T0_MS + HOUR_MS - 1)
+    (before,) = repository.list().findings
+    repository.record([], T0_MS + HOUR_MS)
+    (after,) = repository.list().findings
+    assert (before.status, after.status) == (FindingStatus.SUPPRESSED, FindingStatus.OPEN)
+    assert after.suppression is None
+    told = [(entry.event, entry.detail) for entry in repository.history("f1")]
+    assert told == [("opened", "a loop"), ("suppressed", "known"), ("expired", "known")]

@@ -120,6 +120,32 @@ def test_a_fall_by_a_third_is_found_within_two_ticks_and_pages_when_it_lasts(see
     assert next(late for late, item in found if item.priority is Priority.P1) <= 40_000
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_a_cache_server_that_was_restarted_pages_only_when_it_stays_cold(own: bool) -> None:
+    shop = Shop(100.0)
+    shop.run(120, 0.95)
+    began_ms = shop.now_ms
+    server = {"instance": SHOP["instance"] if own else "cache-1"}
+
+    def cold() -> float:
+        up_s = (shop.now_ms - began_ms) / 1_000
+        shop.counters.add("sig:cache_uptime:seconds", server, shop.now_ms, up_s)
+        return 0.1
+
+    seen = [(at - began_ms, item.priority) for at, items in shop.run(90, cold) for item in items]
+    assert seen[0][0] <= 10_000
+    assert {priority for late_ms, priority in seen if late_ms < 60_000} == {Priority.P2}
+    assert seen[-1][1] is Priority.P1
+
+
+def test_a_fall_by_a_quarter_of_a_busy_cache_is_found_within_two_ticks() -> None:
+    shop = Shop(500.0)
+    shop.run(120, 0.95)
+    fault_ms = shop.now_ms
+    found = [at - fault_ms for at, items in shop.run(30, 0.7) for _ in items]
+    assert found[0] <= 10_000
+
+
 def test_ten_cold_seconds_wake_nobody() -> None:
     shop = Shop(100.0)
     shop.run(120, 0.95)

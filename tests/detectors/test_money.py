@@ -60,6 +60,38 @@ def test_without_a_forecast_the_last_hour_tells() -> None:
     assert price({recorded("revenue_per_minute", EUR): 400.0}) == ("6000.00", "EUR")
 
 
+MISSING = replace(
+    FAILS,
+    kind="throughput_drop",
+    evidence=Evidence(detail={"missing_ratio": 0.6}),
+    labels={"job": "eu/shop"},
+)
+
+
+def test_requests_that_do_not_come_cost_their_part_of_the_revenue() -> None:
+    hourly = {recorded("revenue_per_minute", EUR): 400.0}
+    assert price(hourly, MISSING) == ("14400.00", "EUR")
+    assert price(hourly, replace(MISSING, route="search/")) == ("", "")
+
+
+@pytest.mark.parametrize(("route", "money"), [("api/checkout", "14400.00"), ("search/", "")])
+@pytest.mark.parametrize(
+    ("metric", "label"),
+    [
+        ("http_server_request_duration_seconds_count", "http_route"),
+        ("http_server_requests_seconds_count", "uri"),
+        ("http_request_duration_seconds_count", "endpoint"),
+        ("http_requests_total", "route"),
+    ],
+)
+def test_a_whole_service_has_the_price_of_the_routes_that_sell(
+    metric: str, label: str, route: str, money: str
+) -> None:
+    counted = Labels.of({label: route}, __name__=metric, job="eu/shop")
+    series = {recorded("revenue_per_minute", EUR): 400.0, counted: 7.0}
+    assert price(series, replace(MISSING, route=""))[0] == money
+
+
 @pytest.mark.parametrize(
     "finding",
     [

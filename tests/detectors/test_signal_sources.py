@@ -12,11 +12,12 @@ import pytest
 import detectors.signals
 from detectors.comparison import compare
 from detectors.detector import SignalContext
-from detectors.finding import Finding
+from detectors.finding import Finding, Priority
+from detectors.readings import Reading, Window, in_order
 from detectors.registry import DetectorSettings
 from detectors.signal_values import Signal, has_clean_value, signal_values
 from detectors.two_samples import Verdict
-from detectors.window_reading import Reading, Subject, Window, WindowReader
+from detectors.window_reading import Subject, WindowReader
 from store.documents import parse_document
 from store.model import METRIC_NAME, Labels, SampleBatch
 from store.promql.engine import Engine
@@ -30,6 +31,7 @@ STEPS = MINUTES * 4 + 1
 END_MS = START_MS + MINUTES * 60_000
 RULES = Path(detectors.signals.__file__).with_name("signals.yml")
 AT = np.arange(STEPS) * STEP_MS / 1_000
+AT_END = np.arange(STEPS) == STEPS - 1
 # The fault begins so many seconds after the start.
 BREAKS_S = 480.0
 Values = np.ndarray
@@ -47,6 +49,13 @@ def line(per_second: float, start: float = 0.0) -> Values:
 def bends(before: float, after: float) -> Values:
     """A counter that grows at one rate, then at another."""
     return before * np.minimum(AT, BREAKS_S) + after * np.maximum(AT - BREAKS_S, 0)
+
+
+def lately(before: float, after: float, since_s: float = 30.0) -> Values:
+    """As `bends`, so many seconds before the end."""
+    bend_s = float(AT[-1]) - since_s
+    grows: Values = before * np.minimum(AT, bend_s) + after * np.maximum(AT - bend_s, 0)
+    return grows
 
 
 def found(kind: str, series: Series) -> tuple[Finding, ...]:
@@ -279,6 +288,27 @@ FAULTS: dict[str, tuple[str, Series, str]] = {
         },
         "Replica db-2 is 30.0 s behind",
     ),
+    "a link that is silent, by positions in the binlog": (
+        "replica_lag",
+        {
+            SLAVE.format("seconds_behind_master"): flat(0),
+            SLAVE.format("sql_delay"): flat(0),
+            SLAVE.format("slave_io_running"): flat(1),
+            SLAVE.format("slave_sql_running"): flat(1),
+            SLAVE.format("read_master_log_pos"): bends(900, 0),
+            "mysql_global_status_binlog_bytes_written{instance=db-1}": line(900),
+        },
+        "Replica db-2 is 90.0 s behind",
+    ),
+    "a link that is silent, collector": (
+        "replica_lag",
+        {
+            "mysql_replica_time_behind_source_seconds{instance=db-2}": flat(0),
+            "mysql_row_operations_total{instance=db-1;operation=inserted}": line(9),
+            "mysql_row_operations_total{instance=db-2;operation=inserted}": bends(9, 0),
+        },
+        "Replica db-2 has applied nothing for 90.0 s while the primary writes",
+    ),
     "a link that is silent, by heartbeat": (
         "replica_lag",
         {
@@ -480,6 +510,15 @@ FAULTS: dict[str, tuple[str, Series, str]] = {
         {"mysql_connection_errors_total{instance=db-1;error=max_connections}": line(3)},
         "db-1 refuses 3.0 connections a second",
     ),
+    "refused by a full server after the login": (
+        "connection_wait",
+        {
+            "mysql_global_status_aborted_connects{instance=db-1}": line(3),
+            "mysql_global_status_threads_connected{instance=db-1}": flat(101),
+            "mysql_global_variables_max_connections{instance=db-1}": flat(100),
+        },
+        "db-1 refuses 3.0 connections a second",
+    ),
     "refused by Redis": (
         "connection_wait",
         {"redis_rejected_connections_total{instance=r}": line(3)},
@@ -503,6 +542,21 @@ FAULTS: dict[str, tuple[str, Series, str]] = {
     "a full cache that may not evict": (
         "resource_saturation",
         {"redis_errors_total{instance=r;err=OOM}": line(4)},
+        "Cache r is full and refuses 4.0 writes a second",
+    ),
+    "a cache that cannot save": (
+        "resource_saturation",
+        {"redis_errors_total{instance=r;err=MISCONF}": line(4)},
+        "Cache r refuses 4.0 writes a second: MISCONF",
+    ),
+    "a full cache, by its first errors": (
+        "resource_saturation",
+        {
+            "redis_up{instance=r}": flat(1),
+            "redis_errors_total{instance=r;err=OOM}": np.where(
+                AT[-2] <= AT, lately(0, 4, 15) + 60, np.nan
+            ),
+        },
         "Cache r is full and refuses 4.0 writes a second",
     ),
     "evictions, collector": (
@@ -564,6 +618,14 @@ FAULTS: dict[str, tuple[str, Series, str]] = {
             "state=live}": flat(50_000),
         },
         "Table shop.public.orders of pg is read from end to end 2 times a second, 50,000 rows",
+    ),
+    "a statement that was fast until half a minute ago": (
+        "missing_index",
+        {
+            f"mysql_perf_schema_events_statements_total{DIGEST}": lately(20, 1),
+            f"mysql_perf_schema_events_statements_seconds_total{DIGEST}": lately(0.02, 1.5),
+        },
+        "A statement takes 1.5 s on average: SELECT `a` FROM `t`",
     ),
     "slow statement by its p95": (
         "missing_index",
@@ -674,6 +736,41 @@ def test_a_fault_is_found_by_each_name(name: str) -> None:
     assert title in finding.title
 
 
+def appears(calls: float, seconds: float) -> Series:
+    """A digest that its server told of just now, beside one that it told of before."""
+    known = "{instance=db-1;schema=shop;digest=d0}"
+    name = "mysql_perf_schema_events_statements"
+    return {
+        f"{name}_total{known}": line(9),
+        f"{name}_seconds_total{known}": line(0.1),
+        f"{name}_total{DIGEST}": np.where(AT_END, calls, np.nan),
+        f"{name}_seconds_total{DIGEST}": np.where(AT_END, seconds, np.nan),
+    }
+
+
+def test_a_slow_statement_that_nobody_ran_before_is_found_by_its_first_sample() -> None:
+    (finding,) = found("missing_index", appears(6, 9))
+    assert finding.kind == "slow_query"
+    assert finding.title.startswith("A statement takes 1.5 s on average: SELECT `a` FROM `t`")
+    assert finding.priority is Priority.P2
+
+
+def test_a_digest_that_comes_among_the_dearest_with_all_it_ever_did_is_nothing() -> None:
+    assert found("missing_index", appears(1e6, 2e6)) == ()
+
+
+@pytest.mark.parametrize(("per_second", "each_s", "pages"), [(2, 2, True), (0.2, 8, False)])
+def test_a_slow_statement_pages_unless_it_is_a_report(
+    per_second: float, each_s: float, pages: bool
+) -> None:
+    series = {
+        f"mysql_perf_schema_events_statements_total{DIGEST}": line(per_second),
+        f"mysql_perf_schema_events_statements_seconds_total{DIGEST}": line(per_second * each_s),
+    }
+    (finding,) = found("missing_index", series)
+    assert (finding.priority is Priority.P1) is pages
+
+
 QUIET: dict[str, tuple[str, Series]] = {
     "a replica that is late on purpose": (
         "replica_lag",
@@ -754,6 +851,26 @@ QUIET: dict[str, tuple[str, Series]] = {
             ENDPOINT.format("status", 20, "b"): flat(1),
         },
     ),
+    "a link between an idle primary and its replica": (
+        "replica_lag",
+        {
+            SLAVE.format("seconds_behind_master"): flat(0),
+            SLAVE.format("sql_delay"): flat(0),
+            SLAVE.format("slave_io_running"): flat(1),
+            SLAVE.format("read_master_log_pos"): bends(900, 0),
+            "mysql_global_status_binlog_bytes_written{instance=db-1}": bends(900, 0),
+        },
+    ),
+    "a link of one write in two minutes": (
+        "replica_lag",
+        {
+            SLAVE.format("seconds_behind_master"): flat(0),
+            SLAVE.format("sql_delay"): flat(0),
+            SLAVE.format("slave_io_running"): flat(1),
+            SLAVE.format("read_master_log_pos"): 500 * np.floor(AT / 120),
+            "mysql_global_status_binlog_bytes_written{instance=db-1}": 500 * np.floor(AT / 120),
+        },
+    ),
     "a slow statement that runs once an hour": (
         "missing_index",
         {
@@ -816,7 +933,9 @@ def test_an_index_is_proven_gone_while_its_server_is_up(name: str) -> None:
         assert not has_clean_value(engine, signal, END_MS)
     with recorded(uptime) as engine:
         gone = signal_values(engine, signal, START_MS, END_MS, STEP_MS)
-    before, after = (Reading(Window(START_MS, END_MS), signal=values) for values in (there, gone))
+    before, after = (
+        Reading(Window(START_MS, END_MS), signal=in_order(one)) for one in (there, gone)
+    )
     compared = compare(before, after, finding.kind)
     assert compared.judgement.verdict is Verdict.BETTER, compared.why
 

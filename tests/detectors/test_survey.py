@@ -97,9 +97,11 @@ def test_the_compiled_loops_say_what_they_say_as_plain_python(traces: list[list[
     plain = cast("Any", survey.survey).py_func(frame.offsets, rows, frame.layered_forms, forms)
     assert plain.tolist() == frame.traits
     marked = (frame.category >= 1) & (frame.category <= 3)
-    given_ = (frame.offsets, frame.family, marked, AT_LEAST, forms)
-    repeating = cast("Any", survey.repeating).py_func(*given_)
-    assert repeating.tolist() == frame.traces_repeating(marked, AT_LEAST).tolist()
+    least = np.arange(len(frame)) % AT_LEAST + 1
+    repeating = cast("Any", survey.repeating).py_func(
+        frame.offsets, frame.family, marked, least, forms
+    )
+    assert repeating.tolist() == frame.traces_repeating(marked, least).tolist()
     expected = survey.census(frame.offsets, rows, plain.copy(), (AT_LEAST, forms))
     again = cast("Any", survey.census).py_func(frame.offsets, rows, plain, (AT_LEAST, forms))
     for one, other in zip(again, expected, strict=True):

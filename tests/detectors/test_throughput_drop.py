@@ -112,6 +112,31 @@ def test_without_earlier_days_only_a_great_loss_is_told() -> None:
     assert finding.confidence < 0.9
 
 
+def minutes(store: DuckDBStore, known_s: int, left: float, for_s: int = 10) -> None:
+    """A service that is new: 30 requests a second, and then a part of them."""
+    ms = span(NOW_MS - known_s * 1_000, NOW_MS, 5_000)
+    rate = np.where(ms > NOW_MS - for_s * 1_000, 30.0 * left, 30.0)
+    store.append(counter("products/", ms, rate)).result(30)
+
+
+@pytest.mark.parametrize("left", [0.0, 0.4])
+def test_a_service_that_is_known_for_minutes_is_found_within_two_ticks(left: float) -> None:
+    with open_store() as store:
+        minutes(store, 300, left)
+        (finding,) = judge(store)
+        assert finding.evidence.detail["baseline"] == "last hour"
+        assert float(finding.evidence.detail["expected_per_second"]) == pytest.approx(30, rel=0.1)
+        (held,) = judge(store, active=(finding,))
+        assert held.fingerprint == finding.fingerprint
+
+
+def test_a_service_that_is_known_for_a_minute_and_one_that_loses_a_fifth_are_nothing() -> None:
+    for known_s, left in ((60, 0.0), (300, 0.8), (300, 1.0)):
+        with open_store() as store:
+            minutes(store, known_s, left)
+            assert judge(store) == ()
+
+
 def test_counters_that_stop_coming_are_no_drop_and_end_none() -> None:
     with open_store() as store:
         weeks(store, falling)

@@ -21,7 +21,9 @@ from store.ports import TraceQuery
 from store.sql import open_engine, upgrade
 from store.testing import open_store
 from tests.detectors.corpus import TraceBuilder, table
-from tests.warroom.world import settings_of
+from tests.warroom.traces import TRACE_ID, product_list
+from tests.warroom.world import IN_MEMORY, SLO, World, open_world, settings_of
+from tests.warroom.world import RULES as QUEUE
 from warroom.backtest import Span, play
 from warroom.backtest_marks import read_marks
 from warroom.backtest_report import Report, as_json, as_text
@@ -264,6 +266,54 @@ def test_a_detector_is_played_too(tmp_path: Path) -> None:
     assert drop.pages
     assert drop.ended_ms is None
     assert played.failures == {}
+
+
+LIVE = f"{IN_MEMORY}rule_files: [rules.yml]\nslo_files: [slo.yml]\nshipped_rules: false\n"
+LIVE_FILES = {"rules.yml": QUEUE.replace("> 100", "> 100\n        for: 10s"), "slo.yml": SLO}
+
+
+def test_a_backtest_says_what_the_service_said_and_when(tmp_path: Path) -> None:
+    """A rule with a `for:`, an SLO and a loop in traces: each alert begins and ends as it did."""
+    told: dict[tuple[str, str], list[int]] = {}
+    with open_world(tmp_path, LIVE, LIVE_FILES) as world:
+        start_ms, bad = world.clock.now_ms, 0.0
+        for tick in range(1, 23):
+            # Nothing is late: of samples it is not kept when they came.
+            now_ms = world.clock.now_ms + 4_000
+            bad += 25.0 * (tick > 10)
+            world.samples(
+                ({"__name__": "queue_length"}, now_ms, 500.0 if 4 <= tick < 9 else 3.0),
+                ({"__name__": "checkouts_total", "result": "ok"}, now_ms, tick * 50.0),
+                ({"__name__": "checkouts_total", "result": "bad"}, now_ms, bad),
+            )
+            if tick > 6:
+                world.clock.now_ms = now_ms
+                one = json.dumps(product_list(now_ms - 500, 25))
+                body = json.loads(one.replace(TRACE_ID, f"{tick:032x}"))
+                assert world.ask("POST", "/v1/traces", json=body).status_code == 200
+            world.clock.now_ms = start_ms + (tick - 1) * 5_000
+            world.evaluate()
+            for name, severity in firing(world):
+                told.setdefault((name, severity), []).append(world.clock.now_ms)
+        settings = settings_of(tmp_path, LIVE, LIVE_FILES)
+        played = play(settings, world.service.store, Span(start_ms, world.clock.now_ms, 5_000))
+        last_ms = world.clock.now_ms
+    names = {"rule QueueGrows": "QueueGrows", "detector n_plus_one_query": "NPlusOneQuery"}
+    replayed = {
+        (names.get(e.unit, "ErrorBudgetBurn"), e.severity): (
+            e.fired_ms,
+            e.ended_ms or last_ms + 5_000,
+        )
+        for e in played.episodes
+    }
+    assert {key for key, _ in replayed} >= {"QueueGrows", "NPlusOneQuery", "ErrorBudgetBurn"}
+    assert replayed == {key: (at_ms[0], at_ms[-1] + 5_000) for key, at_ms in told.items()}
+    assert played.failures == {}
+
+
+def firing(world: World) -> list[tuple[str, str]]:
+    alerts = [one for one in world.get("/alerts")["alerts"] if one["state"] == "firing"]
+    return [(one["labels"]["alertname"], one["labels"]["severity"]) for one in alerts]
 
 
 def test_a_replay_sees_nothing_of_what_is_to_come() -> None:

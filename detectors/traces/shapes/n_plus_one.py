@@ -91,9 +91,12 @@ class NPlusOne:
         loopable = (frame.category >= Category.QUERY) & (frame.category <= Category.CALL)
         served = (frame.kind == SERVER) & (frame.parent_key >= 0)
         compressed = (loopable | served) & frame.multiple
+        # The client span of a served request may be lost: it counts to the calls that are here.
+        alone = served & ~np.append(loopable, False)[frame.parent]
+        lost = np.bincount(frame.trace_of_row[alone], minlength=len(frame))
         seen = np.logical_or.reduce(
             [
-                frame.traces_repeating(loopable, fewest),
+                frame.traces_repeating(loopable, np.maximum(fewest - lost, 1)),
                 frame.traces_with(served, fewest),
                 frame.traces_with(compressed),
             ]

@@ -1,0 +1,1 @@
+"""Rows of findings in the state database, and how many of them are kept."""
