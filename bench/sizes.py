@@ -64,7 +64,7 @@ FULL = Sizes(
     settle_s=1.5,
     detect_s=12.0,
     seasonal=(100, 14),
-    order_drops=(6, 60, 60),
+    order_drops=(6, 60, 40),
     rules=(10_000, 50_000),
 )
 QUICK = Sizes(

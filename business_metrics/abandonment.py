@@ -124,10 +124,12 @@ def by_checkout(events: pa.Table) -> pa.Table:
     return table.rename_columns([names.get(name, name) for name in table.column_names])
 
 
-def segment_columns(events: pa.Table) -> dict[str, Any]:
+def segment_columns(events: pa.Table, names: Iterable[str] = tuple(SEGMENTS)) -> dict[str, Any]:
     """The column of each segment, as text."""
-    plain: dict[str, Any] = {name: events[name] for name in SEGMENTS if name != "returning"}
-    return plain | {"returning": pc.if_else(events["returning"], "returning", "new")}
+    return {
+        name: pc.if_else(events[name], "returning", "new") if name == "returning" else events[name]
+        for name in names
+    }
 
 
 def _numbers(column: Any) -> Int64Array:

@@ -11,6 +11,7 @@ Without history, or before today's level is known, the shop's own last half hour
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -18,16 +19,17 @@ import numpy as np
 
 from business_metrics.calendar import (
     BLOCK_MIN,
+    days_before,
     local_day,
     sale_on,
     same_sale_before,
-    weeks_before,
 )
+from business_metrics.dispersion import Dispersion, dispersion
 from business_metrics.expectation import NOTHING_EXPECTED, Expectation
 from business_metrics.minute_history import MINUTE_MS, MinuteHistory
 from business_metrics.reference_days import (
     LEAST_BLOCK_ORDERS,
-    SMOOTH_MIN,
+    REACH_MIN,
     Reference,
     closed,
     holes,
@@ -36,6 +38,7 @@ from business_metrics.reference_days import (
     ratio,
     smoothed,
 )
+from business_metrics.season import Season
 from business_metrics.settings import BusinessSettings
 from store.model import BoolArray, Float64Array
 
@@ -52,10 +55,13 @@ _PRIOR_ORDERS = 10.0
 _SETTLED_ORDERS = 100.0
 _UNLIKELY = 2.0
 _USUAL_MIN = 3 * 1_440
+# Read anew as often: on a sale day, and else.
+_USUAL_EVERY_MIN = (60, 180)
+# A small shop's hour says nothing.
+_USUAL_BLOCKS_H = (1, 3, 6)
 _USUAL_LEAST_H = 12
 _SALE_LEAST_H = 4
-_WEEKS_APART = 1.25
-_APART_BY_CHANCE = 3.0
+_FEW_WEEKS = 3
 # Beyond these the weeks describe another shop.
 _LEVEL_BOUNDS = (0.02, 50.0)
 # How far a shop strays from its baseline beyond chance, by what the baseline rests on.
@@ -65,53 +71,10 @@ _CV = {
     "weeks": 0.06,
     "one_week": 0.12,
     "own_recent": 0.10,
-    "unlike_day": 0.15,
+    # It may as well be a holiday.
+    "unlike_day": _MAX_CV,
     "unlike_sale": _MAX_CV,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Season:
-    """Last weeks' orders a minute on a run of minutes, before they are brought to today's level.
-
-    Attributes:
-        per_minute: NaN where nothing is known.
-        lowest: The same of the week in which least was sold.
-        source: What it rests on; see `Expectation`.
-        spread: How unsure the counts leave it, relative to it.
-        usual: How the last days, or the hours of this sale, compared with their own season.
-        settled: Enough of those hours are known for that.
-        sale: The minutes end on a sale day.
-    """
-
-    start_minute: int
-    per_minute: Float64Array
-    lowest: Float64Array
-    source: str
-    spread: float
-    usual: float
-    settled: bool
-    sale: bool
-
-    def covers(self, start_minute: int, end_minute: int) -> bool:
-        """Whether it holds all of these minutes."""
-        end = self.start_minute + len(self.per_minute)
-        return self.start_minute <= start_minute and end_minute <= end
-
-    def above_lowest(self, end_minute: int) -> float:
-        """How many times the least of the weeks is expected in the minutes before; 1 by chance.
-
-        A promotion that fell on most of the weeks is not to be expected for sure.
-        """
-        end, most = end_minute - self.start_minute, 1.0
-        for minutes in (SMOOTH_MIN, 60):
-            span = slice(max(end - minutes, 0), end)
-            middle, least = float(self.per_minute[span].sum()), float(self.lowest[span].sum())
-            # Each minute is a mean over the minutes around it, so more orders stand behind it.
-            orders = least * (1 + 2 * SMOOTH_MIN / minutes)
-            if least and middle / least > _WEEKS_APART + _APART_BY_CHANCE / np.sqrt(orders):
-                most = max(most, middle / least)
-        return most
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +93,7 @@ class Baseline:
         self._history = history
         self._settings = settings
         self._zone = settings.zone
-        self._usual_known: tuple[tuple[object, ...], tuple[float, bool]] | None = None
+        self._usual_known: tuple[tuple[object, ...], tuple[float, bool, Dispersion]] | None = None
 
     def expect(
         self,
@@ -150,21 +113,32 @@ class Baseline:
         season = self.season(start_minute, end_minute, level_until_minute, excluded)
         return self.at_level(season, start_minute, end_minute, level_until_minute, excluded)
 
+    def where_known(
+        self, span: Interval, until: int, excluded: Sequence[Interval]
+    ) -> tuple[Expectation, BoolArray]:
+        """As `expect`, of many minutes, and which of them anything is known of.
+
+        The last half hour knows no night: it speaks for the last hours alone.
+        """
+        start, end = span
+        season = self.season(start, end, until, excluded)
+        wanted = season.per_minute[start - season.start_minute :][: end - start]
+        known = ~np.isnan(wanted)
+        found = self._levelled(season, np.where(known, wanted, 0.0), end, until, excluded)
+        if found.source == "own_recent" or not known.any():
+            found = self._own_recent(start, end, until, excluded)
+            known = np.arange(start, end) >= until - LEVEL_MIN
+        return found, known
+
     def season(
-        self,
-        start_minute: int,
-        end_minute: int,
-        level_until_minute: int,
-        excluded: Sequence[Interval],
+        self, start_minute: int, end_minute: int, until: int, excluded: Sequence[Interval]
     ) -> Season:
         """What earlier weeks say of these minutes and of those that give the level."""
-        first = min(start_minute, level_until_minute - LEVEL_MIN)
-        middle, lowest, source, spread = self._seasonal(
-            first, end_minute, level_until_minute, excluded
-        )
+        first = min(start_minute, until - LEVEL_MIN)
+        middle, lowest, source, learned = self._seasonal(first, end_minute, until, excluded)
         sale = bool(sale_on(self._settings.calendar, local_day(end_minute - 1, self._zone)))
-        usual, settled = self._usual(level_until_minute, excluded, sale=sale)
-        return Season(first, middle, lowest, source, spread, usual, settled, sale)
+        usual, settled, apart = self._usual(until, excluded, sale=sale)
+        return Season(first, middle, lowest, source, learned, apart, usual, settled, sale)
 
     def at_level(
         self,
@@ -179,38 +153,61 @@ class Baseline:
         wanted = season.per_minute[start_minute - first : end_minute - first]
         if not len(wanted) or np.isnan(wanted).any():
             return self._own_recent(start_minute, end_minute, level_until_minute, excluded)
-        level = self._level(season, level_until_minute, end_minute - 1, excluded)
+        return self._levelled(season, wanted, end_minute, level_until_minute, excluded)
+
+    def _levelled(
+        self,
+        season: Season,
+        wanted: Float64Array,
+        end: int,
+        until: int,
+        excluded: Sequence[Interval],
+    ) -> Expectation:
+        start = end - len(wanted)
+        level = self._level(season, until, end - 1, excluded)
         if level is None:
-            return self._own_recent(start_minute, end_minute, level_until_minute, excluded)
+            return self._own_recent(start, end, until, excluded)
         source = season.source
-        if not level.known and self._unlike(end_minute - 1):
+        if not level.known and self._unlike(end - 1):
             source = "unlike_day" if source != "sale" else "unlike_sale"
-        cv = min(float(np.linalg.norm((_CV[source], season.spread, level.spread))), _MAX_CV)
-        sale = sale_on(self._settings.calendar, local_day(end_minute - 1, self._zone))
+        cv = min(float(np.hypot(_CV[source], level.spread)), _MAX_CV)
+        sale = sale_on(self._settings.calendar, local_day(end - 1, self._zone))
         usual = level.factor
         if bool(sale) == season.sale and (season.settled or not sale):
             usual = min(season.usual, level.factor)
-        if not sale:
-            usual /= season.above_lowest(end_minute)
+        least = usual if sale else usual / season.above_lowest(end)
         factors = np.full(len(wanted), level.factor)
-        unlike = ~self._like(start_minute, end_minute, sale=bool(sale))
+        unlike = ~self._like(start, end, sale=bool(sale))
         if unlike.any():
             # A sale began or ended in this hour: minutes on its other side have their own level.
-            other = self._level(season, level_until_minute, start_minute, excluded)
+            other = self._level(season, until, start, excluded)
             plain = 1.0 if season.sale else season.usual
             factors[unlike] = other.factor if other is not None else plain
-        return Expectation(start_minute, wanted * factors, cv, source, level.factor, usual)
+        return Expectation(
+            start,
+            wanted * factors,
+            cv,
+            source,
+            level.factor,
+            usual,
+            least,
+            learned=season.learned / level.factor,
+            dispersion=season.dispersion,
+        )
 
-    def _usual(self, until: int, excluded: Sequence[Interval], *, sale: bool) -> tuple[float, bool]:
-        """The median level of the hours of the last days: what a day is like of late.
+    def _usual(
+        self, until: int, excluded: Sequence[Interval], *, sale: bool
+    ) -> tuple[float, bool, Dispersion]:
+        """The median level of the hours of the last days, whether it is known, and the dispersion.
 
-        Hours on sale days do not count, on a sale day only they. By the whole hour, so that it
+        Hours on sale days do not count, on a sale day only they. By whole hours, so that it
         changes as seldom.
         """
-        end = until - until % 60
+        end = until - until % (_USUAL_EVERY_MIN[0] if sale else _USUAL_EVERY_MIN[1])
         key = (end, len(excluded), excluded[-1] if excluded else None, sale)
         if self._usual_known is None or self._usual_known[0] != key:
-            self._usual_known = (key, self._usual_at(end, excluded, sale=sale))
+            usual, settled = self._usual_at(end, excluded, sale=sale)
+            self._usual_known = (key, (usual, settled, self._dispersion(end, excluded)))
         return self._usual_known[1]
 
     def _usual_at(
@@ -223,12 +220,19 @@ class Baseline:
         actual = self._history.slice(start, end)[0].astype(np.float64)
         valid = self._valid(start, end, excluded) & ~np.isnan(raw)
         valid &= self._like(start, end, sale=sale)
-        due = np.where(valid, raw, 0.0).reshape(-1, 60).sum(axis=1)
-        seen = np.where(valid, actual, 0.0).reshape(-1, 60).sum(axis=1)
-        full = due >= LEAST_BLOCK_ORDERS
-        if full.sum() < (_SALE_LEAST_H if sale else _USUAL_LEAST_H):
-            return 1.0, False
-        return float(np.median(seen[full] / due[full])), True
+        least_h = _SALE_LEAST_H if sale else _USUAL_LEAST_H
+        for hours in _USUAL_BLOCKS_H:
+            due = np.where(valid, raw, 0.0).reshape(-1, hours * 60).sum(axis=1)
+            seen = np.where(valid, actual, 0.0).reshape(-1, hours * 60).sum(axis=1)
+            full = due >= LEAST_BLOCK_ORDERS
+            if full.sum() * hours >= least_h:
+                return float(np.median(seen[full] / due[full])), True
+        return 1.0, False
+
+    def _dispersion(self, end: int, excluded: Sequence[Interval]) -> Dispersion:
+        start = end - _USUAL_MIN
+        counts = self._history.slice(start, end)[0].astype(np.float64)
+        return dispersion(counts, self._valid(start, end, excluded))
 
     def _unlike(self, minute: int) -> bool:
         """The day is a sale, or follows one: its level is not known from the hours before."""
@@ -239,23 +243,26 @@ class Baseline:
 
     def _seasonal(
         self, start: int, end: int, until: int, excluded: Sequence[Interval]
-    ) -> tuple[Float64Array, Float64Array, str, float]:
-        """The median and the least of the reference days, what they were, and how unsure it is."""
+    ) -> tuple[Float64Array, Float64Array, str, int]:
+        """The median and the least of the reference days, what they were, and how many."""
         source = "sale"
         earlier = len(same_sale_before(self._settings.calendar, end - 1, self._zone))
         runs = self._runs(start, end, until, [-1 - sale for sale in range(earlier)], excluded)
         if not runs:
-            weeks = range(1, self._settings.baseline_weeks + 1)
+            weeks = range(7, 7 * self._settings.baseline_weeks + 1, 7)
             runs = self._runs(start, end, until, weeks, excluded)
             source = "weeks" if len(runs) > 1 else "one_week"
         if not runs:
             nothing = np.full(end - start, np.nan)
-            return nothing, nothing, "none", 0.0
+            return nothing, nothing, "none", 0
         stacked = np.vstack(runs)
-        middle, lowest = lower_median(stacked), np.fmin.reduce(stacked)
-        known = middle[~np.isnan(middle)]
-        orders = float(known.mean()) * (2 * SMOOTH_MIN + 1) * len(runs) if len(known) else 0
-        return middle, lowest, source, 1.0 / np.sqrt(max(orders, 1.0))
+        lowest = np.fmin.reduce(stacked)
+        if source != "sale" and len(runs) < _FEW_WEEKS:
+            # A promotion in one of so few weeks: the other days tell what is sold without.
+            days = self._runs(start, end, until, range(1, 7), excluded)
+            if days:
+                lowest = np.fmin(lowest, lower_median(np.vstack(days)))
+        return lower_median(stacked), lowest, source, len(runs)
 
     def _runs(
         self,
@@ -267,7 +274,7 @@ class Baseline:
     ) -> list[Float64Array]:
         """Smoothed orders a minute of each reference day that says something; NaN where not."""
         # An hour more on both sides, or a shop that closes now would not be seen to close.
-        begin, stop = start - _MARGIN_MIN - SMOOTH_MIN, end + _MARGIN_MIN + SMOOTH_MIN
+        begin, stop = start - _MARGIN_MIN - REACH_MIN, end + _MARGIN_MIN + REACH_MIN
         days = [self._laid(begin, stop, reference, excluded) for reference in references]
         days = [day for day in days if day.valid.any()]
         today = self._today(begin, stop, until, excluded)
@@ -276,7 +283,7 @@ class Baseline:
             others = [*days[:place], *days[place + 1 :], today]
             valid = day.valid & ~holes(day, mean(others))
             run = smoothed(day.counts, valid & ~(shut := closed(day, valid)))
-            run[shut[SMOOTH_MIN:-SMOOTH_MIN]] = 0.0
+            run[shut[REACH_MIN:-REACH_MIN]] = 0.0
             run = run[_MARGIN_MIN:-_MARGIN_MIN]
             if not np.isnan(run).all():
                 found.append(run)
@@ -318,7 +325,7 @@ class Baseline:
         if reference < 0:
             earlier = same_sale_before(calendar, minute, self._zone)
             return earlier[-1 - reference] if len(earlier) >= -reference else None
-        past = weeks_before(minute, reference, self._zone)
+        past = days_before(minute, reference, self._zone)
         sold = sale_on(calendar, local_day(past, self._zone))
         return None if sold else past
 
@@ -349,7 +356,9 @@ class Baseline:
         total, seen = float(expected.sum()), float(actual.sum())
         if total < _PRIOR_ORDERS:
             # So little was due; that much more says that the baseline knows nothing of this shop.
-            return None if seen > 10 * _PRIOR_ORDERS else _Level(1.0, known=False)
+            if seen > 10 * _PRIOR_ORDERS:
+                return None
+            return _Level(season.usual if season.settled else 1.0, known=False)
         today, torn = ratio(expected, actual, valid)
         prior, weight = 1.0, _PRIOR_ORDERS
         settled = season.settled and not season.sale and not sale
@@ -358,7 +367,11 @@ class Baseline:
         factor = (today * total + prior * weight) / (total + weight)
         if not _LEVEL_BOUNDS[0] <= factor <= _LEVEL_BOUNDS[1]:
             return None
-        return _Level(factor, known=True, spread=max(torn, 1.0 / np.sqrt(seen + weight)))
+        # Today's orders are few, and so are those that were learned for the same hours.
+        chance = math.hypot(
+            1.0 / math.sqrt(seen + weight), 1.0 / math.sqrt(season.learned * (total + weight))
+        )
+        return _Level(factor, known=True, spread=max(torn, chance))
 
     def _like(self, start: int, end: int, *, sale: bool) -> BoolArray:
         """Which minutes are on a sale day, or on none."""
@@ -381,7 +394,8 @@ class Baseline:
             return NOTHING_EXPECTED
         flat = np.full(end - start, orders / len(latest))
         cv = float(min(np.hypot(_CV["own_recent"], 1.0 / np.sqrt(orders)), _MAX_CV))
-        return Expectation(start, flat, cv, "own_recent")
+        clumped = self._dispersion(until, excluded)
+        return Expectation(start, flat, cv, "own_recent", dispersion=clumped)
 
 
 def _alike(seen: float, due: float) -> bool:

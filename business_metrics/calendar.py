@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-_WEEK = timedelta(days=7)
 # Zones change their offset on a half hour of UTC at the finest that is still in use.
 BLOCK_MIN = 30
 
@@ -32,13 +31,18 @@ def local_day(minute: int, zone: ZoneInfo) -> date:
 
 
 def weeks_before(minute: int, weeks: int, zone: ZoneInfo) -> int:
-    """The minute with the same wall-clock time some weeks before.
+    """The minute with the same wall-clock time some weeks before."""
+    return days_before(minute, 7 * weeks, zone)
+
+
+def days_before(minute: int, days: int, zone: ZoneInfo) -> int:
+    """The minute with the same wall-clock time some days before.
 
     Shoppers keep to the clock on the wall, so the hour that a change of summer time adds or takes
     is followed. A wall-clock time that did not exist is read with the offset before the change.
     """
     moment = datetime.fromtimestamp(minute * 60, UTC).astimezone(zone)
-    wall = moment.replace(tzinfo=None) - _WEEK * weeks
+    wall = moment.replace(tzinfo=None) - timedelta(days=days)
     return round(wall.replace(tzinfo=zone, fold=moment.fold).timestamp()) // 60
 
 

@@ -44,6 +44,7 @@ class FeedCoverage:
         self._steps: deque[int] = deque(maxlen=_USUAL_TICKS)
         self._last_ms: int | None = None
         self._stop_ms: int | None = None
+        self._heard_ms: int | None = None
 
     def observe(self, feed: EventFeed, now_ms: int) -> None:
         """Note a tick."""
@@ -61,20 +62,23 @@ class FeedCoverage:
         It shrinks when events of that time arrive late.
         """
         heard = feed.heard_before(self.watching_ms)
-        begin_ms = self.watching_ms - _LONG_STOP_MS if heard is None else heard
+        if heard is not None:
+            # The feed forgets after hours, and then it no longer knows.
+            self._heard_ms = max(heard, self._heard_ms or heard)
+        begin_ms = self.watching_ms - _LONG_STOP_MS if self._heard_ms is None else self._heard_ms
         end_ms = self.watching_ms if self.since_ms is None else max(self.since_ms, begin_ms)
         end_ms = max(end_ms, self.watching_ms)
         return (begin_ms, end_ms) if end_ms > begin_ms else None
 
     def _halted(self, step_ms: int) -> bool:
-        if not self._steps:
+        if not self._steps or step_ms <= _LATE_TICK_MS:
             return False
         usual = median(self._steps)
         return step_ms > _LATE_TICK_TIMES * usual + _LATE_TICK_MS
 
     def _start(self, feed: EventFeed, now_ms: int) -> None:
         heard = feed.heard_before(now_ms)
-        self.watching_ms = now_ms
+        self.watching_ms, self._heard_ms = now_ms, heard
         self._stop_ms = None if heard is None else now_ms - heard
         self.since_ms = None
         self.quiet_until_ms = now_ms

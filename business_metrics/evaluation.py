@@ -22,7 +22,8 @@ from business_metrics.funnel import FunnelStep
 from business_metrics.memory import BreachMemory, ForgetfulMemory
 from business_metrics.minute_history import MINUTE_MS
 from business_metrics.model import KpiReading
-from business_metrics.order_watch import OrdersNow, OrderWatch
+from business_metrics.order_reading import OrdersNow
+from business_metrics.order_watch import OrderWatch
 from business_metrics.pacing import Pace, Pacer
 from business_metrics.past_orders import PastOrders
 from business_metrics.payment_watch import PaymentWatch
@@ -66,7 +67,9 @@ class BusinessEvaluator:
         self._requests = requests or NoRequests()
         self._appender = appender
         self._settings = settings
-        keep_s = max(settings.checkout_timeout_s + settings.abandonment_window_s, 3_600) + _SPARE_S
+        # A hunt that began before what is kept shows a false start for one timeout at most.
+        judged_s = 2 * settings.checkout_timeout_s + max(settings.abandonment_window_s, 3_600)
+        keep_s = judged_s + _SPARE_S
         history_days = settings.baseline_weeks * 7 + 2
         checkouts, visits = CheckoutTable(), SessionTable(settings.checkout_timeout_s)
         self._feed = EventFeed(
@@ -150,8 +153,10 @@ class BusinessEvaluator:
         if start < until and end - start <= _MAX_EXPECTED_MIN:
             with self._lock:
                 level_until = self._orders.undisturbed_until(until)
-                expectation = self._baseline.expect(start, end, level_until, self._orders.excluded)
-                collected = self._feed.history.collected(start, end)
+                expectation, known = self._baseline.where_known(
+                    (start, end), level_until, self._orders.excluded
+                )
+                collected = self._feed.history.collected(start, end) & known
             collected[until - start :] = False
         table = queries.sold(self._reader, edges[0], edges[-1])
         span = edges, queries.DAY_MS if step == "day" else step, until_ms

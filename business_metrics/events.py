@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
+from fractions import Fraction
 from functools import cache, partial
 from typing import Any, Protocol
 
@@ -11,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
+from business_metrics.exact_sums import total
 from business_metrics.minute_history import MinuteHistory
 from business_metrics.told_orders import KEPT_MS, ToldOrders
-from store.model import Int64Array
+from store.model import BoolArray, Int64Array
 from store.ports import EventReader
 
 # The stubs of the compute functions know no chunked columns.
@@ -22,6 +24,8 @@ pc: Any = pyarrow.compute
 UNITS_PER_MONEY = 10_000
 # The largest amount that an event may carry.
 _MAX_UNITS = 10**17
+# ISO 4217's currencies of a thousand coins.
+_THOUSANDTHS = frozenset({"BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"})
 _DAY_MS = 86_400_000
 _COLUMNS = (
     "type",
@@ -50,7 +54,12 @@ _LIVE_MS = 60_000
 
 def genuine(events: pa.Table) -> pa.Table:
     """Without the events of bots and tests."""
-    return events.filter(pc.invert(pc.or_(events["bot"], events["test"])))
+    return events.filter(is_genuine(events))
+
+
+def is_genuine(events: pa.Table) -> Any:
+    """Which are of neither a bot nor a test."""
+    return pc.invert(pc.or_(events["bot"], events["test"]))
 
 
 @cache
@@ -93,9 +102,21 @@ def _converted(units: Int64Array, rate: Decimal) -> Int64Array:
     return np.asarray(worth, dtype=np.int64)[place]
 
 
-def money(units: float) -> Decimal:
-    """Ten-thousandths to money, to the cent."""
-    return (Decimal(round(units)) / UNITS_PER_MONEY).quantize(Decimal("0.01"))
+def has_worth(events: pa.Table, currency: str, exchange_rates: Mapping[str, Decimal]) -> BoolArray:
+    """Which events' amounts `money_units` knows; a currency without a rate is worth nothing."""
+    known = pa.array([currency, *exchange_rates])
+    told = pc.or_kleene(pc.is_null(events["currency"]), pc.is_in(events["currency"], known))
+    return np.asarray(told.to_numpy(), dtype=np.bool_)
+
+
+def money(units: float | Fraction, currency: str = "") -> Decimal:
+    """Ten-thousandths to money, to the cent, or to the smallest coin where that is smaller.
+
+    Rounded once, halves to even.
+    """
+    places = 3 if currency in _THOUSANDTHS else 2
+    coins = round(Fraction(units) * 10**places / UNITS_PER_MONEY)
+    return Decimal(coins).scaleb(-places)
 
 
 class EventTable(Protocol):
@@ -115,6 +136,7 @@ class EventFeed:
         history: Genuine orders by minute.
         order_ms: The instants of the genuine orders of the last `keep_s` seconds, ascending.
         order_units: Their amounts.
+        order_known: Which of them are in a currency that can be counted.
         refund_ms: The instants of the genuine refunds, ascending.
         refund_units: What they gave back.
         failed_ms: The instants of the genuine payments that failed, ascending.
@@ -140,6 +162,7 @@ class EventFeed:
         self.history = MinuteHistory(history_days + 30)
         self.order_ms: Int64Array = np.empty(0, dtype=np.int64)
         self.order_units: Int64Array = np.empty(0, dtype=np.int64)
+        self.order_known: BoolArray = np.empty(0, dtype=np.bool_)
         self.refund_ms: Int64Array = np.empty(0, dtype=np.int64)
         self.refund_units: Int64Array = np.empty(0, dtype=np.int64)
         self.failed_ms: Int64Array = np.empty(0, dtype=np.int64)
@@ -216,8 +239,10 @@ class EventFeed:
         ts = _integers(orders, "ts_ms")
         fresh = ts >= since_ms
         if fresh.any():
-            self.order_ms, self.order_units = _merged(
-                (self.order_ms, self.order_units), (ts[fresh], units[fresh])
+            worth = has_worth(orders, self._money[0], self._money[1] or {})
+            self.order_ms, self.order_units, self.order_known = _merged(
+                (self.order_ms, self.order_units, self.order_known),
+                (ts[fresh], units[fresh], worth[fresh]),
             )
             self._time(_integers(orders, "received_ms")[fresh] - ts[fresh])
         failed = instants_of(genuine(live), "payment_failed")
@@ -272,6 +297,7 @@ class EventFeed:
         if len(same):
             self.order_ms = np.delete(self.order_ms, same[0])
             self.order_units = np.delete(self.order_units, same[0])
+            self.order_known = np.delete(self.order_known, same[0])
 
     def _trim(self, now_ms: int) -> None:
         since_ms = now_ms - self._keep_ms
@@ -281,6 +307,7 @@ class EventFeed:
         self._event_ms = self._event_ms[np.searchsorted(self._event_ms, since_ms) :]
         first = int(np.searchsorted(self.order_ms, since_ms))
         self.order_ms, self.order_units = self.order_ms[first:], self.order_units[first:]
+        self.order_known = self.order_known[first:]
         first = int(np.searchsorted(self.refund_ms, since_ms))
         self.refund_ms, self.refund_units = self.refund_ms[first:], self.refund_units[first:]
         self.failed_ms = self.failed_ms[np.searchsorted(self.failed_ms, since_ms) :]
@@ -288,12 +315,17 @@ class EventFeed:
     def orders_between(self, start_ms: float, end_ms: float) -> tuple[int, int]:
         """Genuine orders and their money units with `start <= ts < end`, within what is kept."""
         first, last = np.searchsorted(self.order_ms, [start_ms, end_ms])
-        return int(last - first), int(self.order_units[first:last].sum())
+        return int(last - first), total(self.order_units[first:last])
+
+    def worth_between(self, start_ms: float, end_ms: float) -> tuple[int, int]:
+        """As `orders_between`, without the orders in a currency that has no rate."""
+        first, last = np.searchsorted(self.order_ms, [start_ms, end_ms])
+        return int(self.order_known[first:last].sum()), total(self.order_units[first:last])
 
     def refunded_between(self, start_ms: float, end_ms: float) -> int:
         """Money units given back with `start <= ts < end`, within what is kept."""
         first, last = np.searchsorted(self.refund_ms, [start_ms, end_ms])
-        return int(self.refund_units[first:last].sum())
+        return total(self.refund_units[first:last])
 
 
 def _integers(table: pa.Table, name: str) -> Int64Array:
@@ -321,13 +353,11 @@ def _edges_of_seconds(ascending: Int64Array) -> Int64Array:
     return edges
 
 
-def _merged(
-    known: tuple[Int64Array, Int64Array], more: tuple[Int64Array, Int64Array]
-) -> tuple[Int64Array, Int64Array]:
-    """Instants with their amounts, ascending."""
-    times, units = (np.concatenate(pair) for pair in zip(known, more, strict=True))
-    order = np.argsort(times, kind="stable")
-    return times[order], units[order]
+def _merged(known: tuple[Any, ...], more: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Instants with what belongs to them, ascending."""
+    columns = [np.concatenate(pair) for pair in zip(known, more, strict=True)]
+    order = np.argsort(columns[0], kind="stable")
+    return tuple(column[order] for column in columns)
 
 
 def _slim(table: pa.Table) -> pa.Table:

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from business_metrics.dispersion import POISSON, Dispersion
+from business_metrics.reference_days import width_min
 from store.model import Float64Array, Int64Array
 
 _MINUTE_MS = 60_000
 _GOOD_DAY = 1.25
+_LEAST_SPAN_MIN = 1 / 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +24,12 @@ class Expectation:
         start_minute: The first minute since the epoch.
         per_minute: One figure a minute.
         cv: Relative standard deviation of the expectation.
+        learned: Orders learned from for each expected one; the fewer, the less sure it is.
+        dispersion: How much more the counts around it vary than by chance alone.
         source: `weeks`, `one_week`, `sale`, `unlike_day`, `unlike_sale`, `own_recent` or `none`.
         level: What last weeks' figures were multiplied with.
         usual: What they would be multiplied with on a day like the last few; infinite when unknown.
+        least: The same, brought down to the week in which least was sold.
     """
 
     start_minute: int
@@ -32,6 +38,9 @@ class Expectation:
     source: str
     level: float = 1.0
     usual: float = math.inf
+    least: float = math.inf
+    learned: float = math.inf
+    dispersion: Dispersion = POISSON
     # Plain numbers: a tick asks a score of times for single figures.
     _rates: list[float] = field(init=False, repr=False, compare=False)
     _sums: list[float] = field(init=False, repr=False, compare=False)
@@ -56,10 +65,30 @@ class Expectation:
         due: Float64Array = until - self._until(start_ms)
         return due
 
+    def cv_over(self, due: float, span_min: float) -> float:
+        """How unsure the count of a span is beyond chance, relative to it.
+
+        The level may be off, too few orders may have been learned from, and orders may come in
+        clumps or the rate may waver.
+        """
+        if due <= 0:
+            return self.cv
+        # Each minute learned from the minutes around it.
+        around_min = width_min(due / max(span_min, _LEAST_SPAN_MIN) / max(self.level, 1.0))
+        behind = self.learned * due * (1 + around_min / max(span_min, 1.0))
+        more = self.dispersion.at(due / max(span_min, _LEAST_SPAN_MIN)) - 1
+        return math.sqrt(self.cv**2 + 1 / max(behind, 1.0) + more / due)
+
     @property
     def raised(self) -> float:
-        """How many times the usual is expected now; 1 where that is no more than a good day."""
-        return self.level / self.usual if self.level > self.usual * _GOOD_DAY else 1.0
+        """How many times the least that is usual is expected; 1 where that is but a good day."""
+        least = min(self.usual, self.least)
+        return self.level / least if self.level > least * _GOOD_DAY else 1.0
+
+    @property
+    def above_usual(self) -> float:
+        """How many times the usual is expected now, 1 at least."""
+        return max(self.level / self.usual, 1.0)
 
     def _until(self, at_ms: float) -> float:
         place = at_ms / _MINUTE_MS - self.start_minute

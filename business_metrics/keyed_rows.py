@@ -7,12 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import compress
+from typing import Any
 
 import numpy as np
 
 from store.model import BoolArray, Int64Array
 
 _FIRST_ROOM = 1_024
+
+
+def numbers_of(column: Any) -> tuple[Int64Array, Int64Array]:
+    """Each row's place among the distinct texts of a column (-1: null), and a number for each text.
+
+    The number is the same all through this process. It is 64 bits of a hash: among ten million
+    texts two share one with a chance of 1 in 400,000.
+    """
+    encoded = column.combine_chunks().dictionary_encode()
+    texts = encoded.dictionary.to_pylist()
+    numbers = np.fromiter(map(hash, texts), dtype=np.int64, count=len(texts))
+    places = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return np.asarray(places, dtype=np.int64), numbers
 
 
 class KeyedRows:

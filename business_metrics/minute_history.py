@@ -6,12 +6,15 @@ from collections import OrderedDict
 
 import numpy as np
 
+from business_metrics.exact_sums import halves, whole
 from store.model import BoolArray, Int64Array
 
 MINUTE_MS = 60_000
 DAY_MIN = 1_440
 # A shop may be closed for a long weekend.
 _NEAR_DAYS = 3
+# Of each day: orders, and the two halves of their money units.
+_ROWS = 3
 
 
 class MinuteHistory:
@@ -37,16 +40,18 @@ class MinuteHistory:
             self._selling.add(day)
             place = minutes[here] - day * DAY_MIN
             np.add.at(table[0], place, 1)
-            np.add.at(table[1], place, units[here])
+            for row, half in zip(table[1:], halves(units[here]), strict=True):
+                np.add.at(row, place, half)
 
     def take_back(self, ts_ms: int, units: int) -> None:
         """Count an order no longer that was added before."""
         day, place = divmod(ts_ms // MINUTE_MS, DAY_MIN)
         if day in self._days:
-            self._days[day][:, place] -= (1, units)
+            self._days[day][0, place] -= 1
+            self._days[day][1:, place] -= halves(np.asarray([units], dtype=np.int64))[:, 0]
 
     def replace(self, start_minute: int, rows: Int64Array) -> None:
-        """Put orders and money units, two rows, in the place of what is known of these minutes."""
+        """Put rows as `slice` gives them in the place of what is known of these minutes."""
         end_minute = start_minute + rows.shape[1]
         for day in range(start_minute // DAY_MIN, -(-end_minute // DAY_MIN)):
             begin, end = max(start_minute, day * DAY_MIN), min(end_minute, (day + 1) * DAY_MIN)
@@ -56,39 +61,45 @@ class MinuteHistory:
 
     def _day(self, day: int) -> Int64Array:
         if day not in self._days:
-            self._days[day] = np.zeros((2, DAY_MIN), dtype=np.int64)
+            self._days[day] = np.zeros((_ROWS, DAY_MIN), dtype=np.int64)
             if len(self._days) > self._max_days:
                 gone = min(self._days)
                 self._days.pop(gone)
                 self._selling.discard(gone)
-        return self._days.setdefault(day, np.zeros((2, DAY_MIN), dtype=np.int64))
+        return self._days.setdefault(day, np.zeros((_ROWS, DAY_MIN), dtype=np.int64))
 
     def collected(self, start_minute: int, end_minute: int) -> BoolArray:
         """Which minutes may count as collected, an order in them or not.
 
         A day counts when it sold, or when days near before and after did. Of the first day after a
-        longer silence, only what follows its first order counts.
+        longer silence, only what follows its first order counts; of the last day before one, only
+        what comes before its last order.
         """
         out = np.zeros(max(end_minute - start_minute, 0), dtype=np.bool_)
         for day in range(start_minute // DAY_MIN, -(-end_minute // DAY_MIN)):
-            begin = self._collected_from(day)
-            if begin is not None:
-                first = max(begin, start_minute) - start_minute
-                out[first : max((day + 1) * DAY_MIN - start_minute, 0)] = True
+            begin, end = self._collected_of(day)
+            out[max(begin - start_minute, 0) : max(end - start_minute, 0)] = True
         return out
 
-    def _collected_from(self, day: int) -> int | None:
+    def _collected_of(self, day: int) -> tuple[int, int]:
+        """The minutes of a day that may count, `[begin, end)`."""
+        begin, end = day * DAY_MIN, (day + 1) * DAY_MIN
         before = any(day - n in self._selling for n in range(1, _NEAR_DAYS + 1))
-        if day in self._selling:
-            if before:
-                return day * DAY_MIN
-            return day * DAY_MIN + int(np.argmax(self._days[day][0] > 0)) + 1
         after = any(day + n in self._selling for n in range(1, _NEAR_DAYS + 1))
-        return day * DAY_MIN if before and (after or day > max(self._selling)) else None
+        # What follows the latest order is silence, not a hole.
+        after = after or day >= max(self._selling, default=day)
+        if day not in self._selling:
+            return (begin, end) if before and after else (begin, begin)
+        sold = np.flatnonzero(self._days[day][0] > 0)
+        if not before and len(sold):
+            begin += int(sold[0]) + 1
+        if not after and len(sold):
+            end = day * DAY_MIN + int(sold[-1])
+        return begin, end
 
     def slice(self, start_minute: int, end_minute: int) -> Int64Array:
-        """Two rows, orders and money units, for the minutes `[start, end)`."""
-        out = np.zeros((2, max(end_minute - start_minute, 0)), dtype=np.int64)
+        """Rows for the minutes `[start, end)`: orders first, then what `sold` makes money of."""
+        out = np.zeros((_ROWS, max(end_minute - start_minute, 0)), dtype=np.int64)
         for day in range(start_minute // DAY_MIN, -(-end_minute // DAY_MIN)):
             table = self._days.get(day)
             if table is None:
@@ -98,3 +109,8 @@ class MinuteHistory:
                 :, begin - day * DAY_MIN : end - day * DAY_MIN
             ]
         return out
+
+    def sold(self, start_minute: int, end_minute: int) -> tuple[int, int]:
+        """Orders and their money units of the minutes `[start, end)`, exact."""
+        orders, high, low = self.slice(start_minute, end_minute).sum(axis=1).tolist()
+        return orders, whole(high, low)

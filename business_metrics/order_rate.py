@@ -8,7 +8,7 @@ alarms. The window is the shortest in which a drop by half could be proven at al
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from business_metrics.significance import lower_tail, upper_tail
@@ -18,6 +18,10 @@ WINDOWS_S = (
     *(10, 15, 20, 30, 45, 60, 90, 120, 180),
     *(300, 450, 600, 900, 1_350, 1_800, 2_700, 3_600),
 )
+# A small shop's night needs longer ones.
+LONG_WINDOWS_S = (5_400, 8_100, 12_000, 18_000, 27_000, 40_500)
+# Where as many are due, wider windows tell nothing of a large drop that this one does not.
+_ENOUGH_ORDERS = 150.0
 HALF = 0.5
 _MONTH_S = 30 * 86_400
 # Overlapping looks at one window count as about four independent ones, and the windows, of which
@@ -27,7 +31,7 @@ _LOOKS = 4 * 3
 _MOST_ALPHA = 0.005
 _USUAL_CV = 0.07
 _FEWER_ALPHA = 1e-6
-_MORE_ALPHA = 1e-3
+_MORE_ALPHA = 1e-4
 _GRAVER_ALPHA = 1e-4
 _RECOVERY_MIN_EXPECTED = 30.0
 _RECOVERY_ALPHA = 1e-3
@@ -61,6 +65,21 @@ class OrderVerdict:
 def alpha_for(window_s: float, alpha: float, false_alarms_per_month: float) -> float:
     """The level of significance of one look at a window."""
     return min(alpha, _MOST_ALPHA, false_alarms_per_month * window_s / (_MONTH_S * _LOOKS))
+
+
+def windows_for(expected: Callable[[int], float]) -> tuple[int, ...]:
+    """The windows to look at, shortest first; those above an hour only as far as orders are few.
+
+    >>> [windows_for(lambda window_s: window_s / 60 * rate)[-1] for rate in (10, 2, 1, 0.01)]
+    [3600, 5400, 12000, 40500]
+    """
+    longer, widest_s = [], WINDOWS_S[-1]
+    for window_s in LONG_WINDOWS_S:
+        if expected(widest_s) >= _ENOUGH_ORDERS:
+            break
+        longer.append(window_s)
+        widest_s = window_s
+    return (*WINDOWS_S, *longer)
 
 
 def unlikely(observed: int, expected: float, cv: float) -> bool:
@@ -132,7 +151,7 @@ def widest(
     return None
 
 
-def back_to_usual(since_onset: Evidence, raised: float) -> bool:
+def back_to_usual(since_onset: Evidence, raised: float, above_usual: float) -> bool:
     """Whether a drop from an unusual height may be the end of a promotion that nobody announced.
 
     It may when what came since the drop began is what a usual day brings: not provably fewer, which
@@ -140,13 +159,16 @@ def back_to_usual(since_onset: Evidence, raised: float) -> bool:
 
     Args:
         since_onset: What came since the drop began, against what was expected at that height.
-        raised: How many times the usual was expected.
+        raised: How many times the least that is usual was expected.
+        above_usual: How many times the usual was expected.
     """
     if raised <= 1:
         return False
-    usual, cv = since_onset.expected / raised, math.hypot(since_onset.cv, _USUAL_CV)
-    fewer = lower_tail(since_onset.observed, usual, cv) < _FEWER_ALPHA
-    return not fewer and upper_tail(since_onset.observed, usual, cv) >= _MORE_ALPHA
+    cv = math.hypot(since_onset.cv, _USUAL_CV)
+    if lower_tail(since_onset.observed, since_onset.expected / raised, cv) < _FEWER_ALPHA:
+        return False
+    usual = since_onset.expected / above_usual
+    return upper_tail(since_onset.observed, usual, cv) >= _MORE_ALPHA
 
 
 def recovered(recent: Sequence[Evidence], depth: float) -> Evidence | None:

@@ -2,53 +2,43 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from decimal import Decimal
+from dataclasses import replace
 
 import numpy as np
 
 from business_metrics import order_rate
-from business_metrics.baseline import LEVEL_MIN, Baseline, Interval, Season
+from business_metrics.baseline import LEVEL_MIN, Baseline, Interval
 from business_metrics.coverage import FeedCoverage
-from business_metrics.events import EventFeed, money
+from business_metrics.events import EventFeed
 from business_metrics.expectation import NOTHING_EXPECTED, Expectation
 from business_metrics.memory import Breach, BreachMemory
 from business_metrics.minute_history import DAY_MIN, MINUTE_MS
-from business_metrics.model import KpiReading
-from business_metrics.order_rate import WINDOWS_S, Evidence, OrderVerdict
+from business_metrics.order_counts import OrderCounts
+from business_metrics.order_rate import LONG_WINDOWS_S, WINDOWS_S, Evidence, OrderVerdict
+from business_metrics.order_reading import KPI, OrdersNow, OrderTeller
+from business_metrics.season import Season
 from business_metrics.settings import BusinessSettings
-from business_metrics.significance import lower_tail, quantile
+from store.model import BoolArray, Int64Array
 
-KPI = "order_rate"
 _REMEMBER_MS = 90 * 86_400_000
 _GUARD_MIN = 10
 _OPEN_GUARD_MIN = 2
-_GUARD_MAX_MIN = WINDOWS_S[-1] // 60
-_SEASON_MIN = 10
-_RECOVERY_S = (30, 60, 120, 300, 900, 3_600)
+_PROVEN_ORDERS = 90
+_WIDEST_MIN = LONG_WINDOWS_S[-1] // 60
+_HOUR_MIN = WINDOWS_S[-1] // 60
+_SEASON_MIN = 30
+# Today's level is read anew as often; it rests on hours.
+_LEVEL_EVERY_MIN = 5
+_RECOVERY_S = (30, 60, 120, 300, 900, 3_600, 7_200, 14_400, 36_000)
 _RATE_S = 60
-_BAND = 0.005
 _MAX_INTERVALS = 500
-_AVERAGE_OVER_MIN = 1_440
-
-
-@dataclass(frozen=True, slots=True)
-class OrdersNow:
-    """What one tick says of the orders.
-
-    Attributes:
-        revenue_per_minute: Less refunds; below zero when more was given back than taken.
-        expected_per_minute: None while nothing is expected yet; `low` and `high` bound a minute.
-    """
-
-    reading: KpiReading
-    orders_per_minute: float
-    revenue_per_minute: Decimal
-    expected_per_minute: float | None
-    low: float | None
-    high: float | None
+# Two and a quarter deviations and more: significant at no level up to 10^-4.
+_SUSPECT = 5.0
+# Without a season the shop's last minutes are all that is known: read anew each minute.
+_FRESH = frozenset({"none", "own_recent"})
+_UNLIKE = frozenset({"unlike_day", "unlike_sale"})
 
 
 class OrderWatch:
@@ -61,7 +51,10 @@ class OrderWatch:
         self._baseline = baseline
         self._settings = settings
         self._memory = memory
+        self._counts = OrderCounts(feed)
+        self._teller = OrderTeller(feed, self._counts, settings)
         self._coverage = FeedCoverage()
+        self._reach_min = _HOUR_MIN
         self._past: list[Interval] = []
         self._open: Breach | None = None
         self._recovered_ms = 0
@@ -83,14 +76,46 @@ class OrderWatch:
         """Judge the orders up to now, less the time events usually take to arrive."""
         end_ms, expectation = self._look(now_ms)
         verdict = self._decide(expectation, end_ms, now_ms)
-        return self._now(verdict, expectation, end_ms, now_ms)
+        return self._teller.now(verdict, expectation, (end_ms, now_ms), self._open)
 
     def judge(self, now_ms: int) -> Breach | None:
-        """A tick that says only whether orders are missing; much cheaper while they are not."""
+        """A tick that says only whether orders are missing; cheaper."""
         end_ms, expectation = self._look(now_ms)
-        if self._open is not None or self._suspicious(expectation, end_ms):
-            self._decide(expectation, end_ms, now_ms)
+        self._decide(expectation, end_ms, now_ms)
         return self._open
+
+    def pass_over(self, now_ms: int) -> None:
+        """A tick that is not judged; for simulations."""
+        self._load(now_ms)
+        self._coverage.observe(self._feed, now_ms)
+
+    def suspicious(self, instants_ms: Int64Array) -> BoolArray:
+        """At which of these instants any window could be significant at all; for simulations.
+
+        They lie within one refresh of the expectation, and the feed holds the orders of them all.
+        """
+        since_ms = self._coverage.since_ms
+        expectation = self.expectation(int(instants_ms[0]))
+        if self._open is not None or since_ms is None or expectation.source in _FRESH:
+            return np.ones(len(instants_ms), dtype=np.bool_)
+        last_ms = int(instants_ms[-1])
+        ends = instants_ms[:, np.newaxis]
+        spans = np.asarray(self._windows_s(expectation, last_ms), dtype=np.int64) * 1_000
+        starts = np.minimum(np.maximum(ends - spans, max(self._recovered_ms, since_ms)), ends)
+        first_ms = int(starts.min())
+        orders = self._counts.instants(first_ms, last_ms)
+        places = np.searchsorted(orders, ends)
+        latest = np.append(first_ms, orders)[places]
+        starts = np.concatenate([starts, np.clip(latest, starts[:, -1:], ends)], axis=1)
+        due = expectation.expected_until(first_ms, ends) - expectation.expected_until(
+            first_ms, starts
+        )
+        seen = places - np.searchsorted(orders, starts)
+        seen[:, -1] = 0
+        least = due + (expectation.cv * due) ** 2
+        short = due - seen
+        found: BoolArray = np.any((short > 0) & (short * short > _SUSPECT * least), axis=1)
+        return found
 
     def _look(self, now_ms: int) -> tuple[int, Expectation]:
         self._load(now_ms)
@@ -106,39 +131,46 @@ class OrderWatch:
             verdict = self._still(verdict, expectation, end_ms)
         return verdict
 
-    def _suspicious(self, expectation: Expectation, end_ms: int) -> bool:
-        """Whether any window could be significant at all; what it passes over never is."""
-        starts = self._starts(end_ms)
-        seen = self._seen_since(starts, end_ms)
-        expected = [expectation.expected(start, end_ms) for start in starts]
-        if any(map(order_rate.unlikely, seen, expected, itertools.repeat(expectation.cv))):
-            return True
-        latest_ms = max(self._latest_ms(end_ms), starts[-1])
-        due = expectation.expected(latest_ms, end_ms)
-        return lower_tail(0, due, expectation.cv) < self._settings.alpha
-
     def expectation(self, end_ms: int) -> Expectation:
-        """What is expected up to now; kept for a minute."""
+        """What is expected up to now; kept for some minutes."""
         minute = end_ms // MINUTE_MS
+        if self._cached and self._cached[1].source not in _FRESH:
+            minute -= minute % _LEVEL_EVERY_MIN
         since = self._open.start_ms if self._open else None
         key = (minute, since, len(self._past), self._coverage.hole(self._feed))
         if self._cached is None or self._cached[0] != key:
-            self._cached = (key, self._expect(minute, since))
+            self._cached = (key, self._reaching(minute, since))
         return self._cached[1]
 
-    def _expect(self, minute: int, since_ms: int | None) -> Expectation:
+    def _reaching(self, minute: int, since_ms: int | None) -> Expectation:
+        """Over the last hour; in a small shop over as many hours as its windows need."""
+        found = self._expect(minute, since_ms, self._reach_min)
+        if found.source in _FRESH:
+            short = self._reach_min == _HOUR_MIN
+            return found if short else self._expect(minute, since_ms, _HOUR_MIN)
+        needed = self._windows_s(found, minute * MINUTE_MS)[-1] // 60
+        if needed > self._reach_min:
+            self._reach_min = _WIDEST_MIN
+            wide = self._expect(minute, since_ms, _WIDEST_MIN)
+            found = found if wide.source in _FRESH else wide
+        elif needed < self._reach_min // 4:
+            self._reach_min = max(2 * needed, _HOUR_MIN)
+        return found
+
+    def _expect(self, minute: int, since_ms: int | None, reach_min: int) -> Expectation:
         excluded = [*self._past[-_MAX_INTERVALS:]]
         hole = self._coverage.hole(self._feed)
         if hole is not None:
             excluded.append(hole)
-        start = minute - 61
+        start = minute - reach_min - 1
         until = minute - self._guard_min()
         if since_ms is not None:
             excluded.append((since_ms, (minute + 1) * MINUTE_MS))
             until = since_ms // MINUTE_MS - _OPEN_GUARD_MIN
             start = max(min(start, since_ms // MINUTE_MS), minute - DAY_MIN)
         season = self._season_of(minute, min(start, until - LEVEL_MIN), until, excluded)
-        return self._baseline.at_level(season, start, minute + 2, until, excluded)
+        end = min(minute + _LEVEL_EVERY_MIN, _block_end(minute))
+        return self._baseline.at_level(season, start, end, until, excluded)
 
     def _season_of(
         self, minute: int, first: int, until: int, excluded: Sequence[Interval]
@@ -146,9 +178,9 @@ class OrderWatch:
         """What earlier weeks say, read anew every few minutes: today moves only their holes."""
         key = (minute // _SEASON_MIN, self._open is None, len(self._past))
         known = self._season
-        if known is None or known[0] != key or not known[1].covers(first, minute + 2):
-            end = minute - minute % _SEASON_MIN + _SEASON_MIN + 2
-            season = self._baseline.season(first - _GUARD_MAX_MIN, end, until, excluded)
+        last = min(minute + _LEVEL_EVERY_MIN, _block_end(minute))
+        if known is None or known[0] != key or not known[1].covers(first, last):
+            season = self._baseline.season(first - _HOUR_MIN, _block_end(minute), until, excluded)
             self._season = known = (key, season)
         return known[1]
 
@@ -160,27 +192,29 @@ class OrderWatch:
         if known.source == "own_recent":
             seen_min = (self._coverage.since_ms or 0) // MINUTE_MS
             return min(_GUARD_MIN, max((known.start_minute + 61 - seen_min) // 3, 1))
-        rate = float(known.per_minute[-1])
-        for window_s in WINDOWS_S:
-            if rate * window_s / 60 >= 90:
+        end_ms = (known.start_minute + len(known.per_minute) - 1) * MINUTE_MS
+        for window_s in (*WINDOWS_S, *LONG_WINDOWS_S):
+            if known.expected(end_ms - window_s * 1_000, end_ms) >= _PROVEN_ORDERS:
                 return max(window_s // 60, _GUARD_MIN)
-        return WINDOWS_S[-1] // 60
+        return _WIDEST_MIN
 
     def _judge(self, expectation: Expectation, end_ms: int, now_ms: int) -> OrderVerdict:
         if self._coverage.since_ms is None:
             return OrderVerdict(breached=False, reason="waiting_for_first_event")
         if expectation.source == "none":
             return OrderVerdict(breached=False, reason="no_history_yet")
-        starts, cv = self._starts(end_ms), expectation.cv
+        starts = self._starts(expectation, end_ms)
         windows = [
-            Evidence((end_ms - start) / 1_000, seen, expectation.expected(start, end_ms), cv)
-            for start, seen in zip(starts, self._seen_since(starts, end_ms), strict=True)
+            _evidence(expectation, start, end_ms, seen)
+            for start, seen in zip(starts, self._counts.since(starts, end_ms), strict=True)
         ]
-        gap = replace(self._evidence(expectation, self._latest_ms(end_ms), end_ms), observed=0)
+        latest_ms = self._counts.latest_ms(end_ms, starts[-1])
+        gap = replace(self._evidence(expectation, latest_ms, end_ms), observed=0)
         settings = self._settings
         verdict = order_rate.judge(windows, gap, settings.alpha, settings.false_alarms_per_month)
         if verdict.breached and now_ms < self._coverage.quiet_until_ms:
             return replace(verdict, breached=False, reason="just_started")
+        expectation = self._least_of(verdict, expectation, end_ms)
         if verdict.breached and expectation.raised > 1:
             # The widest window tells most of what came since; the shortest was only the first.
             widest = order_rate.widest(windows, settings.alpha, settings.false_alarms_per_month)
@@ -189,24 +223,36 @@ class OrderWatch:
                 between = (1 + 1 / expectation.raised) / 2
                 since_ms = self._onset(expectation, since_ms, end_ms, between)
             whole = self._evidence(expectation, since_ms, end_ms)
-            if order_rate.back_to_usual(whole, expectation.raised):
+            if order_rate.back_to_usual(whole, expectation.raised, expectation.above_usual):
                 return OrderVerdict(breached=False, reason="back_to_usual", evidence=whole)
         return verdict
 
-    def _latest_ms(self, end_ms: int) -> int:
-        """The latest order; where none is kept, the beginning of the widest window."""
-        last = int(np.searchsorted(self._feed.order_ms, end_ms))
-        return int(self._feed.order_ms[last - 1]) if last else end_ms - WINDOWS_S[-1] * 1_000
+    def _least_of(
+        self, verdict: OrderVerdict, expectation: Expectation, end_ms: int
+    ) -> Expectation:
+        """The same, brought down to the week that sold least in the very window that decides."""
+        season, evidence = self._season, verdict.evidence
+        if not verdict.breached or evidence is None or season is None or season[1].sale:
+            return expectation
+        if expectation.source in _FRESH:
+            return expectation
+        minutes = math.ceil(evidence.window_s / 60) + 1
+        above = season[1].above_lowest(end_ms // MINUTE_MS + 1, (minutes,))
+        return replace(expectation, least=min(expectation.least, expectation.usual / above))
 
-    def _starts(self, end_ms: int) -> list[int]:
+    def _windows_s(self, expectation: Expectation, end_ms: int) -> tuple[int, ...]:
+        if expectation.source in _FRESH:
+            return WINDOWS_S
+        return order_rate.windows_for(
+            lambda window_s: expectation.expected(end_ms - window_s * 1_000, end_ms)
+        )
+
+    def _starts(self, expectation: Expectation, end_ms: int) -> list[int]:
         """Where each window begins, none before the feed is known to be whole."""
         since_ms = self._coverage.since_ms
         first = max(self._recovered_ms, end_ms if since_ms is None else since_ms)
-        return [min(max(end_ms - window_s * 1_000, first), end_ms) for window_s in WINDOWS_S]
-
-    def _seen_since(self, starts: Sequence[int], end_ms: int) -> list[int]:
-        places: list[int] = np.searchsorted(self._feed.order_ms, [*starts, end_ms]).tolist()
-        return [places[-1] - place for place in places[:-1]]
+        spans = self._windows_s(expectation, end_ms)
+        return [min(max(end_ms - window_s * 1_000, first), end_ms) for window_s in spans]
 
     def _evidence(
         self, expectation: Expectation, start_ms: int, end_ms: int, *, watched: bool = True
@@ -220,23 +266,14 @@ class OrderWatch:
             since_ms = self._coverage.since_ms
             first = max(first, end_ms if since_ms is None else since_ms)
         start_ms = min(first, end_ms)
-        expected = expectation.expected(start_ms, end_ms)
-        observed = self._observed(start_ms, end_ms)[0]
-        return Evidence((end_ms - start_ms) / 1_000, observed, expected, expectation.cv)
-
-    def _observed(self, start_ms: int, end_ms: int) -> tuple[int, int]:
-        """Orders and money units; by whole minutes before what is kept exactly."""
-        kept_ms = end_ms - WINDOWS_S[-1] * 1_000
-        orders, units = self._feed.orders_between(max(start_ms, kept_ms), end_ms)
-        if start_ms < kept_ms:
-            old = self._feed.history.slice(start_ms // MINUTE_MS, kept_ms // MINUTE_MS).sum(axis=1)
-            orders, units = orders + int(old[0]), units + int(old[1])
-        return orders, units
+        observed = self._counts.between(start_ms, end_ms)[0]
+        return _evidence(expectation, start_ms, end_ms, observed)
 
     def _begin(self, verdict: OrderVerdict, expectation: Expectation, end_ms: int) -> None:
         since_ms = self._onset_of(verdict, expectation, end_ms)
         depth = self._evidence(expectation, since_ms, end_ms).ratio
-        self._open = Breach(KPI, since_ms, None, order_rate.severity(depth))
+        severity = order_rate.severity(depth) if _pages(verdict, expectation) else "ticket"
+        self._open = Breach(KPI, since_ms, None, severity)
         self._memory.save(self._open)
 
     def _onset_of(self, verdict: OrderVerdict, expectation: Expectation, end_ms: int) -> int:
@@ -250,8 +287,7 @@ class OrderWatch:
         self, expectation: Expectation, start_ms: int, end_ms: int, share: float = 1.0
     ) -> int:
         """When the drop began: where the surplus over that share of the expected was highest."""
-        first, last = np.searchsorted(self._feed.order_ms, [start_ms, end_ms])
-        instants = np.append(start_ms, self._feed.order_ms[first:last])
+        instants = np.append(start_ms, self._counts.instants(start_ms, end_ms))
         # The surplus is highest right after an order, or at the beginning.
         surplus = np.arange(len(instants)) - share * expectation.expected_until(start_ms, instants)
         return int(instants[int(np.argmax(surplus))])
@@ -267,7 +303,8 @@ class OrderWatch:
             self._end(replace(breach, end_ms=end_ms - round(back.window_s * 1_000)), end_ms)
             return OrderVerdict(breached=False, reason="orders_are_back", evidence=back)
         told = (verdict.evidence or whole, whole) if verdict.breached else ()
-        if breach.severity == "ticket" and any(map(order_rate.graver, told)):
+        graver = _pages(verdict, expectation) and any(map(order_rate.graver, told))
+        if breach.severity == "ticket" and graver:
             self._open = replace(breach, severity="page")
             self._memory.save(self._open)
         if verdict.breached:
@@ -297,102 +334,18 @@ class OrderWatch:
                 self._recovered_ms = max(self._recovered_ms, breach.end_ms)
         self._loaded = True
 
-    def _now(
-        self, verdict: OrderVerdict, expectation: Expectation, end_ms: int, now_ms: int
-    ) -> OrdersNow:
-        orders, units = self._feed.orders_between(end_ms - MINUTE_MS, end_ms)
-        due = expectation.expected(end_ms - MINUTE_MS, end_ms)
-        known = len(expectation.per_minute) > 0
-        band = [float(quantile(q, due, expectation.cv)) for q in (_BAND, 1 - _BAND)]
-        return OrdersNow(
-            reading=self._reading(verdict, expectation, end_ms, now_ms),
-            orders_per_minute=float(orders),
-            revenue_per_minute=money(
-                units - self._feed.refunded_between(end_ms - MINUTE_MS, end_ms)
-            ),
-            expected_per_minute=due if known else None,
-            low=band[0] if known else None,
-            high=band[1] if known else None,
-        )
 
-    def _reading(
-        self, verdict: OrderVerdict, expectation: Expectation, end_ms: int, now_ms: int
-    ) -> KpiReading:
-        evidence = verdict.evidence
-        if evidence is None or evidence.window_s <= 0:
-            # Also while a breach is open and nothing can be judged: what held holds.
-            orders = self._feed.orders_between(end_ms - MINUTE_MS, end_ms)[0]
-            value = float(orders) if self._feed.history.first_minute is not None else None
-            bare = KpiReading(
-                kpi=KPI,
-                at_ms=now_ms,
-                value=value,
-                unit="orders/min",
-                reason=order_rate.in_words(verdict),
-                window_s=_RATE_S,
-                detail={"decision": verdict.reason},
-            )
-            return self._with_breach(bare, expectation, end_ms)
-        minutes = evidence.window_s / 60
-        low, high = (
-            quantile(q, evidence.expected, evidence.cv) / minutes for q in (_BAND, 1 - _BAND)
-        )
-        reading = KpiReading(
-            kpi=KPI,
-            at_ms=now_ms,
-            value=evidence.observed / minutes,
-            unit="orders/min",
-            expected=evidence.expected / minutes,
-            low=low,
-            high=high,
-            reason=order_rate.in_words(verdict),
-            window_s=round(evidence.window_s),
-            detail={
-                "decision": verdict.reason,
-                "baseline": expectation.source,
-                "level": round(expectation.level, 3),
-            },
-        )
-        return self._with_breach(reading, expectation, end_ms)
+def _pages(verdict: OrderVerdict, expectation: Expectation) -> bool:
+    """On a sale day or a holiday whose level nobody knows yet, only silence is sure to be grave."""
+    return verdict.reason == "no_orders" or expectation.source not in _UNLIKE
 
-    def _with_breach(
-        self, reading: KpiReading, expectation: Expectation, end_ms: int
-    ) -> KpiReading:
-        breach = self._open
-        if breach is None:
-            return reading
-        risk, low, high = self.at_risk(expectation, breach.start_ms, end_ms)
-        orders = expectation.expected(breach.start_ms, end_ms)
-        missing = max(orders - self._observed(breach.start_ms, end_ms)[0], 0.0)
-        detail: dict[str, float | str] = {
-            "missing_orders": round(missing, 1),
-            "revenue_at_risk_low": str(low),
-            "revenue_at_risk_high": str(high),
-        }
-        return replace(
-            reading,
-            breached=True,
-            severity=breach.severity,
-            since_ms=breach.start_ms,
-            revenue_at_risk=risk,
-            currency=self._settings.currency,
-            detail=dict(reading.detail) | detail,
-        )
 
-    def at_risk(
-        self, expectation: Expectation, start_ms: int, end_ms: int
-    ) -> tuple[Decimal, Decimal, Decimal]:
-        """Expected less actual revenue with its band (95 %), at what an order usually brings."""
-        average = self.average_units(start_ms)
-        due = expectation.expected(start_ms, end_ms)
-        units = self._observed(start_ms, end_ms)[1]
-        bounds = [quantile(q, due, expectation.cv) for q in (0.025, 0.975)]
-        figures = [money(max(orders * average - units, 0.0)) for orders in (due, *bounds)]
-        return figures[0], figures[1], figures[2]
+def _block_end(minute: int) -> int:
+    """No further: a sale may begin with the next half hour, and has another season."""
+    return minute - minute % _SEASON_MIN + _SEASON_MIN
 
-    def average_units(self, before_ms: int) -> float:
-        """Money units of an average order in the day before an instant."""
-        minute = before_ms // MINUTE_MS
-        history = self._feed.history
-        day = history.slice(minute - _AVERAGE_OVER_MIN, minute).sum(axis=1)
-        return float(day[1] / day[0]) if day[0] else 0.0
+
+def _evidence(expectation: Expectation, start_ms: int, end_ms: int, seen: int) -> Evidence:
+    due = expectation.expected(start_ms, end_ms)
+    cv = expectation.cv_over(due, (end_ms - start_ms) / MINUTE_MS)
+    return Evidence((end_ms - start_ms) / 1_000, seen, due, cv)

@@ -6,6 +6,7 @@ The forecast is what was sold plus what the baseline expects of the rest, at tod
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -22,6 +23,8 @@ from business_metrics.settings import BusinessSettings
 from business_metrics.significance import quantile
 
 _BAND = 0.025
+# How far the rest of a day strays from its last hours.
+_REST_CV = 0.05
 _TIMELESS = frozenset({"none", "own_recent"})
 
 
@@ -117,13 +120,15 @@ class Pacer:
         coming = _orders(rest, now, end)
         if coming is None:
             return None
-        total = so_far.orders + coming
-        low, high = (quantile(share, coming, rest.cv) for share in (_BAND, 1 - _BAND))
+        # What raised the last hours, and no calendar knows, may end now or last.
+        usual = coming / (rest.above_usual if rest.raised > 1 else 1.0)
+        cv = math.hypot(rest.cv_over(coming, end - now), _REST_CV)
+        low, high = quantile(_BAND, usual, cv), quantile(1 - _BAND, coming, cv)
+        total = so_far.orders + (usual + coming) / 2
         revenue = None
         if so_far.revenue is not None and so_far.orders:
-            revenue = (so_far.revenue / so_far.orders * Decimal(repr(total))).quantize(
-                Decimal("0.01")
-            )
+            coin = money(0, self._settings.currency)
+            revenue = (so_far.revenue / so_far.orders * Decimal(repr(total))).quantize(coin)
         return Forecast(total, so_far.orders + low, so_far.orders + high, revenue)
 
     def _last_sale(self, now: int) -> ComparedDay | None:
@@ -138,9 +143,10 @@ class Pacer:
         return ComparedDay(day, self._sold(begin, past), total)
 
     def _sold(self, begin: int, end: int) -> Sold:
-        orders, units = self._history.slice(begin, end).sum(axis=1).tolist()
+        orders, units = self._history.sold(begin, end)
         # Days that only the recorded series remember have no amounts.
-        return Sold(int(orders), money(units) if units or not orders else None)
+        known = units or not orders
+        return Sold(orders, money(units, self._settings.currency) if known else None)
 
 
 def _orders(expectation: Expectation, begin: int, end: int) -> float | None:

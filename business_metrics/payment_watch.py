@@ -1,4 +1,9 @@
-"""Do payments go through? Attempts of the last minutes against the least share that is normal."""
+"""Do payments go through? Attempts of the last minutes against the least share, and the usual one.
+
+A share is proven too low by the exact binomial tail: few attempts of which nearly all go through
+are nothing like normal. The usual share is that of the two hours before what is judged, at its
+lower bound (Wilson, 99 %), and without the time in which payments failed already.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +15,20 @@ from business_metrics.events import EventFeed
 from business_metrics.memory import Breach, BreachMemory
 from business_metrics.model import KpiReading
 from business_metrics.settings import BusinessSettings
-from business_metrics.significance import wilson
+from business_metrics.significance import binomial_lower_tail, wilson
 from store.model import Int64Array
 
 KPI = "payment_success"
 WINDOWS_S = (60, 300, 900)
 _LEAST_ATTEMPTS = 10
-# One-sided certainty of 99.9 %: the windows are looked at every few seconds.
+# The windows are looked at every few seconds: together they cost a false alarm in some months.
+_ALPHA = 1e-6
+# One-sided certainty of 99.9 %.
 _Z = 3.09
+_USUAL_MS = 7_200_000
+_USUAL_LEAST_ATTEMPTS = 100
+# Shares stray by less from hour to hour.
+_LEAST_FALL = 0.05
 _REMEMBER_MS = 7 * 86_400_000
 
 
@@ -38,10 +49,38 @@ class Attempts:
         """By Wilson's score; each holds with 99.9 % certainty."""
         return wilson(self.paid, self.tried, _Z)
 
+    def below(self, share: float) -> bool:
+        """Whether fewer go through than this share, proven."""
+        return (
+            self.tried >= _LEAST_ATTEMPTS
+            and self.paid < share * self.tried
+            and binomial_lower_tail(self.paid, self.tried, share) < _ALPHA
+        )
 
-def failing(windows: tuple[Attempts, ...], least: float) -> Attempts | None:
-    """The shortest window that proves a share below `least`."""
-    return next((w for w in windows if w.tried >= _LEAST_ATTEMPTS and w.bounds[1] < least), None)
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is normal: at least `least`, and what is `usual`, proven, where it is known."""
+
+    least: float
+    usual: float | None = None
+
+    @property
+    def normal(self) -> float:
+        """From here on nothing is wrong."""
+        return max(self.least, (self.usual or 0.0) - _LEAST_FALL)
+
+    def broken(self, window: Attempts) -> bool:
+        """Below the least; or below the usual, and by five points and more."""
+        if window.below(self.least):
+            return True
+        fallen = (window.share or 0.0) <= self.normal
+        return self.usual is not None and fallen and window.below(self.usual)
+
+
+def failing(windows: tuple[Attempts, ...], limits: Limits) -> Attempts | None:
+    """The shortest window that proves that too few go through."""
+    return next((window for window in windows if limits.broken(window)), None)
 
 
 def healthy(windows: tuple[Attempts, ...], least: float) -> Attempts | None:
@@ -55,7 +94,7 @@ def healthy(windows: tuple[Attempts, ...], least: float) -> Attempts | None:
 
 
 class PaymentWatch:
-    """The rule with its memory: proven below the limit to begin, above it to end.
+    """The rule with its memory: proven below what is normal to begin, above it to end.
 
     A shop without attempts says nothing: what held holds.
     """
@@ -67,13 +106,19 @@ class PaymentWatch:
         self._open: Breach | None = None
         self._loaded = False
         self._clean_ms = 0
+        self._past: list[tuple[int, int]] = []
+        # That of the breach, while one is open: it must not become usual.
+        self._usual: float | None = None
 
     def tick(self, now_ms: int) -> KpiReading:
         """The share of the last 15 minutes, or of the window that decides."""
         if not self._loaded:
             known = self._memory.breaches(KPI, now_ms - _REMEMBER_MS)
             self._open = next((breach for breach in known if breach.end_ms is None), None)
-            self._clean_ms = max((breach.end_ms or 0 for breach in known), default=0)
+            self._past = [(b.start_ms, b.end_ms) for b in known if b.end_ms is not None]
+            self._clean_ms = max((end_ms for _, end_ms in self._past), default=0)
+            if self._open is not None:
+                self._usual = self._usual_before(self._open.start_ms)
             self._loaded = True
         windows = self._windows(now_ms)
         shown = self._judge(windows, now_ms) or windows[-1]
@@ -97,14 +142,16 @@ class PaymentWatch:
 
     def _judge(self, windows: tuple[Attempts, ...], now_ms: int) -> Attempts | None:
         """Open or close the breach; the window to show while it is open."""
-        least = self._settings.payment_success_min
-        bad = failing(windows, least)
+        if self._open is None:
+            self._usual = self._usual_before(now_ms - WINDOWS_S[-1] * 1_000)
+        limits = Limits(self._settings.payment_success_min, self._usual)
+        bad = failing(windows, limits)
         if self._open is None and bad is not None:
             since_ms = now_ms - bad.window_s * 1_000
             self._open = Breach(KPI, since_ms, None, self._settings.payment_severity)
             self._memory.save(self._open)
         elif self._open is not None and windows[0] is not bad:
-            self._end(healthy(windows, least), now_ms)
+            self._end(healthy(windows, limits.normal), now_ms)
         if self._open is None:
             return None
         return bad or next((w for w in windows if w.tried), None)
@@ -115,20 +162,38 @@ class PaymentWatch:
             return
         self._clean_ms = max(now_ms - proof.window_s * 1_000, self._open.start_ms + 1)
         self._memory.save(replace(self._open, end_ms=self._clean_ms))
+        self._past = [
+            *((a, b) for a, b in self._past if b > now_ms - 2 * _USUAL_MS),
+            (self._open.start_ms, self._clean_ms),
+        ]
         self._open = None
 
+    def _usual_before(self, end_ms: int) -> float | None:
+        """The share that goes through at least; None where too little is known."""
+        begin_ms = end_ms - _USUAL_MS
+        paid, failed = self._between(begin_ms, end_ms)
+        for start_ms, stop_ms in self._past:
+            gone = self._between(max(start_ms, begin_ms), min(stop_ms, end_ms))
+            paid, failed = paid - gone[0], failed - gone[1]
+        tried = paid + failed
+        return wilson(paid, tried)[0] if tried >= _USUAL_LEAST_ATTEMPTS else None
+
     def _windows(self, now_ms: int) -> tuple[Attempts, ...]:
-        paid, failed = self._feed.order_ms, self._feed.failed_ms
         found = []
         for window_s in WINDOWS_S:
             begin_ms = max(now_ms - window_s * 1_000, self._clean_ms)
-            went = _between(paid, begin_ms, now_ms)
-            found.append(Attempts(window_s, went, went + _between(failed, begin_ms, now_ms)))
+            paid, failed = self._between(begin_ms, now_ms)
+            found.append(Attempts(window_s, paid, paid + failed))
         return tuple(found)
 
+    def _between(self, begin_ms: int, end_ms: int) -> tuple[int, int]:
+        """Payments that went through, and that failed."""
+        feed = self._feed
+        return _count(feed.order_ms, begin_ms, end_ms), _count(feed.failed_ms, begin_ms, end_ms)
 
-def _between(instants: Int64Array, begin_ms: int, end_ms: int) -> int:
-    first, last = np.searchsorted(instants, [begin_ms, end_ms])
+
+def _count(instants: Int64Array, begin_ms: int, end_ms: int) -> int:
+    first, last = np.searchsorted(instants, [begin_ms, max(end_ms, begin_ms)])
     return int(last - first)
 
 

@@ -17,9 +17,11 @@ from business_metrics import abandonment as cohorts
 from business_metrics import searches
 from business_metrics.abandonment import SEGMENTS, Abandonment, AbandonmentSeries
 from business_metrics.causes import TROUBLE_TYPES, causes_of, cohorts_by_cause
+from business_metrics.event_slices import slices
 from business_metrics.events import genuine, money, money_units
+from business_metrics.exact_sums import halves, total, whole
 from business_metrics.expectation import Expectation
-from business_metrics.funnel import STEPS, FunnelStep, parse_segment
+from business_metrics.funnel import COLUMNS, STEPS, FunnelStep, parse_segment
 from business_metrics.funnel import funnel as funnel_of
 from business_metrics.minute_history import MINUTE_MS
 from business_metrics.pacing import day_bounds
@@ -27,7 +29,7 @@ from business_metrics.settings import BusinessSettings
 from business_metrics.significance import quantile
 from business_metrics.told_orders import REPEAT_MS, repeats
 from store.errors import BadInput
-from store.model import BoolArray
+from store.model import BoolArray, Int64Array
 from store.ports import TROUBLED_SCHEMA, EventReader, RequestReader
 
 # The stubs of the compute functions know no chunked columns.
@@ -46,6 +48,11 @@ _CHECKOUT_TYPES = (
     "purchase",
     *TROUBLE_TYPES,
 )
+_CHECKOUT_COLUMNS = (
+    *("type", "ts_ms", "checkout_id", "session_id", "trace_id", "bot", "test"),
+    *SEGMENTS,
+)
+_SOLD_COLUMNS = ("type", "ts_ms", "order_id", "amount", "currency", "bot", "test", "seq")
 BY_CAUSE = "cause"
 # Activity is followed for a day after the range, purchases for a week: later ones no longer correct
 # its cohorts. A checkout that was begun up to a day before it and is begun again belongs there.
@@ -154,12 +161,15 @@ def order_edges(start_ms: int, end_ms: int, step: Step, zone: ZoneInfo) -> list[
 
 def sold(reader: EventReader, start_ms: int, end_ms: int) -> pa.Table:
     """The genuine purchases of a range, each order once, and the refunds."""
-    table = genuine(reader.events(start_ms, end_ms, types=("purchase", "refund")))
+    types = ("purchase", "refund")
+    table = genuine(reader.events(start_ms, end_ms, types=types, columns=_SOLD_COLUMNS))
     bought = table.filter(pc.equal(table["type"], "purchase"))
     told = pc.drop_null(pc.unique(bought["order_id"]))
     if not len(told):
         return table
-    before = reader.events(start_ms - REPEAT_MS, start_ms, types=("purchase",))
+    before = reader.events(
+        start_ms - REPEAT_MS, start_ms, types=("purchase",), columns=_SOLD_COLUMNS
+    )
     before = genuine(before.filter(pc.is_in(before["order_id"], value_set=told)))
     again = repeats(pa.concat_tables([before, bought]))[before.num_rows :]
     refunds = table.filter(pc.equal(table["type"], "refund"))
@@ -185,17 +195,37 @@ def orders(
     units = np.abs(money_units(events, settings.currency, settings.exchange_rates))
     place = np.searchsorted(edges, np.asarray(events["ts_ms"].to_numpy()), side="right") - 1
     counts = np.bincount(place[bought], minlength=len(edges) - 1)
-    sums = np.zeros(len(edges) - 1, dtype=np.int64)
-    np.add.at(sums, place, np.where(bought, units, -units))
+    sums = _sums(place, np.where(bought, units, -units), len(edges) - 1)
     known = _known(expectation, collected)
     points = tuple(
-        _order_point(at_ms, min(until_ms, expected_until_ms), known, (counts[i], sums[i]))
+        _order_point(
+            at_ms,
+            min(until_ms, expected_until_ms),
+            known,
+            (int(counts[i]), money(sums[i], settings.currency)),
+        )
         for i, (at_ms, until_ms) in enumerate(pairwise(edges))
     )
-    judged = np.asarray([p.expected_orders is not None for p in points], dtype=np.bool_)
-    taken = money(int(units[bought & judged[place]].sum()))
+    judged = bought & _in_minutes(events, expectation.start_minute, collected)
+    taken = int(judged.sum()), money(total(units[judged]), settings.currency)
     risk = _at_risk(points, taken, settings.currency, expectation.cv)
     return Orders(step_ms / 1_000, points, risk, expectation.source)
+
+
+def _in_minutes(events: pa.Table, start_minute: int, chosen: BoolArray) -> BoolArray:
+    """Which events fall into the chosen ones of the minutes from a first one on."""
+    place = np.asarray(events["ts_ms"].to_numpy(), dtype=np.int64) // MINUTE_MS - start_minute
+    inside = (place >= 0) & (place < len(chosen))
+    inside[inside] = chosen[place[inside]]
+    return np.asarray(inside, dtype=np.bool_)
+
+
+def _sums(place: Int64Array, units: Int64Array, count: int) -> list[int]:
+    """The exact sum of the units at each place."""
+    sums = np.zeros((2, count), dtype=np.int64)
+    for row, half in zip(sums, halves(units), strict=True):
+        np.add.at(row, place, half)
+    return [whole(high, low) for high, low in zip(*sums.tolist(), strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +246,9 @@ def _known(expectation: Expectation, collected: BoolArray) -> _Known:
     )
 
 
-def _order_point(at_ms: int, until_ms: int, known: _Known, counted: tuple[int, int]) -> OrderPoint:
+def _order_point(
+    at_ms: int, until_ms: int, known: _Known, sold_then: tuple[int, Decimal]
+) -> OrderPoint:
     expected = low = high = None
     expectation = known.expectation
     if known.minutes.expected(at_ms, until_ms) > 0:
@@ -224,19 +256,20 @@ def _order_point(at_ms: int, until_ms: int, known: _Known, counted: tuple[int, i
         low, high = (
             float(quantile(share, expected, expectation.cv)) for share in (_BAND, 1 - _BAND)
         )
-    return OrderPoint(at_ms, int(counted[0]), money(int(counted[1])), expected, low, high)
+    return OrderPoint(at_ms, *sold_then, expected, low, high)
 
 
 def _at_risk(
-    points: tuple[OrderPoint, ...], revenue: Decimal, currency: str, cv: float
+    points: tuple[OrderPoint, ...], taken: tuple[int, Decimal], currency: str, cv: float
 ) -> RevenueAtRisk | None:
-    count = sum(p.orders for p in points if p.expected_orders is not None)
+    """By the orders and the revenue of the minutes in which some were expected."""
+    count, revenue = taken
     if not count:
         return None
     average = revenue / count
     due = sum(p.expected_orders or 0.0 for p in points)
     bounds = (due, quantile(0.025, due, cv), quantile(0.975, due, cv))
-    cent = Decimal("0.01")
+    cent = money(0, currency)
     amount, low, high = (
         max(Decimal(str(round(n, 6))) * average - revenue, Decimal(0)).quantize(cent)
         for n in bounds
@@ -247,7 +280,8 @@ def _at_risk(
 def funnel(reader: EventReader, start_ms: int, end_ms: int, segment: str) -> tuple[FunnelStep, ...]:
     """The funnel of a range."""
     chosen = parse_segment(segment)
-    return funnel_of(reader.events(start_ms, end_ms, types=STEPS), chosen)
+    columns = (*COLUMNS, chosen[0]) if chosen else COLUMNS
+    return funnel_of(slices(reader, (start_ms, end_ms), STEPS, columns), chosen)
 
 
 def abandonment(
@@ -280,7 +314,9 @@ def abandonment(
 def _of_checkouts(reader: EventReader, start_ms: int, end_ms: int, as_of_ms: int) -> pa.Table:
     """The events of a range's checkouts, with what came before and long after of the same ones."""
     begun = ("begin_checkout",)
-    table = reader.events(start_ms, end_ms + _LATE_MS, types=_CHECKOUT_TYPES)
+    table = reader.events(
+        start_ms, end_ms + _LATE_MS, types=_CHECKOUT_TYPES, columns=_CHECKOUT_COLUMNS
+    )
     ids = pc.unique(table.filter(pc.is_in(table["type"], value_set=pa.array(begun)))["checkout_id"])
     parts = [table]
     if len(ids):
@@ -291,7 +327,7 @@ def _of_checkouts(reader: EventReader, start_ms: int, end_ms: int, as_of_ms: int
             if (at_ms := end_ms + day * DAY_MS) <= as_of_ms
         ]
         for first_ms, last_ms, types in spans:
-            more = reader.events(first_ms, last_ms, types=types)
+            more = reader.events(first_ms, last_ms, types=types, columns=_CHECKOUT_COLUMNS)
             parts.append(more.filter(pc.is_in(more["checkout_id"], value_set=ids)))
     return pa.concat_tables(parts)
 
@@ -303,8 +339,10 @@ def search_abandonment(
     _check_split(by)
     start_ms, end_ms = edges_ms[0], edges_ms[-1]
     # A hunt may have begun before the range, and end after it.
-    table = events.events(start_ms - as_of[1] * 1_000, end_ms + _LATE_MS, types=searches.TYPES)
-    found = _started_in(searches.hunts(table, as_of[1]), start_ms, end_ms)
+    span = (start_ms - as_of[1] * 1_000, end_ms + _LATE_MS)
+    split = (by,) if by else ()
+    parts = slices(events, span, searches.TYPES, (*searches.COLUMNS, *split))
+    found = _started_in(searches.hunts(parts, as_of[1], split), start_ms, end_ms)
     return _answer(found, edges_ms, by, as_of)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from business_metrics.checkout_watch import SegmentShare
 from business_metrics.model import KpiReading
-from business_metrics.order_watch import OrdersNow
+from business_metrics.order_reading import OrdersNow
 from business_metrics.settings import BusinessSettings
 from store.model import Labels
 

@@ -10,7 +10,10 @@ import numpy as np
 
 from store.model import BoolArray, Float64Array
 
-SMOOTH_MIN = 15
+_SHUT_MIN = 30
+# How many minutes before and after tell of one, from which orders a minute on.
+_REACHES = ((1, 60.0), (5, 15.0), (15, 0.5), (45, 0.0))
+REACH_MIN = _REACHES[-1][0]
 LEAST_BLOCK_ORDERS = 20.0
 # No order where so many were due is no chance: e to the power of -12.
 _HOLE_ORDERS = 12.0
@@ -77,17 +80,35 @@ def closed(day: Reference, valid: BoolArray) -> BoolArray:
     silent = holes(Reference(day.counts, valid), np.ones(len(valid)))
     edges = np.flatnonzero(np.diff(np.concatenate([[0], silent.astype(np.int8), [0]])))
     for begin, stop in edges.reshape(-1, 2).tolist():
-        if stop - begin < 2 * SMOOTH_MIN:
+        if stop - begin < _SHUT_MIN:
             silent[begin:stop] = False
     return silent
 
 
 def smoothed(counts: Float64Array, valid: BoolArray) -> Float64Array:
-    """The mean around each minute but the first and last `SMOOTH_MIN`."""
-    width = 2 * SMOOTH_MIN + 1
+    """The mean around each minute but the first and last `REACH_MIN`.
+
+    Over as few minutes as tell something: a day has steep flanks, and a small shop's night few
+    orders.
+    """
+    means = [_mean_around(counts, valid, reach) for reach, _ in _REACHES]
+    wide = found = means[-1]
+    for mean_around, (_, least_rate) in zip(means[-2::-1], _REACHES[-2::-1], strict=True):
+        found = np.where((wide >= least_rate) & ~np.isnan(mean_around), mean_around, found)
+    return found
+
+
+def width_min(rate: float) -> int:
+    """How many minutes a figure is a mean of, at so many orders a minute."""
+    return 1 + 2 * next(reach for reach, least_rate in _REACHES if rate >= least_rate)
+
+
+def _mean_around(counts: Float64Array, valid: BoolArray, reach: int) -> Float64Array:
+    width, spare = 2 * reach + 1, REACH_MIN - reach
     totals = _moving_sum(np.where(valid, counts, 0.0), width)
     minutes = _moving_sum(valid.astype(np.float64), width)
-    return np.where(minutes >= width / 3, totals / np.maximum(minutes, 1.0), np.nan)
+    found = np.where(minutes >= width / 3, totals / np.maximum(minutes, 1.0), np.nan)
+    return found[spare : len(found) - spare]
 
 
 def ratio(expected: Float64Array, actual: Float64Array, valid: BoolArray) -> tuple[float, float]:

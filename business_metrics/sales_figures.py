@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from business_metrics.abandonment import outcome, point
 from business_metrics.events import EventFeed, money
 from business_metrics.minute_history import MINUTE_MS
@@ -32,11 +34,12 @@ class SalesFigures:
         return self._average(now_ms), *self._sessions[1]
 
     def _average(self, now_ms: int) -> KpiReading:
-        orders, units = self._feed.orders_between(now_ms - _AVERAGE_S * 1_000, now_ms)
+        # An order whose worth is unknown says nothing of what an order is worth.
+        orders, units = self._feed.worth_between(now_ms - _AVERAGE_S * 1_000, now_ms)
         return KpiReading(
             kpi="average_order_value",
             at_ms=now_ms,
-            value=float(money(units / orders)) if orders else None,
+            value=float(money(Fraction(units, orders), self._currency)) if orders else None,
             unit=self._currency,
             currency=self._currency,
             window_s=_AVERAGE_S,

@@ -8,6 +8,7 @@ those of checkouts.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,9 @@ import pyarrow as pa
 import pyarrow.compute
 
 from business_metrics.abandonment import NEVER, Checkouts, codes_of, segment_columns
-from business_metrics.events import genuine
+from business_metrics.events import is_genuine
+from business_metrics.funnel import check_room
+from business_metrics.keyed_rows import numbers_of
 from store.model import BoolArray, Int64Array
 
 # The stubs of the compute functions know no chunked columns.
@@ -25,24 +28,63 @@ pc: Any = pyarrow.compute
 SEARCHES = ("search", "view_search_results")
 LOOKS = ("select_item", "view_item", "add_to_cart", "begin_checkout", "purchase")
 TYPES = (*SEARCHES, *LOOKS)
+COLUMNS = ("type", "ts_ms", "session_id", "bot", "test")
+_NOTHING: Int64Array = np.empty(0, dtype=np.int64)
 
 
-def hunts(events: pa.Table, timeout_s: int) -> Checkouts:
-    """Hunts of a table of events (`EVENT_SCHEMA`'s columns); a look is its purchase."""
-    events = of_searches(events)
-    session, _ = codes_of(events["session_id"])
-    steps = Steps(session, *times_and_looks(events))
-    order = steps.order()
-    found, first = follow(steps.take(order), timeout_s)
-    coded = {name: codes_of(column) for name, column in segment_columns(events).items()}
-    segments = {name: (codes[order][first], values) for name, (codes, values) in coded.items()}
+def hunts(parts: Iterable[pa.Table], timeout_s: int, by: Sequence[str] = ()) -> Checkouts:
+    """Hunts of events (`COLUMNS`, and the segments' of `by`); a look is a hunt's purchase.
+
+    The events come in parts, cut anywhere in time and each in any order.
+
+    Raises:
+        LimitExceeded: They are of more visitors than memory should hold.
+    """
+    told: dict[str, dict[str, int]] = {name: {"": 0} for name in by}
+    kept: list[Steps] = []
+    codes: dict[str, list[Int64Array]] = {name: [] for name in by}
+    for part in parts:
+        events = of_searches(part)
+        if not events.num_rows:
+            continue
+        place, sessions = numbers_of(events["session_id"])
+        steps = Steps(sessions[place], *times_and_looks(events))
+        order = steps.order()
+        order = order[~_after_a_look(steps.take(order))]
+        kept.append(steps.take(order))
+        for name, column in segment_columns(events, by).items():
+            codes[name].append(_coded(column, told[name])[order])
+        check_room(sum(len(one.ts_ms) for one in kept))
+    whole = joined(kept)
+    order = whole.order()
+    found, first = follow(whole.take(order), timeout_s)
+    begin = order[first]
+    segments = {
+        name: (np.concatenate([_NOTHING, *codes[name]])[begin], tuple(told[name])) for name in by
+    }
     return Checkouts(found.start_ms, found.last_ms, found.found_ms, segments)
+
+
+def _after_a_look(steps: Steps) -> BoolArray:
+    """Looks that follow a look, which neither end a hunt nor begin one."""
+    out = np.zeros(len(steps.ts_ms), dtype=np.bool_)
+    same = steps.session[1:] == steps.session[:-1]
+    out[1:] = same & steps.look[1:] & steps.look[:-1]
+    return out
+
+
+def _coded(column: Any, known: dict[str, int]) -> Int64Array:
+    """A text column by the numbers of `known`, which learns what is new."""
+    codes, values = codes_of(column)
+    renamed = [known.setdefault(value, len(known)) for value in values]
+    return np.asarray(renamed, dtype=np.int64)[codes]
 
 
 def of_searches(events: pa.Table) -> pa.Table:
     """The genuine searches and looks of sessions that are known."""
-    events = genuine(events.filter(pc.is_valid(events["session_id"])))
-    return events.filter(pc.is_in(events["type"], value_set=pa.array(TYPES)))
+    wanted = pc.is_in(events["type"], value_set=pa.array(TYPES))
+    known = pc.and_(pc.is_valid(events["session_id"]), is_genuine(events))
+    return events.filter(pc.and_(wanted, known))
 
 
 def times_and_looks(events: pa.Table) -> tuple[Int64Array, BoolArray]:
@@ -68,6 +110,16 @@ class Steps:
         return Steps(self.session[chosen], self.ts_ms[chosen], self.look[chosen])
 
 
+def joined(parts: Sequence[Steps]) -> Steps:
+    """Several as one."""
+    looks = [part.look for part in parts]
+    return Steps(
+        np.concatenate([_NOTHING, *(part.session for part in parts)]),
+        np.concatenate([_NOTHING, *(part.ts_ms for part in parts)]),
+        np.concatenate([np.empty(0, dtype=np.bool_), *looks]),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Hunts:
     """First and last search of each hunt, its session, and the look (`NEVER`: none in time)."""
@@ -82,7 +134,7 @@ def follow(steps: Steps, timeout_s: int) -> tuple[Hunts, Int64Array]:
     """The hunts of steps in order, and at which step each begins."""
     session, ts, looks = steps.session, steps.ts_ms, steps.look
     first, last = _runs(steps, timeout_s * 1_000)
-    following = np.minimum(last + 1, len(ts) - 1)
+    following = np.minimum(last + 1, max(len(ts) - 1, 0))
     found = (last + 1 < len(ts)) & (session[following] == session[last]) & looks[following]
     found &= ts[following] - ts[last] <= timeout_s * 1_000
     when = np.where(found, ts[following], NEVER)

@@ -11,7 +11,7 @@ import pyarrow.compute
 from business_metrics.abandonment import Checkouts
 from business_metrics.events import genuine
 from business_metrics.keyed_rows import KeyedRows, worth_keeping
-from business_metrics.searches import Hunts, Steps, follow, of_searches, times_and_looks
+from business_metrics.searches import Hunts, Steps, follow, joined, of_searches, times_and_looks
 from store.model import BoolArray, Int64Array
 
 # The stubs of the compute functions know no chunked columns.
@@ -73,7 +73,7 @@ class SessionTable:
             changed = np.zeros(len(self._rows), dtype=np.bool_)
             for steps in self._fresh:
                 changed[steps.session] = True
-            self._steps = _joined([self._steps, *self._fresh])
+            self._steps = joined([self._steps, *self._fresh])
             self._fresh = []
             mine = self._steps.take(changed[self._steps.session])
             found, _ = follow(mine.take(mine.order()), self._timeout_s)
@@ -95,14 +95,6 @@ class SessionTable:
         self._steps = Steps(now[kept.session], kept.ts_ms, kept.look)
         left = _replaced(self._hunts, _NO_HUNTS, ~chosen)
         self._hunts = Hunts(now[left.session], left.start_ms, left.last_ms, left.found_ms)
-
-
-def _joined(parts: list[Steps]) -> Steps:
-    return Steps(
-        np.concatenate([part.session for part in parts]),
-        np.concatenate([part.ts_ms for part in parts]),
-        np.concatenate([part.look for part in parts]),
-    )
 
 
 def _replaced(known: Hunts, found: Hunts, changed: BoolArray) -> Hunts:

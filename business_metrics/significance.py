@@ -51,6 +51,22 @@ def lower_tail(count: float, mean: float, cv: float = 0.0) -> float:
     return float(min(np.exp(_log_probabilities(whole, mean, cv)).sum(), 1.0))
 
 
+def binomial_lower_tail(count: int, total: int, share: float) -> float:
+    """The chance of `count` or fewer of `total`, each with the chance `share`.
+
+    >>> round(binomial_lower_tail(6, 10, 0.98) * 1e5, 2)
+    3.04
+    """
+    if count >= total or share <= 0:
+        return 1.0
+    if share >= 1:
+        return 0.0
+    k = np.arange(count, dtype=np.float64)
+    steps = np.log((total - k) / (k + 1) * (share / (1 - share)))
+    logs = total * math.log1p(-share) + np.concatenate([[0.0], np.cumsum(steps)])
+    return float(min(np.exp(logs).sum(), 1.0))
+
+
 def upper_tail(count: float, mean: float, cv: float = 0.0) -> float:
     """The chance of `count` or more."""
     return max(1.0 - lower_tail(math.ceil(count) - 1, mean, cv), 0.0)

@@ -16,6 +16,7 @@ from alerts.silences import Silence
 from api.panels.earlier_sale import earlier_sale
 from api.panels.view import EarlierSale
 from api.readiness.checklist import Facts
+from api.replay.alerts_then import IncidentLog
 from api.replay.past import Histories
 from api.shapes import Json
 from business_metrics.calendar import local_day
@@ -46,7 +47,10 @@ def histories(
     """Where what was known at an earlier instant is kept."""
     return Histories(
         breaches=BreachRepository(sessions).breaches,
-        incidents=lambda: incidents.incidents(limit=_INCIDENTS),
+        incidents=IncidentLog(
+            running=lambda at_ms: incidents.between(at_ms, at_ms, limit=_INCIDENTS),
+            lines=incidents.lines,
+        ),
         silences=silences,
         findings=lambda: findings.list(FindingFilter(), limit=_FINDINGS).findings,
         finding_history=findings.history,

@@ -252,9 +252,13 @@ class Replay:
 
     # -- events ---------------------------------------------------------------
 
-    def events(self, start_ms: int, end_ms: int, *, types: Sequence[str] = ()) -> pa.Table:
-        found = self._history.events(start_ms, end_ms, types=types)
-        return matching(found, ints(found, "received_ms") <= self.now_ms)
+    def events(
+        self, start_ms: int, end_ms: int, *, types: Sequence[str] = (), columns: Sequence[str] = ()
+    ) -> pa.Table:
+        wanted = tuple(dict.fromkeys((*columns, "received_ms"))) if columns else ()
+        found = self._history.events(start_ms, end_ms, types=types, columns=wanted)
+        known = matching(found, ints(found, "received_ms") <= self.now_ms)
+        return known.select(list(columns)) if columns else known
 
     def events_after(self, seq: int, *, limit: int = 100_000) -> pa.Table:
         return _arrived(self._history.events_after(seq, limit=limit), self.now_ms)

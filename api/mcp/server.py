@@ -10,6 +10,7 @@ from mcp import types
 from mcp.server import Server
 from mcp.server.context import ServerRequestContext
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.shared.exceptions import MCPError
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -20,6 +21,7 @@ _MAX_REQUEST_BYTES = 256 * 1024
 # What an assistant can take in; a longer answer is cut, and says so.
 _MAX_ANSWER_CHARS = 60_000
 _MAX_SENTENCE = 500
+_MAX_NAME = 64
 _INSTRUCTIONS = (
     "Warroom watches an online shop. Start with data_freshness, alerts and findings; "
     "what_changed and timeline tell what came before. Nothing can be changed from here. "
@@ -91,7 +93,11 @@ async def _call(
 ) -> types.CallToolResult:
     tool = _BY_NAME.get(name)
     if tool is None:
-        return _failure(f"there is no tool {name!r}; there are: {', '.join(_BY_NAME)}")
+        # Of an unknown tool the protocol wants an error of its own, not a failed answer.
+        known = ", ".join(_BY_NAME)
+        raise MCPError(
+            types.INVALID_PARAMS, f"there is no tool {name[:_MAX_NAME]!r}; there are: {known}"
+        )
     try:
         path, query = tool.question(given)
         url = httpx.URL(f"http://warroom{path}", params=query)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -92,8 +93,13 @@ class Tool:
             if f"{{{name}}}" in path:
                 path = path.replace(f"{{{name}}}", quote(str(value), safe=""))
             else:
-                query[argument.sent_as or name] = str(value)
+                query[argument.sent_as or name] = _sent(value)
         return path, query
+
+
+def _sent(value: Any) -> str:
+    """A value in a query string; assistants send an object where its JSON text is meant."""
+    return json.dumps(value) if isinstance(value, (dict, list, bool)) else str(value)
 
 
 # A dot, or two, would be another path.
@@ -207,7 +213,7 @@ TOOLS = (
         {
             **_window(),
             "step": Argument("seconds a point", kind="number", default="900"),
-            "by": Argument("a segment's name, such as device"),
+            "by": Argument("device, channel, country, returning or cause"),
         },
     ),
     Tool(

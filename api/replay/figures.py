@@ -23,11 +23,12 @@ _SERIES: Mapping[str, tuple[str, str]] = {
     "checkout_abandonment": ("checkout_abandonment_ratio", "ratio"),
     "checkout_abandonment_live": ("checkout_abandonment_live_ratio", "ratio"),
     "conversion": ("conversion_ratio", "ratio"),
+    "search_abandonment": ("search_abandonment_ratio", "ratio"),
     "average_order_value": ("average_order_value", "{currency}"),
 }
 _EXPECTED = "expected_orders_per_minute"
 _WITH_BAND = frozenset({"order_rate", "orders_per_minute"})
-_PROVISIONAL = frozenset({"checkout_abandonment_live"})
+_PROVISIONAL = frozenset({"checkout_abandonment_live", "conversion"})
 _ERROR = "slo:sli_error:ratio_rate"
 _SLO_SERIES = '{__name__=~"slo:.+",sloth_id!=""}'
 

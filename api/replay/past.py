@@ -10,18 +10,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from alerts.incidents import Incident
-from alerts.silences import Silence, silenced_by
-from alerts.state import fingerprint
+from alerts.silences import Silence
 from api.panels.view import NotRecorded, PanelSources
+from api.replay.alerts_then import IncidentLog, alerts_at
 from api.replay.figures import kpis_at, slos_at
 from api.shapes import finding_json
 from business_metrics.memory import Breach
 from detectors.decision import HistoryEntry
 from detectors.finding import Finding, FindingStatus
-from store.model import Labels
-from store.ports import Querier
-from store.timestamps import rfc3339
 
 Json = dict[str, Any]
 _STATUSES = {
@@ -33,7 +29,6 @@ _STATUSES = {
 }
 _BEGINS = frozenset({"opened", "returned", "regressed"})
 _ENDED_SHOWN = 20
-_ALERT_RANK = {"firing": 0, "pending": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +36,7 @@ class Histories:
     """Where what was known then is kept."""
 
     breaches: Callable[[str, int], Sequence[Breach]]
-    incidents: Callable[[], Sequence[Incident]]
+    incidents: IncidentLog
     silences: Callable[[], Sequence[Silence]]
     findings: Callable[[], Sequence[Finding]]
     finding_history: Callable[[], Sequence[HistoryEntry]]
@@ -57,7 +52,7 @@ def sources_at(now: PanelSources, histories: Histories, at_ms: int) -> PanelSour
         now,
         kpis=lambda: kpis_at(now.querier, histories.breaches, at_ms),
         slos=lambda: slos_at(now.querier, now.slos(), at_ms),
-        alerts=lambda: alerts_at(now.querier, histories.incidents(), histories.silences(), at_ms),
+        alerts=lambda: alerts_at(now.querier, histories.incidents, histories.silences(), at_ms),
         findings=findings,
         sources=_freshness,
     )
@@ -65,57 +60,6 @@ def sources_at(now: PanelSources, histories: Histories, at_ms: int) -> PanelSour
 
 def _freshness(_now_ms: int) -> NoReturn:
     raise NotRecorded("not recorded: how fresh each source was is known for now only")
-
-
-def alerts_at(
-    querier: Querier, incidents: Iterable[Incident], silences: Sequence[Silence], at_ms: int
-) -> list[Json]:
-    """Alerts that were pending or firing then, with their incident's words where one had them.
-
-    The words are the last ones: of those that an alert had before nothing is kept.
-    """
-    told = {
-        alert.labels: (incident, alert)
-        for incident in incidents
-        for alert in incident.alerts
-        if alert.fired_ms <= at_ms and (alert.resolved_ms is None or alert.resolved_ms > at_ms)
-    }
-    states = dict.fromkeys(told, "firing")
-    vector = querier.instant("ALERTS", at_ms)
-    for labels in vector.series:
-        fields = labels.to_dict()
-        state = fields.pop("alertstate", "firing")
-        fields.pop("__name__", None)
-        states.setdefault(Labels.of(fields), state)
-    found = []
-    for labels, state in states.items():
-        incident, alert = told.get(labels, (None, None))
-        notes = alert.annotations if alert else {}
-        acknowledged = (
-            incident.acknowledged_by
-            if incident and incident.acknowledged_ms and incident.acknowledged_ms <= at_ms
-            else ""
-        )
-        found.append(
-            {
-                "fingerprint": fingerprint(labels),
-                "labels": labels.to_dict(),
-                "annotations": dict(notes),
-                "name": labels.get("alertname"),
-                "severity": labels.get("severity"),
-                "state": state,
-                "summary": notes.get("summary", labels.get("alertname")),
-                "cause": notes.get("cause", ""),
-                "impact": notes.get("impact", ""),
-                "fix": notes.get("fix", ""),
-                "evidence_url": notes.get("evidence_url", ""),
-                "since": rfc3339(alert.fired_ms) if alert else None,
-                "incident_id": incident.id if incident else "",
-                "acknowledged_by": acknowledged,
-                "silenced": bool(silenced_by(silences, labels, at_ms)),
-            }
-        )
-    return sorted(found, key=lambda a: (a["silenced"], _ALERT_RANK.get(a["state"], 2), a["name"]))
 
 
 def findings_at(

@@ -14,13 +14,20 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.errors import NotFound
+from api.trace_summary import service_map
+from store.durations import parse_duration_ms
 from store.errors import BadInput
 from store.ports import SpanReader, TraceQuery
 
 Json = dict[str, Any]
 _KINDS = {1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
 _HOUR_US = 3_600_000_000
+_DAY_MS = 86_400_000
 _MAX_TRACES = 1_500
+# Ids that one search may name, tags that it may hold, traces of which dependencies are told.
+_MAX_NAMED = 100
+_MAX_TAGS = 32
+_MAX_DRAWN = 2_000
 # Attributes that the store keeps in columns of their own, under the names of today's conventions.
 _COLUMN_TAGS = {
     "http_method": "http.request.method",
@@ -54,28 +61,39 @@ _LONGEST_SHOWN = 4_096
 
 
 class Search(BaseModel):
-    """Parameters of a search, with Jaeger's names; times are microseconds since the epoch."""
+    """Parameters of a search, with Jaeger's names; times are microseconds since the epoch.
+
+    `lookback` is what Jaeger's and Grafana's pages call it: how long before `end` to look when
+    there is no `start`; `custom` says that there is one.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
     service: str = Field("", max_length=512)
     operation: str = Field("", max_length=1024)
     tags: str = Field("", max_length=4096)
+    tag: list[Annotated[str, Field(max_length=4096)]] = Field([], max_length=_MAX_TAGS)
+    trace_ids: list[Annotated[str, Field(max_length=64)]] = Field(
+        [], max_length=_MAX_NAMED, alias="traceID"
+    )
     min_duration: str = Field("", max_length=32, alias="minDuration")
     max_duration: str = Field("", max_length=32, alias="maxDuration")
     start: int | None = Field(None, ge=0, le=_MAX_US)
     end: int | None = Field(None, ge=0, le=_MAX_US)
+    lookback: str = Field("", max_length=32)
     limit: int = Field(20, ge=1, le=_MAX_TRACES)
 
     def query(self, now_ms: int) -> TraceQuery:
         end_us = now_ms * 1_000 if self.end is None else self.end
-        start_us = max(0, end_us - _HOUR_US) if self.start is None else self.start
+        start_us = self.start
+        if start_us is None:
+            start_us = max(0, end_us - _lookback_us(self.lookback))
         return TraceQuery(
             start_ns=min(start_us * 1_000, _MAX_NS),
             end_ns=min(end_us * 1_000, _MAX_NS),
             service=self.service or None,
             operation=self.operation or None,
-            attributes=_tags(self.tags),
+            attributes=(*_tags(self.tags), *map(_pair, self.tag)),
             min_duration_ns=_duration_ns(self.min_duration),
             max_duration_ns=_duration_ns(self.max_duration),
             limit=self.limit,
@@ -83,7 +101,7 @@ class Search(BaseModel):
 
 
 def router(spans: SpanReader, now: Callable[[], int]) -> APIRouter:
-    """`/jaeger/api/{services, services/{s}/operations, operations, traces, traces/{id}}`."""
+    """`/jaeger/api/{services, services/{s}/operations, operations, traces, dependencies}`."""
     routes = APIRouter(prefix="/jaeger/api", tags=["jaeger"])
 
     @routes.get("/services")
@@ -107,25 +125,77 @@ def router(spans: SpanReader, now: Callable[[], int]) -> APIRouter:
         query = asked.query(now())
 
         def read() -> list[Json]:
-            ids = spans.find_traces(query)
+            named = [raw for text in asked.trace_ids if (raw := _trace_id(text))]
+            ids = named if asked.trace_ids else spans.find_traces(query)
             traces = {t["traceID"]: t for t in _traces(spans.traces(ids))}
-            return [traces[i.hex()] for i in ids if i.hex() in traces]
+            return [traces[i.hex()] for i in dict.fromkeys(ids) if i.hex() in traces]
 
         return _json(_answer(await run_in_threadpool(read)))
 
     @routes.get("/traces/{trace_id}")
     async def one_trace(trace_id: str) -> Response:
-        try:
-            raw = bytes.fromhex(trace_id.zfill(32))
-        except ValueError:
-            raw = b""
+        raw = _trace_id(trace_id)
         found = await run_in_threadpool(lambda: list(_traces(spans.traces([raw]))) if raw else [])
         if not found:
             # Grafana reads data[0] unguarded: an unknown trace must be a 404.
             raise NotFound("trace not found")
         return _json(_answer(found))
 
+    @routes.get("/dependencies")
+    async def dependencies(
+        end_ts: Annotated[int | None, Query(ge=0, le=_MAX_US // 1_000, alias="endTs")] = None,
+        lookback: Annotated[int, Query(ge=0, le=_MAX_US // 1_000)] = _DAY_MS,
+    ) -> Json:
+        """Which service calls which, by the newest traces of the time; in milliseconds."""
+        end_ms = now() if end_ts is None else end_ts
+
+        def read() -> list[Json]:
+            start_ms = max(0, end_ms - lookback)
+            query = TraceQuery(
+                start_ms * 1_000_000, min(end_ms * 1_000_000, _MAX_NS), limit=_MAX_DRAWN
+            )
+            found = spans.find_traces(query)
+            return _links(service_map(spans.traces(found))) if found else []
+
+        return _answer(await run_in_threadpool(read))
+
     return routes
+
+
+def _links(drawn: Json) -> list[Json]:
+    """The service map's calls between services, as Jaeger tells them."""
+    services = {node["name"] for node in drawn["nodes"] if node["kind"] == "service"}
+    return [
+        {"parent": edge["from"], "child": edge["to"], "callCount": edge["calls"]}
+        for edge in drawn["edges"]
+        if edge["to"] in services
+    ]
+
+
+def _trace_id(text: str) -> bytes:
+    """A trace id, of which leading zeros may be left out; empty for what is none."""
+    try:
+        return bytes.fromhex(text.zfill(32))
+    except ValueError:
+        return b""
+
+
+def _lookback_us(text: str) -> int:
+    """How long to look back; days too, which Go's durations don't know."""
+    if text in {"", "custom"}:
+        return _HOUR_US
+    try:
+        return min(parse_duration_ms(text) * 1_000, _MAX_US)
+    except ValueError:
+        raise BadInput(f"lookback {text!r} is no duration", hint="write it like 2h or 2d") from None
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """`key:value`, as Jaeger's own page sends it."""
+    key, colon, value = text.partition(":")
+    if not colon or not key:
+        raise BadInput(f"tag {text[:64]!r} is no key:value", hint="write tag=http.route:/cart")
+    return key, value
 
 
 def _answer(data: list[Any]) -> Json:

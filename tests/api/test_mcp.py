@@ -10,6 +10,7 @@ import httpx2
 import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
 
 from api.mcp.tools import TOOLS
 from tests.warroom.traces import product_list
@@ -110,7 +111,6 @@ def test_what_changed_tells_deploys_and_leaves_notes_of_other_kinds_out(world: W
         ("trace_summary", {"trace_id": "."}, "'.' is no hexadecimal trace id"),
         ("explain_trace", {"trace_id": "../../logs"}, "is no hexadecimal trace id"),
         ("why_paged", {"fingerprint": ".."}, "is no fingerprint"),
-        ("delete_everything", {}, "there is no tool"),
     ],
 )
 def test_a_mistake_is_told_so_that_the_assistant_can_mend_it(
@@ -119,6 +119,29 @@ def test_a_mistake_is_told_so_that_the_assistant_can_mend_it(
     told_so = refused(still_world, tool, **arguments)
     assert sentence in told_so
     assert "{" not in told_so
+
+
+def test_an_unknown_tool_is_an_error_of_the_protocol_that_names_those_there_are(
+    still_world: World,
+) -> None:
+    async def call(client: Client) -> str:
+        with pytest.raises(MCPError) as refusal:
+            await client.call_tool("delete_everything", {})
+        assert refusal.value.code == -32602  # JSON-RPC: invalid params
+        return str(refusal.value)
+
+    sentence = asked(still_world, call)
+    assert sentence.startswith("there is no tool 'delete_everything'; there are: slo_status, ")
+
+
+def test_tags_may_be_told_as_an_object_or_as_its_text(world: World) -> None:
+    world.ask("POST", "/v1/traces", json=product_list(NOW_MS))
+    found = told(world, "search_traces", service="shop", tags={"http.route": "products/"})
+    text = '{"http.route": "products/"}'
+    assert found == told(world, "search_traces", service="shop", tags=text)
+    assert found["traces"]
+    for tags in ({"http.route": "elsewhere/"}, {"cart.items": 10**30}):
+        assert told(world, "search_traces", service="shop", tags=tags) == {"traces": []}
 
 
 def test_an_answer_too_long_for_an_assistant_is_cut_and_says_so(world: World) -> None:

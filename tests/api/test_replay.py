@@ -12,7 +12,8 @@ import pytest
 
 from alerts.silences import Silence, equality
 from api.panels.earlier_sale import earlier_sale
-from api.replay.past import alerts_at, findings_at
+from api.replay.alerts_then import IncidentLog, alerts_at
+from api.replay.past import findings_at
 from business_metrics.calendar import SaleDay
 from detectors.decision import HistoryEntry
 from store.model import Labels
@@ -108,7 +109,8 @@ def test_an_alert_is_silenced_where_a_silence_covered_it_then() -> None:
     reader.put(Labels.of(labels), list(times), [1.0] * len(times))
     matchers = (equality("alertname", "QueueGrows"),)
     silences = [Silence("s", matchers, 60_000, 120_000, "ada", "we know", 130_000)]
-    found = [alerts_at(Engine(reader), [], silences, at_ms) for at_ms in times]
+    log = IncidentLog(running=lambda _: (), lines=lambda _: {})
+    found = [alerts_at(Engine(reader), log, silences, at_ms) for at_ms in times]
     assert [alert["silenced"] for (alert,) in found] == [False, False, True, True, False]
 
 

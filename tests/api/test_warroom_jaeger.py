@@ -100,12 +100,49 @@ def test_services_and_their_operations(world: World) -> None:
         ({"service": "shop", "minDuration": "150ms", "maxDuration": "250000us"}, {TRACE_ID}),
         ({"minDuration": "1h30m"}, set()),
         ({"end": (NOW_MS - 10_000) * 1_000}, set()),
+        ({"tag": "http.route:products/"}, {TRACE_ID}),
+        ({"tag": ["error:true", "http.response.status_code:502"]}, {FAILED_ID}),
+        ({"tag": ["error:true", "http.route:products/"]}, set()),
+        ({"traceID": [TRACE_ID, TRACE_ID, "1" * 32, "no id"]}, {TRACE_ID}),
+        ({"traceID": TRACE_ID.lstrip("0"), "service": "payment"}, {TRACE_ID}),
+        ({"lookback": "custom", "start": (NOW_MS - 1_000) * 1_000}, {TRACE_ID}),
+        ({"lookback": "2d", "service": "shop"}, {TRACE_ID}),
+        ({"lookback": "1h", "end": (NOW_MS + 7_200_000) * 1_000}, set()),
         ({"start": (NOW_MS - 1_000) * 1_000, "end": NOW_MS * 1_000}, {TRACE_ID}),
     ],
     ids=lambda given: str(sorted(given) if isinstance(given, set) else given),
 )
 def test_traces_are_searched_by(world: World, asked: dict[str, Any], found: set[str]) -> None:
     assert {trace["traceID"] for trace in data(world, "/traces", **asked)} == found
+
+
+def test_the_dependency_graph_tells_which_service_calls_which(tmp_path: Path) -> None:
+    checkout, charge, second = (f"{n:032x}" for n in (1, 2, 3))
+    with open_world(tmp_path) as world:
+        for trace_id in (checkout, charge, second):
+            start = NOW_MS - (7_200_000 if trace_id == second else 1_000)
+            times = (start, start + 100)
+            called = span("00000000000000a2", "POST /pay", times, kind=3)
+            called["parentSpanId"] = "00000000000000a1"
+            asked = [span("00000000000000a1", "GET /cart", times, kind=2), called]
+            stored = span("00000000000000a4", "INSERT", times, kind=3)
+            stored["attributes"] = [{"key": "db.system.name", "value": {"stringValue": "mysql"}}]
+            answered = [span("00000000000000a3", "pay", times, kind=2), stored]
+            answered[0]["parentSpanId"] = "00000000000000a2"
+            stored["parentSpanId"] = "00000000000000a3"
+            for one in (*asked, *answered):
+                one["traceId"] = trace_id
+            for body in (request(asked, "web"), request(answered, "payment")):
+                assert world.ask("POST", "/v1/traces", json=body).status_code == 200
+        # As Grafana asks: milliseconds.
+        link = {"parent": "web", "child": "payment", "callCount": 2}
+        hour = {"endTs": NOW_MS + 1_000, "lookback": 3_600_000}
+        assert data(world, "/dependencies", **hour) == [link]
+        day = {"endTs": NOW_MS + 1_000}
+        assert data(world, "/dependencies", **day) == [link | {"callCount": 3}]
+        assert data(world, "/dependencies", endTs=1_000, lookback=500) == []
+        for wrong in ({"endTs": "x"}, {"lookback": -1}, {"endTs": 10**30}):
+            refusal(world, "/dependencies", 400, **wrong)
 
 
 def test_the_latest_traces_come_first_and_no_more_than_asked(world: World) -> None:
@@ -173,6 +210,11 @@ def test_leading_zeros_of_a_trace_id_may_be_left_out(world: World) -> None:
         {"start": "yesterday"},
         {"start": -1},
         {"end": 10**30},
+        {"tag": "error"},
+        {"tag": ["a:b"] * 33},
+        {"traceID": ["1"] * 101},
+        {"lookback": "-1h"},
+        {"lookback": "1000000000y"},
     ],
     ids=lambda asked: str(asked)[:40],
 )

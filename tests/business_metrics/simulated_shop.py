@@ -54,7 +54,9 @@ class Log:
         columns["seq"] = np.arange(first + 1, first + count + 1)
         self.table = pa.concat_tables([self.table, pa.table(columns, schema=EVENT_READ_SCHEMA)])
 
-    def events(self, start_ms: int, end_ms: int, *, types: Sequence[str] = ()) -> pa.Table:
+    def events(
+        self, start_ms: int, end_ms: int, *, types: Sequence[str] = (), columns: Sequence[str] = ()
+    ) -> pa.Table:
         if self.error:
             raise self.error
         ts = self._column("ts_ms")
@@ -62,7 +64,8 @@ class Log:
             (ts >= start_ms) & (ts < end_ms) & (self._column("received_ms") <= self.now_ms)
         )
         found = self.table.take(place[np.argsort(ts[place], kind="stable")])
-        return found.filter(pc.field("type").isin(list(types))) if types else found
+        found = found.filter(pc.field("type").isin(list(types))) if types else found
+        return found.select(list(columns)) if columns else found
 
     def events_after(self, seq: int, *, limit: int = 100_000) -> pa.Table:
         """As the store's: rows in the order of their numbers, up to what has arrived."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from business_metrics.abandonment import NEVER, cohorts, fold
+from business_metrics.abandonment import NEVER, SEGMENTS, cohorts, fold
 from business_metrics.causes import CAUSES, causes_of, cohorts_by_cause
 from business_metrics.searches import LOOKS, SEARCHES, hunts
 from store.model import EVENT_READ_SCHEMA
@@ -159,9 +159,14 @@ def naive_hunts(rows: list[Row]) -> list[tuple[int, int, int]]:
 
 
 @settings(deadline=None, max_examples=300)
-@given(SEARCHING)
-def test_a_hunt_is_what_the_definition_says(rows: list[Row]) -> None:
-    found = hunts(table(rows), TIMEOUT_S)
+@given(SEARCHING, st.lists(st.integers(0, 60_000), max_size=3))
+def test_a_hunt_is_what_the_definition_says(rows: list[Row], cuts: list[int]) -> None:
+    edges = [0, *sorted(cuts), 60_001]
+    parts = [
+        table([row for row in rows if start <= row["ts_ms"] < end])
+        for start, end in itertools.pairwise(edges)
+    ]
+    found = hunts(parts, TIMEOUT_S, tuple(SEGMENTS))
     told = zip(
         found.start_ms.tolist(), found.last_ms.tolist(), found.purchased_ms.tolist(), strict=True
     )
@@ -176,7 +181,8 @@ def test_a_visitor_who_searches_again_is_still_on_the_same_hunt() -> None:
         {"type": "select_item", "ts_ms": 9_000, "session_id": "s", "device": "mobile"},
         {"type": "search", "ts_ms": 30_000, "session_id": "s", "device": "mobile"},
     ]
-    found = hunts(table(rows), TIMEOUT_S)
+    found = hunts([table(rows)], TIMEOUT_S, ("device",))
     points = cohorts(found, [0, 60_000], 120_000, TIMEOUT_S)
     assert (points[0].started, points[0].completed, points[0].abandoned) == (2, 1, 1)
-    assert np.asarray(found.segments["device"][0]).tolist() == [0, 0]
+    codes, values = found.segments["device"]
+    assert [values[code] for code in codes] == ["mobile", "mobile"]

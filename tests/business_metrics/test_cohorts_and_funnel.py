@@ -111,9 +111,9 @@ def naive_funnel(rows: list[Row]) -> list[tuple[str, int, float | None]]:
 
 
 @settings(deadline=None, max_examples=150)
-@given(rows_of())
-def test_the_funnel_is_closed_and_in_order(rows: list[Row]) -> None:
-    found = funnel(table(rows))
+@given(rows_of(), st.integers(0, 40))
+def test_the_funnel_is_closed_and_in_order(rows: list[Row], cut: int) -> None:
+    found = funnel([table(rows[:cut]), table(rows[cut:])])
     flat = [(s.name, s.sessions, s.median_seconds_from_previous) for s in found]
     assert flat == naive_funnel(rows)
     for before, after in itertools.pairwise(found):
@@ -127,7 +127,7 @@ def test_a_funnel_may_be_of_one_segment() -> None:
         for device in ("mobile", "desktop")
     ]
     steps = funnel(
-        table([row | {"bot": False, "test": False} for row in rows]), ("device", "mobile")
+        [table([row | {"bot": False, "test": False} for row in rows])], ("device", "mobile")
     )
     assert [s.sessions for s in steps] == [1, 1]
     assert steps[1].conversion_from_previous == 1.0

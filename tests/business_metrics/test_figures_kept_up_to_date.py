@@ -115,7 +115,7 @@ def test_parts_add_up_to_the_whole_in_any_cut(parts: list[list[Row]]) -> None:
         sessions.hunts()
     rows = [row for part in parts for row in part]
     told, whole = checkouts.started(0, 2 * NOW_MS), fold(table(rows))
-    for of_parts, of_all in ((told, whole), (sessions.hunts(), hunts(table(rows), 1_800))):
+    for of_parts, of_all in ((told, whole), (sessions.hunts(), hunts([table(rows)], 1_800))):
         assert sorted(
             zip(of_parts.start_ms, of_parts.last_ms, of_parts.purchased_ms, strict=True)
         ) == sorted(zip(of_all.start_ms, of_all.last_ms, of_all.purchased_ms, strict=True))

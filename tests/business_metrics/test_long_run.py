@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.order_drops import DROPS, SHOPS, TICK_MS, judge_shop
-from bench.shop_months import FIRST_MINUTE, SwiftFeed, Till, count, make_shop
+from bench.shop_months import SwiftFeed, Till, count, make_shop
 from business_metrics.baseline import Baseline
 from business_metrics.memory import ForgetfulMemory
 from business_metrics.minute_history import DAY_MIN, MINUTE_MS, MinuteHistory
@@ -38,13 +38,13 @@ def test_judging_alone_decides_as_a_whole_tick_does() -> None:
     history = MinuteHistory(60)
     for day in range(LEARNED_DAYS):
         count(history, till.day(day))
-    start_ms = (FIRST_MINUTE + LEARNED_DAYS * DAY_MIN + 720) * MINUTE_MS
+    start_ms = (shop.first_minute + LEARNED_DAYS * DAY_MIN + 720) * MINUTE_MS
     orders = till.between(start_ms - 720 * MINUTE_MS, start_ms + 60 * MINUTE_MS)
     lost = (orders > start_ms + 600_000) & (orders < start_ms + 1_500_000)
     feeds = [SwiftFeed(history), SwiftFeed(MinuteHistory(60))]
     for day in range(LEARNED_DAYS):
         count(feeds[1].history, till.day(day))
-    settings = BusinessSettings()
+    settings = BusinessSettings(time_zone=shop.zone)
     quick, whole = (
         OrderWatch(feed, Baseline(feed.history, settings), settings, ForgetfulMemory())
         for feed in feeds

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import secrets
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -154,7 +155,8 @@ def _start_all(plan: Plan, children: Children, client: dict[int, httpx.Client]) 
     last_sale, _ = sales(plan.today)
     sale = minutes_of_sale(live_s, last_sale.first, ZoneInfo(STORE_TIME_ZONE))
     count = backfill(warroom, live_s, traffic, sale, _progress)
-    print(f"\r  history          {count} events in {time.monotonic() - begun:.1f} s")
+    _passing("")
+    print(f"  history          {count} events in {time.monotonic() - begun:.1f} s", flush=True)
     children.check()
 
 
@@ -168,11 +170,11 @@ def _tell_address(port: int) -> None:
 def _step(
     name: str, children: Children, client: httpx.Client, path: str, deadline_s: float
 ) -> None:
-    print(f"  {name:<16} …", end="", flush=True)
+    _passing(f"  {name:<16} …")
     try:
         took = wait_until(deadline_s, children, _answers(client, path))
     finally:
-        print("\r", end="")
+        _passing("")
     print(f"  {name:<16} ready after {took:.1f} s", flush=True)
 
 
@@ -185,7 +187,13 @@ def _answers(client: httpx.Client, path: str) -> Iterator[bool]:
 
 
 def _progress(done: int, total: int) -> None:
-    print(f"\r  history          {done * 100 // total} %", end="", flush=True)
+    _passing(f"  history          {done * 100 // total} %")
+
+
+def _passing(text: str) -> None:
+    """A line that the next one replaces: only on a terminal, a file would keep every step."""
+    if sys.stdout.isatty():
+        print(f"\r{text}", end="", flush=True)
 
 
 def _stay(children: Children) -> int:

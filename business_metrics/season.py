@@ -1,0 +1,63 @@
+"""What earlier weeks say of a run of minutes, before it is brought to today's level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from business_metrics.dispersion import Dispersion
+from business_metrics.reference_days import width_min
+from store.model import Float64Array
+
+# What ends a smaller promotion is no drop by half.
+_WEEKS_APART = 1.5
+_APART_BY_CHANCE = 3.0
+_LATELY_MIN = (15, 60)
+
+
+@dataclass(frozen=True, slots=True)
+class Season:
+    """Last weeks' orders a minute on a run of minutes, before they are brought to today's level.
+
+    Attributes:
+        per_minute: NaN where nothing is known.
+        lowest: The same of the week in which least was sold.
+        source: What it rests on; see `Expectation`.
+        learned: How many reference days it rests on.
+        dispersion: How much the counts of the last days vary.
+        usual: How the last days, or the hours of this sale, compared with their own season.
+        settled: Enough of those hours are known for that.
+        sale: The minutes end on a sale day.
+    """
+
+    start_minute: int
+    per_minute: Float64Array
+    lowest: Float64Array
+    source: str
+    learned: int
+    dispersion: Dispersion
+    usual: float
+    settled: bool
+    sale: bool
+
+    def covers(self, start_minute: int, end_minute: int) -> bool:
+        """Whether it holds all of these minutes."""
+        end = self.start_minute + len(self.per_minute)
+        return self.start_minute <= start_minute and end_minute <= end
+
+    def above_lowest(self, end_minute: int, spans_min: Sequence[int] = _LATELY_MIN) -> float:
+        """How many times the least of the weeks is expected in the minutes before; 1 by chance.
+
+        A promotion that fell on most of the weeks is not to be expected for sure.
+        """
+        end, most = end_minute - self.start_minute, 1.0
+        for minutes in spans_min:
+            span = slice(max(end - minutes, 0), end)
+            middle, least = float(self.per_minute[span].sum()), float(self.lowest[span].sum())
+            # Each minute is a mean over the minutes around it, so more orders stand behind it.
+            orders = least * (1 + width_min(least / minutes) / minutes)
+            if least and middle / least > _WEEKS_APART + _APART_BY_CHANCE / np.sqrt(orders):
+                most = max(most, middle / least)
+        return most
