@@ -20,6 +20,7 @@ from store.backends.duckdb import DuckDBStore, StoreLimits
 from store.model import Batch
 from store.promql.engine import Engine
 from store.sql import open_engine, open_sessions, upgrade
+from warroom import memory
 
 _TOGETHER = 4  # bodies that become durable together, as those of four connections do
 _LATER_MS = 60_000  # by then no span of a round is waited for
@@ -34,6 +35,7 @@ _STAGES = (
 
 def rows(directory: Path, spans: int, rounds: int) -> list[Row]:
     """A row for each stage, and one for all of them; medians of the rounds after the first."""
+    memory.settle()  # as the service does when it is up: imports are not looked at again
     decoder = TraceDecoder()
     processors = (Limit(Limits(), now_ms=_now_ms), Redact())
     took = [

@@ -65,8 +65,9 @@ def run(setup: Setup) -> list[Table]:
         " request holds an N+1.",
         f"Judged: with the ticks of the {sizes.detect_s:g} s after the last answer, what the idle"
         f" service uses in that time ({idle_s:.2f} CPU s before the first round) included.",
-        "Stages: the same bodies in this process, one stage after the other; detection is one tick"
-        " of every detector over a store without series; the flush is that of closing the store.",
+        "Stages: the same bodies in this process, one stage after the other, the garbage collector"
+        " set as the service sets it at its start; detection is one tick of every detector over a"
+        " store without series; the flush is that of closing the store.",
     ]
     return [Table("traces", "OTLP traces", rows, notes)]
 

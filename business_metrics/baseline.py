@@ -3,9 +3,9 @@
 Each minute's figure is the lower median over the last weeks of the orders around the same minute
 on the wall clock. Past incidents are left out, and holes: minutes without any order where the other
 weeks and today say that chance would have left some. On a sale day earlier sales of the same name
-come first;
-weeks that were sales are no measure for a plain day. The level is how today's last hours compare
-with their own baseline, as a median of blocks, so that neither a burst nor an outage moves it.
+come first; weeks that were sales are no measure for a plain day. The level is how today's last
+hours compare with their own baseline, as a median of blocks, so that neither a burst nor an outage
+moves it.
 Without history, or before today's level is known, the shop's own last half hour stands in.
 """
 
@@ -38,7 +38,7 @@ from business_metrics.reference_days import (
     ratio,
     smoothed,
 )
-from business_metrics.season import Season
+from business_metrics.season import UNKNOWN, Season, Usual, usual_of
 from business_metrics.settings import BusinessSettings
 from store.model import BoolArray, Float64Array
 
@@ -59,8 +59,6 @@ _USUAL_MIN = 3 * 1_440
 _USUAL_EVERY_MIN = (60, 180)
 # A small shop's hour says nothing.
 _USUAL_BLOCKS_H = (1, 3, 6)
-_USUAL_LEAST_H = 12
-_SALE_LEAST_H = 4
 _FEW_WEEKS = 3
 # Beyond these the weeks describe another shop.
 _LEVEL_BOUNDS = (0.02, 50.0)
@@ -93,25 +91,21 @@ class Baseline:
         self._history = history
         self._settings = settings
         self._zone = settings.zone
-        self._usual_known: tuple[tuple[object, ...], tuple[float, bool, Dispersion]] | None = None
+        self._usual_known: tuple[tuple[object, ...], tuple[Usual, Dispersion]] | None = None
 
     def expect(
-        self,
-        start_minute: int,
-        end_minute: int,
-        level_until_minute: int,
-        excluded: Sequence[Interval],
+        self, start_minute: int, end_minute: int, until: int, excluded: Sequence[Interval]
     ) -> Expectation:
         """Expected orders for the minutes `[start, end)`.
 
         Args:
             start_minute: The first minute since the epoch.
             end_minute: The minute after the last.
-            level_until_minute: What is not judged yet begins here; it must not move the level.
+            until: What is not judged yet begins here; it must not move the level.
             excluded: Spans of past incidents, in milliseconds.
         """
-        season = self.season(start_minute, end_minute, level_until_minute, excluded)
-        return self.at_level(season, start_minute, end_minute, level_until_minute, excluded)
+        season = self.season(start_minute, end_minute, until, excluded)
+        return self.at_level(season, start_minute, end_minute, until, excluded)
 
     def where_known(
         self, span: Interval, until: int, excluded: Sequence[Interval]
@@ -137,8 +131,8 @@ class Baseline:
         first = min(start_minute, until - LEVEL_MIN)
         middle, lowest, source, learned = self._seasonal(first, end_minute, until, excluded)
         sale = bool(sale_on(self._settings.calendar, local_day(end_minute - 1, self._zone)))
-        usual, settled, apart = self._usual(until, excluded, sale=sale)
-        return Season(first, middle, lowest, source, learned, apart, usual, settled, sale)
+        usual, apart = self._usual(until, excluded, sale=sale)
+        return Season(first, middle, lowest, source, learned, apart, usual, sale)
 
     def at_level(
         self,
@@ -173,15 +167,15 @@ class Baseline:
         cv = min(float(np.hypot(_CV[source], level.spread)), _MAX_CV)
         sale = sale_on(self._settings.calendar, local_day(end - 1, self._zone))
         usual = level.factor
-        if bool(sale) == season.sale and (season.settled or not sale):
-            usual = min(season.usual, level.factor)
-        least = usual if sale else usual / season.above_lowest(end)
+        if bool(sale) == season.sale and (season.usual.settled or not sale):
+            usual = min(season.usual.factor, level.factor)
+        least = min(usual, season.usual.least) if sale else usual / season.above_lowest(end)
         factors = np.full(len(wanted), level.factor)
         unlike = ~self._like(start, end, sale=bool(sale))
         if unlike.any():
             # A sale began or ended in this hour: minutes on its other side have their own level.
             other = self._level(season, until, start, excluded)
-            plain = 1.0 if season.sale else season.usual
+            plain = 1.0 if season.sale else season.usual.factor
             factors[unlike] = other.factor if other is not None else plain
         return Expectation(
             start,
@@ -197,37 +191,36 @@ class Baseline:
 
     def _usual(
         self, until: int, excluded: Sequence[Interval], *, sale: bool
-    ) -> tuple[float, bool, Dispersion]:
-        """The median level of the hours of the last days, whether it is known, and the dispersion.
+    ) -> tuple[Usual, Dispersion]:
+        """The level of the hours of the last days, on a sale day of the sale's, and the dispersion.
 
-        Hours on sale days do not count, on a sale day only they. By whole hours, so that it
-        changes as seldom.
+        By whole hours, so that it changes as seldom.
         """
         end = until - until % (_USUAL_EVERY_MIN[0] if sale else _USUAL_EVERY_MIN[1])
         key = (end, len(excluded), excluded[-1] if excluded else None, sale)
         if self._usual_known is None or self._usual_known[0] != key:
-            usual, settled = self._usual_at(end, excluded, sale=sale)
-            self._usual_known = (key, (usual, settled, self._dispersion(end, excluded)))
+            usual = self._usual_at(end, excluded, sale=sale)
+            self._usual_known = (key, (usual, self._dispersion(end, excluded)))
         return self._usual_known[1]
 
-    def _usual_at(
-        self, end: int, excluded: Sequence[Interval], *, sale: bool
-    ) -> tuple[float, bool]:
+    def _usual_at(self, end: int, excluded: Sequence[Interval], *, sale: bool) -> Usual:
         start = end - _USUAL_MIN
         raw, _, source, _ = self._seasonal(start, end, end, excluded)
         if source == "none" or (source == "sale" and not sale):
-            return 1.0, False
+            return UNKNOWN
         actual = self._history.slice(start, end)[0].astype(np.float64)
         valid = self._valid(start, end, excluded) & ~np.isnan(raw)
         valid &= self._like(start, end, sale=sale)
-        least_h = _SALE_LEAST_H if sale else _USUAL_LEAST_H
+        found = UNKNOWN
         for hours in _USUAL_BLOCKS_H:
             due = np.where(valid, raw, 0.0).reshape(-1, hours * 60).sum(axis=1)
             seen = np.where(valid, actual, 0.0).reshape(-1, hours * 60).sum(axis=1)
             full = due >= LEAST_BLOCK_ORDERS
-            if full.sum() * hours >= least_h:
-                return float(np.median(seen[full] / due[full])), True
-        return 1.0, False
+            known_h = valid.reshape(-1, hours * 60)[full].sum() / 60
+            found = usual_of(seen[full] / due[full], known_h, found.least, sale=sale)
+            if found.settled:
+                break
+        return found
 
     def _dispersion(self, end: int, excluded: Sequence[Interval]) -> Dispersion:
         start = end - _USUAL_MIN
@@ -358,12 +351,12 @@ class Baseline:
             # So little was due; that much more says that the baseline knows nothing of this shop.
             if seen > 10 * _PRIOR_ORDERS:
                 return None
-            return _Level(season.usual if season.settled else 1.0, known=False)
+            return _Level(season.usual.factor if season.usual.settled else 1.0, known=False)
         today, torn = ratio(expected, actual, valid)
         prior, weight = 1.0, _PRIOR_ORDERS
-        settled = season.settled and not season.sale and not sale
-        if settled and _alike(today * total, season.usual * total):
-            prior, weight = season.usual, _SETTLED_ORDERS
+        settled = season.usual.settled and not season.sale and not sale
+        if settled and _alike(today * total, season.usual.factor * total):
+            prior, weight = season.usual.factor, _SETTLED_ORDERS
         factor = (today * total + prior * weight) / (total + weight)
         if not _LEVEL_BOUNDS[0] <= factor <= _LEVEL_BOUNDS[1]:
             return None

@@ -12,7 +12,7 @@ from store.model import BoolArray, Int64Array
 MINUTE_MS = 60_000
 DAY_MIN = 1_440
 # A shop may be closed for a long weekend.
-_NEAR_DAYS = 3
+_SILENT_DAYS = 3
 # Of each day: orders, and the two halves of their money units.
 _ROWS = 3
 
@@ -71,9 +71,8 @@ class MinuteHistory:
     def collected(self, start_minute: int, end_minute: int) -> BoolArray:
         """Which minutes may count as collected, an order in them or not.
 
-        A day counts when it sold, or when days near before and after did. Of the first day after a
-        longer silence, only what follows its first order counts; of the last day before one, only
-        what comes before its last order.
+        A silence of days counts as collected too. Of a longer one nothing does, from the last order
+        before it to the first one after it.
         """
         out = np.zeros(max(end_minute - start_minute, 0), dtype=np.bool_)
         for day in range(start_minute // DAY_MIN, -(-end_minute // DAY_MIN)):
@@ -84,18 +83,24 @@ class MinuteHistory:
     def _collected_of(self, day: int) -> tuple[int, int]:
         """The minutes of a day that may count, `[begin, end)`."""
         begin, end = day * DAY_MIN, (day + 1) * DAY_MIN
-        before = any(day - n in self._selling for n in range(1, _NEAR_DAYS + 1))
-        after = any(day + n in self._selling for n in range(1, _NEAR_DAYS + 1))
+        before, after = self._days_to_sale(day, -1), self._days_to_sale(day, 1)
         # What follows the latest order is silence, not a hole.
-        after = after or day >= max(self._selling, default=day)
+        latest = not after and day >= max(self._selling, default=day)
         if day not in self._selling:
-            return (begin, end) if before and after else (begin, begin)
+            silent = before - 1 + after if after else before
+            quiet = before and (after or latest) and silent <= _SILENT_DAYS
+            return (begin, end) if quiet else (begin, begin)
         sold = np.flatnonzero(self._days[day][0] > 0)
         if not before and len(sold):
             begin += int(sold[0]) + 1
-        if not after and len(sold):
+        if not after and not latest and len(sold):
             end = day * DAY_MIN + int(sold[-1])
         return begin, end
+
+    def _days_to_sale(self, day: int, step: int) -> int:
+        """How many days before or after it sold; 0: a longer silence lies between."""
+        days = range(1, _SILENT_DAYS + 2)
+        return next((n for n in days if day + step * n in self._selling), 0)
 
     def slice(self, start_minute: int, end_minute: int) -> Int64Array:
         """Rows for the minutes `[start, end)`: orders first, then what `sold` makes money of."""

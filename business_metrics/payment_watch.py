@@ -21,8 +21,8 @@ from store.model import Int64Array
 KPI = "payment_success"
 WINDOWS_S = (60, 300, 900)
 _LEAST_ATTEMPTS = 10
-# The windows are looked at every few seconds: together they cost a false alarm in some months.
-_ALPHA = 1e-6
+# The windows are looked at every few seconds: together they cost a false alarm in many months.
+_ALPHA = 1e-7
 # One-sided certainty of 99.9 %.
 _Z = 3.09
 _USUAL_MS = 7_200_000
@@ -83,14 +83,29 @@ def failing(windows: tuple[Attempts, ...], limits: Limits) -> Attempts | None:
     return next((window for window in windows if limits.broken(window)), None)
 
 
-def healthy(windows: tuple[Attempts, ...], least: float) -> Attempts | None:
-    """The shortest window that proves a share above `least`; the widest needs no proof."""
-    for window in windows:
-        if window.tried >= _LEAST_ATTEMPTS and window.bounds[0] > least:
+def healthy(
+    windows: tuple[Attempts, ...], normal: float, before: tuple[Attempts, ...]
+) -> Attempts | None:
+    """The shortest window that proves that payments go through again; the widest needs no proof.
+
+    Its share is normal, and lies for sure on the better side of the middle between that and what
+    went through from the beginning of the breach until the window.
+
+    Args:
+        windows: Those that lie within the breach; the widest of all is the last if it does.
+        normal: The least share with which nothing is wrong.
+        before: The attempts of the breach before each window.
+    """
+    for window, broken in zip(windows, before, strict=True):
+        share = window.share or 0.0
+        worse = normal if broken.share is None else min(broken.share, normal)
+        proven = window.bounds[0] > (worse + normal) / 2
+        if window.tried >= _LEAST_ATTEMPTS and share >= normal and proven:
             return window
-    widest = windows[-1]
-    plain = widest.share is not None and widest.tried >= _LEAST_ATTEMPTS
-    return widest if plain and widest.paid >= least * widest.tried else None
+    widest = windows[-1] if len(windows) == len(WINDOWS_S) else None
+    if widest is None or widest.tried < _LEAST_ATTEMPTS:
+        return None
+    return widest if widest.paid >= normal * widest.tried else None
 
 
 class PaymentWatch:
@@ -125,6 +140,11 @@ class PaymentWatch:
         low, high = shown.bounds if shown.tried else (None, None)
         failed = shown.tried - shown.paid
         words = f"{failed:,} of {shown.tried:,} payments failed in the last {_span(shown.window_s)}"
+        detail: dict[str, float | str] = {"attempts": shown.tried, "failed": failed}
+        if self._usual is not None:
+            detail["usual"] = round(self._usual, 4)
+            if self._open is not None:
+                words += f"; usually {self._usual:.1%} and more go through"
         return KpiReading(
             kpi=KPI,
             at_ms=now_ms,
@@ -137,7 +157,7 @@ class PaymentWatch:
             since_ms=self._open.start_ms if self._open else None,
             reason=words if shown.tried else "no payment was tried in the last 15 min",
             window_s=shown.window_s,
-            detail={"attempts": shown.tried, "failed": failed},
+            detail=detail,
         )
 
     def _judge(self, windows: tuple[Attempts, ...], now_ms: int) -> Attempts | None:
@@ -151,7 +171,7 @@ class PaymentWatch:
             self._open = Breach(KPI, since_ms, None, self._settings.payment_severity)
             self._memory.save(self._open)
         elif self._open is not None and windows[0] is not bad:
-            self._end(healthy(windows, limits.normal), now_ms)
+            self._end(self._back(windows, limits.normal, now_ms), now_ms)
         if self._open is None:
             return None
         return bad or next((w for w in windows if w.tried), None)
@@ -179,12 +199,25 @@ class PaymentWatch:
         return wilson(paid, tried)[0] if tried >= _USUAL_LEAST_ATTEMPTS else None
 
     def _windows(self, now_ms: int) -> tuple[Attempts, ...]:
-        found = []
-        for window_s in WINDOWS_S:
-            begin_ms = max(now_ms - window_s * 1_000, self._clean_ms)
-            paid, failed = self._between(begin_ms, now_ms)
-            found.append(Attempts(window_s, paid, paid + failed))
-        return tuple(found)
+        starts = [max(now_ms - window_s * 1_000, self._clean_ms) for window_s in WINDOWS_S]
+        return tuple(
+            self._attempts(window_s, start_ms, now_ms)
+            for window_s, start_ms in zip(WINDOWS_S, starts, strict=True)
+        )
+
+    def _back(self, windows: tuple[Attempts, ...], normal: float, now_ms: int) -> Attempts | None:
+        start_ms = self._open.start_ms if self._open else now_ms
+        begun = [(window, now_ms - window.window_s * 1_000) for window in windows]
+        within = [(window, begin_ms) for window, begin_ms in begun if begin_ms >= start_ms]
+        before = tuple(
+            self._attempts((begin_ms - start_ms) // 1_000, start_ms, begin_ms)
+            for _, begin_ms in within
+        )
+        return healthy(tuple(window for window, _ in within), normal, before)
+
+    def _attempts(self, window_s: int, start_ms: int, end_ms: int) -> Attempts:
+        paid, failed = self._between(start_ms, end_ms)
+        return Attempts(window_s, paid, paid + failed)
 
     def _between(self, begin_ms: int, end_ms: int) -> tuple[int, int]:
         """Payments that went through, and that failed."""

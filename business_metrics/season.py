@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,8 +14,42 @@ from store.model import Float64Array
 
 # What ends a smaller promotion is no drop by half.
 _WEEKS_APART = 1.5
+_USUAL_LEAST_H = 12
+_SALE_LEAST_H = 4
+_YOUNG_SALE_H = 6
 _APART_BY_CHANCE = 3.0
 _LATELY_MIN = (15, 60)
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """How some hours compared with their own season.
+
+    Attributes:
+        factor: The median of the hours.
+        least: The lowest hour of a young sale; infinite else.
+        settled: Enough of the hours are known.
+    """
+
+    factor: float = 1.0
+    least: float = math.inf
+    settled: bool = False
+
+
+UNKNOWN = Usual()
+
+
+def usual_of(levels: Float64Array, known_h: float, least: float, *, sale: bool) -> Usual:
+    """What blocks of hours say, each by its level; together they tell of so many hours.
+
+    A promotion may lie on most hours of a young sale: there the lowest counts too, also that of
+    shorter blocks.
+    """
+    if sale and 0 < known_h < _YOUNG_SALE_H:
+        least = min(least, float(levels.min()))
+    if known_h < (_SALE_LEAST_H if sale else _USUAL_LEAST_H):
+        return Usual(least=least)
+    return Usual(float(np.median(levels)), least, settled=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +63,6 @@ class Season:
         learned: How many reference days it rests on.
         dispersion: How much the counts of the last days vary.
         usual: How the last days, or the hours of this sale, compared with their own season.
-        settled: Enough of those hours are known for that.
         sale: The minutes end on a sale day.
     """
 
@@ -38,8 +72,7 @@ class Season:
     source: str
     learned: int
     dispersion: Dispersion
-    usual: float
-    settled: bool
+    usual: Usual
     sale: bool
 
     def covers(self, start_minute: int, end_minute: int) -> bool:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from detectors.finding import Finding
+from detectors.finding import Finding, Impact
 from detectors.priority import ImpactLevel, effort_of, priority_of
 from detectors.settings import PrioritySettings
 
@@ -56,7 +56,7 @@ def weigh(finding: Finding, settings: PrioritySettings) -> Weighed:
         return Weighed(ImpactLevel.LOW, "advice: nothing is broken, it could be faster")
     hours = finding.impact.wasted_hours_per_day
     felt = finding.impact.wasted_seconds_per_request * 1_000 >= settings.felt_ms
-    wasted = f"{hours:.1f} h a day wasted"
+    wasted = _told(finding.impact)
     if felt and hours >= settings.urgent_hours_per_day:
         return Weighed(ImpactLevel.CRITICAL, wasted)
     if felt and hours >= settings.page_hours_per_day:
@@ -70,8 +70,28 @@ def weigh(finding: Finding, settings: PrioritySettings) -> Weighed:
         return Weighed(ImpactLevel.HIGH, told)
     if felt and hours >= settings.page_hours_per_day * _MEDIUM_PART:
         return Weighed(ImpactLevel.MEDIUM, wasted)
-    wasted_ms = finding.impact.wasted_seconds_per_request * 1_000
-    return Weighed(ImpactLevel.LOW, f"{wasted_ms:.0f} ms a request, {wasted}")
+    return Weighed(ImpactLevel.LOW, wasted)
+
+
+def time_told(hours: float) -> str:
+    """A time in words of its size; empty below a second.
+
+    >>> time_told(26.04), time_told(0.4), time_told(0.004), time_told(0.0001)
+    ('26.0 h', '24 min', '14 s', '')
+    """
+    if hours >= 1:
+        return f"{hours:.1f} h"
+    seconds = hours * 3_600
+    if seconds >= 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds:.0f} s" if seconds >= 1 else ""
+
+
+def _told(impact: Impact) -> str:
+    wasted_ms = impact.wasted_seconds_per_request * 1_000
+    told = f"{wasted_ms:.0f} ms" if wasted_ms >= 1 else "less than 1 ms"
+    a_day = time_told(impact.wasted_hours_per_day)
+    return f"{told} a request, {a_day} a day wasted" if a_day else f"{told} a request"
 
 
 def priced(

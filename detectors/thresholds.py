@@ -18,6 +18,7 @@ from store.model import METRIC_NAME, Float64Array, Labels
 from store.ports import Querier
 
 _STEP_MS = 5_000
+_RECOVERS_STEPS = 6
 # A `page` that no value reaches: it is listed and wakes nobody.
 NEVER = math.inf
 
@@ -61,12 +62,14 @@ class Watched:
         expr: A `sig:` series.
         title: With `{value}` and any label of the series in braces; `{where}` is its host.
         percent: The value is a ratio and is shown as a percentage.
+        recovers_per_s: What falls so fast recovers by itself: no page begins.
     """
 
     expr: str
     title: str
     fix: str
     percent: bool = False
+    recovers_per_s: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,8 @@ def _judge(
             continue
         values = np.where(present, matrix.values[place], -np.inf)
         pages = _lasts(values, settings.page, settings.page_hold_s)
+        if active is None or active.priority is Priority.P2:
+            pages = pages and not _recovers(values, watched, settings)
         if active is None:
             # Where all that is listed pages, `hold_s` alone says when.
             clear = settings.page > settings.warn
@@ -141,6 +146,13 @@ def _steps(hold_s: float) -> int:
 def _lasts(values: Float64Array, bound: float, hold_s: float) -> bool:
     """The value was there for so long without a break."""
     return bool((values[-_steps(hold_s) - 1 :] >= bound).all())
+
+
+def _recovers(values: Float64Array, watched: Watched, settings: ThresholdSettings) -> bool:
+    """It fell in the last half minute, or in the shorter time after which it pages."""
+    steps = min(_steps(settings.page_hold_s), _RECOVERS_STEPS)
+    fell = values[-steps - 1] - values[-1]
+    return bool(fell >= watched.recovers_per_s * steps * _STEP_MS / 1_000)
 
 
 @dataclass(frozen=True, slots=True)

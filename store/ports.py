@@ -269,8 +269,8 @@ class SpanReader(Protocol):
         """Trace ids, latest first."""
         ...
 
-    def services(self) -> dict[str, list[str]]:
-        """Each service seen within retention, with its operation names."""
+    def services(self, *, kind: int | None = None) -> dict[str, list[str]]:
+        """Each service seen within retention, with its operation names; or those of one kind."""
         ...
 
 

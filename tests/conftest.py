@@ -6,6 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no broken law: pytest's own timeout bounds each test.
+settings.register_profile("warroom", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("warroom")
 
 
 @pytest.fixture(autouse=True)

@@ -222,11 +222,11 @@ class Replay:
             replace(query, end_ns=end_ns, received_until_ms=self.now_ms)
         )
 
-    def services(self) -> dict[str, list[str]]:
+    def services(self, *, kind: int | None = None) -> dict[str, list[str]]:
         """Those of which a span had arrived; slow, as each is asked for."""
         seen = {
             service: [name for name in names if self._had_arrived(service, name)]
-            for service, names in self._history.services().items()
+            for service, names in self._history.services(kind=kind).items()
         }
         return {service: names for service, names in seen.items() if names}
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from alerts.cause import Change, named, rank
 from alerts.model import Alert
 from detectors.finding import Finding, FindingStatus, Priority
+from detectors.impact import time_told
 from detectors.topology import NO_CALLS, Topology
 from store.model import Labels, UnitHealth
 from store.timestamps import rfc3339
@@ -114,8 +115,8 @@ def impact_of(finding: Finding) -> str:
         parts.append(f"{impact.wasted_seconds_per_request * 1000:.0f} ms wasted a request")
     if impact.requests_per_second > 0:
         parts.append(f"{impact.requests_per_second:.3g} requests/s")
-    if impact.wasted_hours_per_day > 0:
-        parts.append(f"{impact.wasted_hours_per_day:.1f} hours of waiting a day")
+    if a_day := time_told(impact.wasted_hours_per_day):
+        parts.append(f"{a_day} of waiting a day")
     if impact.users_hit > 0:
         parts.append(f"{impact.users_hit} users hit")
     if impact.money_per_hour:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import Annotated, Any
 
 import orjson
@@ -20,7 +21,7 @@ from store.errors import BadInput
 from store.ports import SpanReader, TraceQuery
 
 Json = dict[str, Any]
-_KINDS = {1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
+_KINDS = {0: "", 1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
 _HOUR_US = 3_600_000_000
 _DAY_MS = 86_400_000
 _MAX_TRACES = 1_500
@@ -115,10 +116,10 @@ def router(spans: SpanReader, now: Callable[[], int]) -> APIRouter:
         return _answer(sorted(known.get(service, [])))
 
     @routes.get("/operations")
-    async def operations(service: str) -> Json:
-        known = await run_in_threadpool(spans.services)
-        entries = [{"name": name, "spanKind": ""} for name in sorted(known.get(service, []))]
-        return _answer(entries)
+    async def operations(
+        service: str, span_kind: Annotated[str, Query(max_length=32, alias="spanKind")] = ""
+    ) -> Json:
+        return _answer(await run_in_threadpool(_operations, spans, service, span_kind.lower()))
 
     @routes.get("/traces")
     async def search(asked: Annotated[Search, Query()]) -> Response:
@@ -160,6 +161,17 @@ def router(spans: SpanReader, now: Callable[[], int]) -> APIRouter:
         return _answer(await run_in_threadpool(read))
 
     return routes
+
+
+def _operations(spans: SpanReader, service: str, span_kind: str) -> list[Json]:
+    """A service's operations with their kinds, or those of one kind."""
+    found = [
+        {"name": name, "spanKind": text}
+        for kind, text in _KINDS.items()
+        if span_kind in {"", text}
+        for name in spans.services(kind=kind).get(service, [])
+    ]
+    return sorted(found, key=itemgetter("name", "spanKind"))
 
 
 def _links(drawn: Json) -> list[Json]:
@@ -266,7 +278,7 @@ def _span(row: Json, process: str) -> Json:
     )
     promoted = {name: row[column] for column, name in _COLUMN_TAGS.items() if row[column]}
     tags = _tag_list({**promoted, **_object(row["attributes"])})
-    if row["kind"] in _KINDS:
+    if _KINDS.get(row["kind"]):
         tags.append({"key": "span.kind", "type": "string", "value": _KINDS[row["kind"]]})
     if row["status"] == 2:  # OTLP: error
         tags.append({"key": "error", "type": "bool", "value": True})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -22,7 +23,7 @@ _UPTIME = "sig:cache_uptime:seconds"
 # So long a server that was started anew may be cold.
 _COLD_S = 60.0
 # So long a fall must last that a short window alone did not make a page.
-_LASTS_MS = 25_000
+_LASTS_S = 25.0
 # What slides is read in minutes: five of now, a quarter of an hour left out, an hour before.
 _SLIDE_STEP_MS = 60_000
 _SLIDE_STEPS = 5
@@ -30,6 +31,10 @@ _SLIDE_LEFT_OUT = 15
 _SLIDE_MS = 75 * _SLIDE_STEP_MS
 # What slid just over the bound must not begin and end with each minute's noise.
 _SLIDE_ENDS = 0.5
+# Gets are answered less than before by so much, and by so many deviations of their number.
+_LESS = 0.85
+_SURE = 3.0
+_ANSWERS_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,11 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class _Drop:
-    """A proven drop: the counts of the window and of the baseline."""
+    """A proven drop: the counts of the window and of the baseline, which lasted `base_s`.
+
+    `answers_less`: also fewer gets a second are answered. Else all that is new misses, as a
+    crawler's gets do.
+    """
 
     window_s: float
     hits: float
@@ -93,6 +102,8 @@ class _Drop:
     base_gets: float
     slid: bool = False
     proven_s: float = 0.0
+    base_s: float = 0.0
+    answers_less: bool = True
 
     @property
     def now(self) -> float:
@@ -119,6 +130,9 @@ class HitRateDrop:
 
     A cache server that is down, or was started less than a minute ago, is cold: what falls then
     pages only when it has not come back after that minute.
+
+    Gets that only come on top and miss, as a crawler's do, page from `page_misses_per_s` on; a deep
+    fall with fewer pages where the cache also answers fewer gets a second than before.
 
     What slides is compared once a minute: the last 5 minutes with the hour that ended 15 minutes
     ago. A slide never pages: a cache may just be colder at night.
@@ -206,12 +220,16 @@ class HitRateDrop:
             return None
         if gets.sum() < self.settings.min_baseline_gets:
             return None
+        base_s = float(np.count_nonzero(learned[base] & (gets.cumsum() > 0))) * _STEP_MS / 1_000
+        now, before = float((cache.hits * learned)[-steps:].sum()), float(hits.sum())
         return _Drop(
             window_s,
-            float((cache.hits * learned)[-steps:].sum()),
+            now,
             float((cache.gets * learned)[-steps:].sum()),
-            float(hits.sum()),
+            before,
             float(gets.sum()),
+            base_s=base_s,
+            answers_less=_answers_less(now, before * window_s / base_s),
         )
 
     def _proven(self, drop: _Drop, least: float) -> bool:
@@ -226,20 +244,26 @@ class HitRateDrop:
         base_hits = float(detail.get("baseline_hits", 0.0))
         base_gets = float(detail.get("baseline_gets", 0.0)) or 1.0
         slid = "slide" in detail
+        base_s = float(detail.get("baseline_seconds", 0.0))
+        now_ms = int(cache.steps_ms[-1])
+        held_s = (now_ms - active.first_seen_ms) / 1_000
+        paged = active.priority is not Priority.P2
+        over_s = min(held_s, _ANSWERS_S)
+        known = base_s > 0 and not paged
+        less = not known or _answers_less(_last(cache, over_s)[0], base_hits * over_s / base_s)
         shortest_s = self.settings.recover_s
         proven_s = max(shortest_s, float(detail.get("proven_over_seconds", 0.0)))
         least = cache.pair.scale * self.settings.min_drop * (_SLIDE_ENDS if slid else 1.0)
         for window_s in (proven_s,) if slid else (shortest_s, proven_s):
             hits, gets = _last(cache, window_s)
-            drop = _Drop(window_s, hits, gets, base_hits, base_gets, slid, proven_s)
+            drop = _Drop(window_s, hits, gets, base_hits, base_gets, slid, proven_s, base_s, less)
             if gets < 1:
                 return active
             if drop.fall >= least:
                 break
         else:
             return None
-        now_ms = int(cache.steps_ms[-1])
-        lasts = now_ms - active.first_seen_ms >= _LASTS_MS or active.priority is not Priority.P2
+        lasts = held_s >= _LASTS_S or paged
         pages = lasts and not drop.slid
         return self._finding(cache, drop, active.first_seen_ms, now_ms, pages=pages)
 
@@ -249,7 +273,8 @@ class HitRateDrop:
         gets_per_s = drop.gets / drop.window_s
         more_misses = gets_per_s * max(0.0, drop.fall)
         much = more_misses >= self.settings.page_misses_per_s
-        page = pages and (much or drop.fall >= self.settings.page_drop)
+        deep = drop.fall >= self.settings.page_drop and drop.answers_less
+        page = pages and (much or deep)
         detail: dict[str, float | str] = {
             "hit_rate": round(drop.now, 4),
             "baseline_hit_rate": round(drop.base, 4),
@@ -257,6 +282,7 @@ class HitRateDrop:
             "gets": round(drop.gets, 1),
             "baseline_hits": round(drop.base_hits, 1),
             "baseline_gets": round(drop.base_gets, 1),
+            "baseline_seconds": drop.base_s,
             "window_seconds": drop.window_s,
             "proven_over_seconds": drop.proven_s or drop.window_s,
             "extra_misses_per_second": round(more_misses, 3),
@@ -310,6 +336,11 @@ def _cooled(
     uptime_s = min(uptimes_s.values(), default=np.inf) if own_s is None else own_s
     paged = active is not None and active.priority is not Priority.P2
     return finding if paged or uptime_s >= _COLD_S else replace(finding, priority=Priority.P2)
+
+
+def _answers_less(hits: float, before: float) -> bool:
+    """Fewer hits than there would have been before, by far more than chance makes it."""
+    return hits < before * _LESS and before - hits > _SURE * math.sqrt(before)
 
 
 def _last(cache: Cache, window_s: float) -> tuple[float, float]:

@@ -14,6 +14,8 @@ _WATCHED = Watched(
     "Queue {queue_name} grows: {value} tasks wait",
     "Look for a slow or failing task and for missing workers; add workers for this queue, and "
     "move what buyers wait for (mails of orders, payment callbacks) to a queue of its own.",
+    # The slope of minutes is still above zero when the workers have begun to catch up.
+    recovers_per_s=0.1,
 )
 
 
@@ -26,15 +28,15 @@ class QueueGrowth(ThresholdDetector):
 
     Parameters: `ThresholdSettings`; `warn` and `page` are tasks.
 
-    Example: 12,000 mails wait and 300 more each minute: it pages. A nightly batch that shrinks does
-    not.
+    Example: 12,000 mails wait and 300 more each minute: it pages after five. The mails of a sale,
+    which are worked off then, are listed.
 
     Reference: Little's law; the Celery manual, "Monitoring and Management".
     """
 
     settings: ThresholdSettings = field(
         default_factory=lambda: ThresholdSettings(
-            warn=500.0, page=5_000.0, hold_s=10.0, clear=250.0, page_hold_s=120.0
+            warn=500.0, page=5_000.0, hold_s=10.0, clear=250.0, page_hold_s=300.0
         )
     )
 

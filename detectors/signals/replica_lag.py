@@ -23,9 +23,21 @@ _UNAPPLIED = Watched(
     "Replica {where} has applied nothing for {value} s while the primary writes",
     _FIX,
 )
+# It applies what it missed, half as fast again as the primary writes, or faster.
+_CATCHES_UP = 0.5
 _WATCHED = (
-    Watched("sig:mysql_replica_lag:seconds", "Replica {where} is {value} s behind", _FIX),
-    Watched("sig:pg_replica_lag:seconds", "Replica {where} is {value} s behind", _FIX),
+    Watched(
+        "sig:mysql_replica_lag:seconds",
+        "Replica {where} is {value} s behind",
+        _FIX,
+        recovers_per_s=_CATCHES_UP,
+    ),
+    Watched(
+        "sig:pg_replica_lag:seconds",
+        "Replica {where} is {value} s behind",
+        _FIX,
+        recovers_per_s=_CATCHES_UP,
+    ),
     Watched(
         "sig:pg_standby_lag:seconds",
         "Replica {replication_client} of {where} is {value} s behind",
@@ -46,9 +58,10 @@ class ReplicaLag(ThresholdDetector):
 
     Maths: the canonical lag (the heartbeat; else the larger of what the server says and of what its
     GTIDs say) is at or above `warn` at every step of `hold_s`, at or above `page` for `page_hold_s`
-    to page; it ends below `clear`. The age of what a PostgreSQL replica replayed last is a lag only
-    if something was written since; where nobody tells what is written, it never pages. Nor do rows
-    that a MySQL replica did not apply, by a collector that tells neither GTIDs nor positions.
+    to page, unless it catches up (the lag falls by half a second a second); it ends below `clear`.
+    The age of what a PostgreSQL replica replayed last is a lag only if something was written since;
+    where nobody tells what is written, it never pages. Nor do rows that a MySQL replica did not
+    apply, by a collector that tells neither GTIDs nor positions.
 
     Parameters: `ThresholdSettings`.
 

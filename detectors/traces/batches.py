@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from detectors.traces.loops import Group
 from detectors.traces.shape import Category, key_pattern
-from detectors.traces.survey import CONTROL, SEVERAL
+from detectors.traces.survey import CONTROL, ODD, SEVERAL
 from detectors.traces.trace import Trace
 
 # A pause is longer than a question, and no shorter than anybody sets a timer to.
@@ -20,8 +20,6 @@ _GROWTH, _EXACT = (1.0, 1.5, 2.0), 0.15
 _WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _BATCH = re.compile(r"^batch\b", re.IGNORECASE)
 _LIST_OF_ONE = re.compile(r"\bIN \(\?\)", re.IGNORECASE)
-# The end of a transaction: a statement, or a name such as "sql.tx.rollback".
-_ENDS = re.compile(r"(?:^|::|\.)(?:commit|(roll_?back|abort))(?!.* TO )", re.IGNORECASE)
 # What tells it where neither URL nor name does: POST to one URL (GraphQL, JSON-RPC), "grpc.client".
 _NAMES_OF_OPERATIONS = ("graphql.operation.name", "rpc.service", "rpc.method")
 _MAX_LOOKED_AT = 64
@@ -51,16 +49,12 @@ def in_one_batch(trace: Trace, group: Group) -> int:
 def _in_transaction(trace: Trace, group: Group) -> bool:
     """Did MULTI begin before all of the commands, and EXEC after them?"""
     first, last = group.spans[0], group.spans[-1]
-    words: dict[str, int] = {}
-    for span in range(trace.n):
-        control = trace.category[span] == Category.CONTROL
-        if control and trace.entry[span] == trace.entry[first]:
-            words.setdefault(trace.shape(span).text.partition(" ")[0].upper(), span)
-    begin, end = words.get("MULTI"), words.get("EXEC")
-    if begin is None or end is None:
+    request = trace.entry[first]
+    begin_ns = trace.controls.first_ns(request, "MULTI")
+    end_ns = trace.controls.first_ns(request, "EXEC")
+    if begin_ns is None or end_ns is None:
         return False
-    starts = trace.start_ns
-    return starts[begin] <= starts[first] and starts[last] <= starts[end]
+    return begin_ns <= trace.start_ns[first] and trace.start_ns[last] <= end_ns
 
 
 def polls(trace: Trace, group: Group) -> bool:
@@ -78,10 +72,10 @@ def polls(trace: Trace, group: Group) -> bool:
     turns = [trace.start_ns[later] - trace.start_ns[span] for span, later in pairwise(spans)]
     if not _of_a_timer(pauses) and not _of_a_timer(turns):
         return False
-    first, last = trace.start_ns[spans[0]], trace.start_ns[spans[-1]]
+    own, asked = set(spans), trace.operations  # all ascend in start
+    between = range(bisect_left(asked, spans[0]), bisect_left(asked, spans[-1]))
     return not any(
-        first <= trace.start_ns[span] <= last and trace.entry[span] == group.entry
-        for span in set(trace.operations) - set(spans)
+        trace.entry[asked[place]] == group.entry and asked[place] not in own for place in between
     )
 
 
@@ -107,30 +101,18 @@ def hidden_lists(trace: Trace, group: Group) -> bool:
 def rolled_back(trace: Trace, group: Group) -> int:
     """Repeats in transactions that failed and were rolled back, to be tried again as a whole."""
     known = group.keys
-    if not trace.traits & CONTROL or True not in trace.failed:
+    if not trace.traits & CONTROL or not trace.traits & ODD:
         return 0
     if group.shape.category != Category.QUERY or (known is not None and len(known) > 1):
         return 0
-    first = group.spans[0]
-    same = [
-        span
-        for span in range(trace.n)
-        if trace.entry[span] == trace.entry[first] and trace.service[span] == trace.service[first]
-    ]
-    ends = [
-        (trace.start_ns[span], end.group(1) is not None)
-        for span in same
-        if trace.category[span] == Category.CONTROL
-        and (end := _ENDS.search(trace.shape(span).text)) is not None
-    ]
-    failures = [trace.start_ns[span] for span in same if trace.failed[span]]
+    request, service = trace.entry[group.spans[0]], trace.service[group.spans[0]]
+    failures = trace.failures_ns.get((request, service), [])
     count = 0
     for span in group.spans:
-        start = trace.start_ns[span]
-        place = bisect_left(ends, (start, False))
-        if place < len(ends) and ends[place][1]:
-            failure = bisect_left(failures, start)
-            count += failure < len(failures) and failures[failure] <= ends[place][0]
+        start_ns = trace.start_ns[span]
+        end_ns = trace.controls.rolled_back_ns(request, service, start_ns)
+        place = bisect_left(failures, start_ns)
+        count += end_ns is not None and place < len(failures) and failures[place] <= end_ns
     return count
 
 

@@ -14,10 +14,6 @@ from detectors.traces.trace import Trace
 _NAMESPACE = ("db.namespace", "db.name", "db.instance", "db.mongodb.collection")
 _MAX_LOOKED_AT = 64
 _MAX_DEPTH = 512
-_SWITCHES = re.compile(
-    r"^(?:USE\b|SELECT_DB\b|SET\b.*\b(?:search_path|schema|tenant\w*|\w*[._]tenant\w*|role)\b)",
-    re.IGNORECASE,
-)
 # The names of GraphQL operations stand behind their kind.
 _FIRST_WORD = re.compile(r"(?:\b(?:query|mutation|subscription)\s+)?([A-Za-z]+)")
 
@@ -71,14 +67,7 @@ def switches(trace: Trace, group: Group) -> int:
         return 0
     low, high = trace.start_ns[group.spans[0]], trace.start_ns[group.spans[-1]]
     service = trace.service[group.spans[0]]
-    return sum(
-        trace.category[span] == Category.CONTROL
-        and trace.service[span] == service
-        and trace.start_ns[span] <= high
-        and trace.end_ns[span] >= low - (high - low)
-        and _SWITCHES.search(trace.shape(span).text) is not None
-        for span in range(trace.n)
-    )
+    return trace.controls.switches(service, low - (high - low), high)
 
 
 def scattered_names(trace: Trace, group: Group) -> int:

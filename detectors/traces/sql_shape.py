@@ -128,6 +128,19 @@ _HOUSEKEEPING = re.compile(
     re.IGNORECASE,
 )
 _QUOTES = {ord(mark): None for mark in '`"[]'}
+# Names in quotes are left alone; so are parts of dotted names, and operators of several signs that
+# only some servers have (`->`, `@>`, `:=`).
+_SPELLING = re.compile(
+    r"""("[^"]*+(?:"|$)|`[^`]*+(?:`|$)|\[[^\]]*+(?:\]|$))
+    |(?<![\w.@$:\#])((?:select|from|where|and|or|not|in|is|null|like|ilike|between|exists|distinct|as
+        |inner|left|right|full|outer|cross|join|on|using|group|order|by|asc|desc|having|limit|offset
+        |union|all|insert|into|values|update|set|delete|returning|case|when|then|else|end|for
+        |count|sum|min|max|avg|coalesce)(?![\w.$]))
+    |\s?(?<![<>=~!@\#%^&|:*/+-])(<=>|<=|>=|<>|!=|=|<(?!-)|>)(?![<>=~!@\#%^&|:*/])\s?
+    |\s?(,)\s?|(?<=\()\s|\s(?=\))""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_KEYWORD, _OPERATOR, _COMMA = 2, 3, 4  # groups of the pattern above
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,10 +208,22 @@ def _is_cut(text: str) -> bool:
 
 @lru_cache(maxsize=4_096)
 def _shortened(flat: str) -> tuple[str, bool, int]:
-    """The text without casts and lists, was a list abridged, and the length of the longest one."""
+    """The text without casts and lists, in one spelling; was a list abridged; the longest one."""
     flat, abridged = _ABRIDGED.subn("IN (?)", _CAST.sub("", flat))
     flat, list_size = _without_lists(flat)
-    return flat, abridged > 0, list_size
+    return _SPELLING.sub(_spelt, flat), abridged > 0, list_size
+
+
+def _spelt(match: re.Match[str]) -> str:
+    """Keywords in capitals, and spaces where most people put them."""
+    group = match.lastindex
+    if group == _KEYWORD:
+        return match.group().upper()
+    if group == _OPERATOR:
+        return f" {match.group(_OPERATOR)} "
+    if group == _COMMA:
+        return ", "
+    return match.group() if group else ""
 
 
 def _without_lists(flat: str) -> tuple[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -10,11 +11,13 @@ import numpy as np
 
 from detectors.finding import CodeLocation
 from detectors.traces.call_shape import request_name
+from detectors.traces.controls import Control, Controls
 from detectors.traces.frame import MAX_DEPTH, SpanFrame
 from detectors.traces.layers import Sibling, shown_twice
 from detectors.traces.shape import Category, key_pattern
 from detectors.traces.survey import (
     ADRIFT,
+    CONTROL,
     GAP_NS,
     LAYERED,
     NESTED,
@@ -29,6 +32,12 @@ NANOSECONDS = 1_000_000_000
 _INTERNAL = 1
 _MAX_REQUESTS = 64
 OPERATIONS = frozenset({Category.QUERY, Category.CACHE, Category.CALL})
+# Where Cargo, pip, npm, Bundler and Composer put what others wrote. Rust names the file in which a
+# library began the span.
+_LIBRARY = re.compile(
+    r"[/\\](?:\.cargo[/\\](?:registry|git)|(?:site|dist)-packages|node_modules|gems"
+    r"|vendor[/\\][\w.-]+[/\\][\w.-]+[/\\](?:src|lib))[/\\]"
+)
 
 
 class Timing(NamedTuple):
@@ -190,6 +199,33 @@ class Trace(TraceRows):
             span = shown_as.get(span, -1)
         return span if span >= 0 and marks[span] else -1
 
+    @cached_property
+    def controls(self) -> Controls:
+        """Of its connections and transactions."""
+        if not self.traits & CONTROL:
+            return Controls(())
+        return Controls(
+            Control(
+                self.entry[span],
+                self.service[span],
+                self.start_ns[span],
+                self.end_ns[span],
+                self.shape(span).text,
+            )
+            for span, category in enumerate(self.category)
+            if category == Category.CONTROL
+        )
+
+    @cached_property
+    def failures_ns(self) -> dict[tuple[int, int], list[int]]:
+        """When the spans that failed began, by request and service."""
+        found: dict[tuple[int, int], list[int]] = {}
+        for span, failed in enumerate(self.failed):
+            if failed:
+                key = (self.entry[span], self.service[span])
+                found.setdefault(key, []).append(self.start_ns[span])
+        return found
+
     def _around(self, span: int) -> Iterator[int]:
         """The nearest spans above a span in its own service, below the request's own span."""
         above = self.parent[span]
@@ -241,21 +277,29 @@ class Trace(TraceRows):
         return self.service_name(span)
 
     def code(self, span: int) -> CodeLocation | None:
-        """Where the span was started, or the nearest span above that knows, marked as inferred."""
-        twin = self._shown_as.get(span)
-        if twin is not None and not self._own_code(span, inferred=False):
-            known = self._own_code(twin, inferred=False)
-            if known is not None:
-                return known
-        current, inferred = span, False
-        for _ in range(MAX_DEPTH):
+        """Where the span was started, or the nearest span above that knows, marked as inferred.
+
+        A file of a library is told only where nobody tells one of the application.
+        """
+        library: CodeLocation | None = None
+        for current, inferred in self._telling_code(span):
             known = self._own_code(current, inferred=inferred)
-            if known is not None:
+            if known is not None and _LIBRARY.search(known.file) is None:
                 return known
-            current, inferred = self.parent[current], True
+            library = library or known
+        return library or self._nearest_application_span(span)
+
+    def _telling_code(self, span: int) -> Iterator[tuple[int, bool]]:
+        """The span, the one that says the same and is not counted, and those above: inferred."""
+        yield span, False
+        if span in self._shown_as:
+            yield self._shown_as[span], False
+        current = self.parent[span]
+        for _ in range(MAX_DEPTH):
             if current < 0 or self.service[current] != self.service[span]:
                 break
-        return self._nearest_application_span(span)
+            yield current, True
+            current = self.parent[current]
 
     def _own_code(self, span: int, *, inferred: bool) -> CodeLocation | None:
         function, file = self.text("code_function", span), self.text("code_file", span)

@@ -66,7 +66,7 @@ def test_a_finding_pages_with_the_line_that_does_it() -> None:
         "views.py:12 product_list repeats `SELECT * FROM category WHERE id = ?` 40 times"
     )
     assert alert.annotations["evidence_url"] == "http://w.test/traces/ab12"
-    assert "28.8 hours of waiting a day" in alert.annotations["impact"]
+    assert "28.8 h of waiting a day" in alert.annotations["impact"]
 
 
 def test_a_p2_finding_only_informs() -> None:

@@ -76,7 +76,14 @@ def refusal(world: World, path: str, status: int, **parameters: Any) -> dict[str
 def test_services_and_their_operations(world: World) -> None:
     assert data(world, "/services") == ["payment", "shop"]
     assert data(world, "/services/shop/operations") == ["GET products/", "SELECT brand"]
-    assert data(world, "/operations", service="payment") == [{"name": "POST /pay", "spanKind": ""}]
+    pay = [{"name": "POST /pay", "spanKind": "server"}]
+    assert data(world, "/operations", service="payment") == pay
+    assert data(world, "/operations", service="payment", spanKind="server") == pay
+    assert data(world, "/operations", service="payment", spanKind="client") == []
+    assert data(world, "/operations", service="payment", spanKind="unheard of") == []
+    (query,) = data(world, "/operations", service="shop", spanKind="CLIENT")
+    assert query == {"name": "SELECT brand", "spanKind": "client"}
+    assert query in data(world, "/operations", service="shop")
     assert data(world, "/services/nothing/operations") == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from bench.shop_months import SwiftFeed, count
 from business_metrics.baseline import Baseline
+from business_metrics.calendar import SaleDay
 from business_metrics.coverage import FeedCoverage
 from business_metrics.dispersion import POISSON, dispersion
 from business_metrics.expectation import Expectation
@@ -19,6 +21,7 @@ from business_metrics.minute_history import DAY_MIN, MINUTE_MS, MinuteHistory
 from business_metrics.order_counts import EXACT_MS, OrderCounts
 from business_metrics.order_rate import Evidence, back_to_usual
 from business_metrics.order_watch import OrderWatch
+from business_metrics.season import Season, Usual, usual_of
 from business_metrics.settings import BusinessSettings
 
 NOW_MS = 1_795_000_000_000 // 1_800_000 * 1_800_000
@@ -150,3 +153,47 @@ def test_a_shop_with_few_orders_is_paged_within_hours_and_told_when_they_are_bac
     needed = math.log(rate * 43_200) / (lost + ((1 - lost) * math.log(1 - lost) if lost < 1 else 0))
     assert changes[0][0] - fault_ms <= 2 * needed / rate * MINUTE_MS
     assert back_ms < changes[1][0]
+
+
+def season(per_minute: np.ndarray, lowest: np.ndarray) -> Season:
+    return Season(0, per_minute, lowest, "weeks", 3, POISSON, Usual(settled=True), sale=False)
+
+
+def test_a_burst_of_most_weeks_is_no_sure_expectation_of_the_minutes_it_filled() -> None:
+    lowest = np.full(60, 12.0)
+    burst = lowest.copy()
+    burst[57:] = 26.0
+    assert season(burst, lowest).above_lowest(60) == 1.0
+    assert season(burst, lowest).above_lowest(60, (3,)) == pytest.approx(26 / 12)
+    # One week sold a third less: nobody promoted anything.
+    assert season(np.full(60, 18.0), lowest).above_lowest(60) == 1.0
+
+
+def test_the_lowest_hour_counts_while_a_sale_is_young() -> None:
+    levels = np.asarray([5.0, 15.0, 15.0, 16.0])
+    assert usual_of(levels, 4, math.inf, sale=True) == Usual(15.0, 5.0, settled=True)
+    assert usual_of(levels[:2], 2, math.inf, sale=True) == Usual(least=5.0)
+    assert usual_of(levels, 6, math.inf, sale=True) == Usual(15.0, settled=True)
+    assert usual_of(levels, 4, math.inf, sale=False) == Usual()
+    assert usual_of(np.empty(0), 0, math.inf, sale=True) == Usual()
+
+
+@pytest.mark.parametrize(("each_h", "severity"), [(3.5, "ticket"), (12.0, "page")])
+def test_on_a_holiday_of_unknown_level_only_silence_pages(each_h: float, severity: str) -> None:
+    day_ms = DAY_MIN * MINUTE_MS
+    midnight_ms = NOW_MS // day_ms * day_ms
+    holiday = datetime.fromtimestamp(midnight_ms / 1_000, UTC).date()
+    settings = BusinessSettings(calendar=(SaleDay("holiday", holiday, holiday),))
+    history = MinuteHistory(40)
+    before = drawn(0.055, midnight_ms - 28 * day_ms, midnight_ms, 1)
+    count(history, before)
+    after = np.arange(midnight_ms + HOUR_MS, midnight_ms + day_ms, round(each_h * HOUR_MS))
+    feed = SwiftFeed(history)
+    watch = OrderWatch(feed, Baseline(history, settings), settings, ForgetfulMemory())
+    feed.fill(np.concatenate([before[before >= midnight_ms - 2 * HOUR_MS], after]))
+    told = set()
+    for now_ms in range(midnight_ms - HOUR_MS, midnight_ms + 23 * HOUR_MS, 10 * MINUTE_MS):
+        feed.pull(now_ms)
+        breach = watch.judge(now_ms)
+        told.add(breach.severity if breach else "")
+    assert told == {"", severity}

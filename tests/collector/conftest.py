@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import uvicorn
-from hypothesis import settings
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
@@ -25,10 +24,6 @@ from collector.processors.redact import Redact
 from collector.receivers.otlp_grpc import OtlpGrpcServer
 from collector.source_health import SourceRegistry
 from store.model import Batch, EventBatch, Labels, LogBatch, SampleBatch, SpanBatch
-
-# A busy machine is not a failing decoder: pytest's own timeout bounds each test.
-settings.register_profile("collector", deadline=None)
-settings.load_profile("collector")
 
 NOW_MS = 1_790_000_000_000
 

@@ -84,7 +84,6 @@ def _attribute(holder: Any, key: str, value: str | int) -> None:
         attribute.value.int_value = value
 
 
-@settings(deadline=None)
 @given(GROUPS)
 def test_every_span_is_read_as_protobuf_reads_it(resources: list[Any]) -> None:
     request = message_of(resources)
@@ -138,7 +137,7 @@ def mutated(body: bytes) -> st.SearchStrategy[bytes]:
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.binary(max_size=120) | mutated(trace_request(2).SerializeToString()))
 def test_no_byte_beyond_the_end_is_read(body: bytes) -> None:
     """The scan as plain Python: an index out of bounds would raise."""
@@ -159,7 +158,6 @@ def test_no_byte_beyond_the_end_is_read(body: bytes) -> None:
             assert (rows.spans[:, : span_scanner.KIND] <= len(body)).all()
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200) | mutated(trace_request(3).SerializeToString()))
 def test_what_is_left_of_a_damaged_body_is_counted(body: bytes) -> None:
     with suppress(BadInput):
@@ -230,7 +228,6 @@ def test_bodies_decoded_side_by_side_do_not_mix_up_their_texts() -> None:
 _TABLE = arrays(np.int32, array_shapes(min_dims=2, max_dims=2), elements=st.integers(-1, 40))
 
 
-@settings(deadline=None)
 @given(_TABLE, st.data())
 def test_numbers_given_anew_lead_back_to_the_old_ones(table: Any, data: st.DataObject) -> None:
     places = st.lists(st.integers(-1, len(table) - 1), max_size=12)

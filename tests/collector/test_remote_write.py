@@ -301,7 +301,7 @@ series = st.tuples(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(series, max_size=5))
 def test_what_is_written_is_read_back(
     written: list[tuple[dict[str, str], list[Sample]]],
@@ -315,7 +315,7 @@ def test_what_is_written_is_read_back(
     assert got == [(Labels.of(p), ts, value) for p, samples in written for ts, value in samples]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     edits=st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=6),
     cut=st.integers(0, 80),
@@ -336,7 +336,7 @@ def test_any_bytes_are_decoded_or_refused(
         assert all(0 <= place < len(batch.series) for place in batch.series_index.tolist())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_decompressed_or_refused(data: bytes) -> None:
     try:

@@ -173,7 +173,7 @@ def test_the_corpus_is_scanned_within_bounds(version: int, data: bytes) -> None:
         scans_alike(version, data[:end], [2] * 6)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(messages, st.lists(st.integers(0, 4), min_size=6, max_size=6))
 def test_any_message_is_scanned_within_bounds(message: tuple[int, bytes], room: list[int]) -> None:
     scans_alike(*message, room)
@@ -206,7 +206,7 @@ def test_each_key_has_seeds_and_odd_multipliers_of_its_own() -> None:
     assert len({hashes.hash_bytes(data, 0, len(data), key) for key in alike}) == 20
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.binary(max_size=70), st.integers(0, 2**64 - 1), st.data())
 def test_bytes_are_hashed_within_bounds(text: bytes, seed: int, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(text)))
@@ -219,7 +219,7 @@ def test_bytes_are_hashed_within_bounds(text: bytes, seed: int, data: st.DataObj
     assert [int(half) for half in by_hand] == [int(half) for half in compiled]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.integers(-2, 5), max_size=12), st.data())
 def test_references_are_hashed_within_bounds(places: list[int], data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(places)), max_size=3)))
@@ -240,7 +240,7 @@ def test_references_are_hashed_within_bounds(places: list[int], data: st.DataObj
 few_hashes = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), max_size=40)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(few_hashes, few_hashes)
 def test_a_table_finds_what_was_added_and_nothing_else(
     added: list[tuple[int, int]], asked: list[tuple[int, int]]
@@ -275,7 +275,7 @@ def test_a_table_grows_and_keeps_what_it_has() -> None:
     assert (found.tolist(), missing) == (list(range(5_000)), 0)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(st.integers(-3, 6), st.integers(0, 1)), max_size=30))
 def test_distinct_series_are_numbered_as_they_come(rows: list[tuple[int, int]]) -> None:
     refs = np.array([ref for ref, _ in rows], dtype=np.int32)
@@ -290,7 +290,7 @@ def test_distinct_series_are_numbered_as_they_come(rows: list[tuple[int, int]]) 
         assert places.tolist() == wanted
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=24), st.data())
 def test_metadata_is_read_within_bounds(text: bytes, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(text)))

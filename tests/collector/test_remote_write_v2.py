@@ -267,7 +267,7 @@ series = st.tuples(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(series, max_size=5))
 def test_what_is_written_is_read_back(wanted: list[tuple[dict[str, str], list[Sample]]]) -> None:
     request = RequestV2()
@@ -283,7 +283,7 @@ def test_what_is_written_is_read_back(wanted: list[tuple[dict[str, str], list[Sa
         assert got == [(Labels.of(p), ts, value) for p, samples in wanted for ts, value in samples]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     edits=st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=6),
     cut=st.integers(0, 80),

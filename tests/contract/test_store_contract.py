@@ -176,9 +176,7 @@ writes = st.lists(
 )
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=writes, start=st.integers(0, 12), length=st.integers(0, 12))
 def test_the_last_write_of_a_time_wins(
     shared: DuckDBStore, batches: Any, start: int, length: int
@@ -238,9 +236,7 @@ def passes(labels: Labels, condition: Matcher) -> bool:
             return re.fullmatch(condition.value, value, re.DOTALL) is None
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     pairs=st.lists(st.tuples(label_value, label_value), max_size=6),
     later=st.lists(st.tuples(label_value, label_value), max_size=3),
@@ -501,12 +497,39 @@ def test_requests_are_told_all_or_not_at_all(
         store.troubled_requests(1_000, 9_000, 3.0)
 
 
+def test_a_span_that_says_by_an_attribute_that_it_failed_is_found(store: DuckDBStore) -> None:
+    told = [
+        '{"error": true}',
+        '{"error": "true"}',
+        '{"error": false}',
+        '{"deep": {"error": true}}',
+        '{"error": ',
+        None,
+    ]
+    rows = [
+        {"trace_id": trace_id(number), "start_ns": 100 - number, "attributes": one}
+        for number, one in enumerate(told)
+    ]
+    store.append(spans(*rows, {"trace_id": trace_id(9), "status": 2})).result(timeout=60)
+    for stored in (False, True):
+        if stored:
+            store.reclaim()
+        asked = [TraceQuery(0, 10**6, attributes=(("error", v),)) for v in ("true", "false")]
+        failed, rest = (set(store.find_traces(one)) for one in asked)
+        assert failed == {trace_id(0), trace_id(1), trace_id(9)}
+        assert rest == {trace_id(number) for number in (2, 3, 4, 5)}
+
+
 def test_services_list_their_operations_as_they_come(store: DuckDBStore) -> None:
     assert store.services() == {}
     store.append(spans({"name": "b"}, {"name": "a"}, {"name": "a"})).result(timeout=60)
     assert store.services() == {"shop": ["a", "b"]}
     store.append(spans({"service": "pay", "name": "c"})).result(timeout=60)
     assert store.services() == {"pay": ["c"], "shop": ["a", "b"]}
+    store.append(spans({"name": "a", "kind": 3})).result(timeout=60)
+    assert store.services() == {"pay": ["c"], "shop": ["a", "b"]}
+    assert store.services(kind=3) == {"shop": ["a"]}
+    assert store.services(kind=4) == {}
 
 
 def test_an_event_counts_once_per_source_whatever_its_time(store: DuckDBStore) -> None:

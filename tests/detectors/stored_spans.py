@@ -37,5 +37,5 @@ class StoredSpans:
         ids = {bytes(trace) for trace in self._table["trace_id"].to_pylist() if trace is not None}
         return sorted(ids)[: query.limit]
 
-    def services(self) -> dict[str, list[str]]:
+    def services(self, *, kind: int | None = None) -> dict[str, list[str]]:
         return {}

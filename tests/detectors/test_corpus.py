@@ -12,7 +12,7 @@ from detectors.registry import DetectorSettings
 from detectors.traces.frame import build_frame
 from detectors.traces.normaliser import Normaliser
 from detectors.traces.trace import traces_of
-from tests.detectors.corpus import Case, TraceBuilder, cases, table
+from tests.detectors.corpus import INTERNAL, Case, TraceBuilder, cases, table
 from tests.detectors.corpus_clients import clients
 from tests.detectors.corpus_frameworks import BY_ID, frameworks, rootless
 
@@ -45,6 +45,29 @@ def test_every_shape_is_found_once_and_no_twin_is_reported(case: Case) -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_order_of_arrival_changes_nothing(case: Case) -> None:
     assert results(case) == results(case, seed=7)
+
+
+LIBRARY = "/build/.cargo/registry/src/index.crates.io-6f17d22bba15/sqlx-core-0.8.2/src/logger.rs"
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("src/cart.rs", CodeLocation("src/cart.rs", 12, "cart::show", inferred=True)),
+        (LIBRARY, CodeLocation(LIBRARY, 40, "sqlx::query")),
+    ],
+)
+def test_a_file_of_a_library_is_the_code_only_where_no_other_is_told(
+    file: str, expected: CodeLocation
+) -> None:
+    trace = TraceBuilder()
+    caller = trace.span("show", trace.root, 1, 98, kind=INTERNAL, code_file=file, code_line=12,
+                        code_function="cart::show")  # fmt: skip
+    for turn in range(8):
+        trace.query(BY_ID, 3 + turn * 9, 6, parent=caller, code_file=LIBRARY, code_line=40,
+                    code_function="sqlx::query")  # fmt: skip
+    found = [item for one in results(Case("", tuple(trace.rows))) for item in one.findings]
+    assert [item.evidence.code for item in found] == [expected]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

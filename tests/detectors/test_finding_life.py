@@ -248,6 +248,20 @@ def test_of_too_many_findings_those_not_seen_for_longest_are_forgotten() -> None
     assert {entry.finding_id for entry in repository.history()} == kept
 
 
+def test_an_episode_began_with_its_earliest_span_though_that_came_later() -> None:
+    repository = FindingRepository(open_state())
+    for first_ms, active in ((T0_MS, True), (T0_MS - 900, True), (T0_MS - 500, True)):
+        seen = ended(first_seen_ms=first_ms, active=active)
+        repository.record([seen], T0_MS + 5_000)
+    (holds,) = repository.active()
+    assert holds.first_seen_ms == T0_MS - 900
+    repository.record([ended(first_seen_ms=T0_MS - 900)], T0_MS + 60_000)
+    repository.record([ended(first_seen_ms=T0_MS + 90_000, active=True)], T0_MS + 95_000)
+    (again,) = repository.active()
+    assert again.first_seen_ms == T0_MS + 90_000
+    assert repository.list().findings[0].first_seen_ms == T0_MS - 900
+
+
 def test_a_state_that_grew_far_too_large_shrinks_over_several_ticks() -> None:
     """Of a year without a bound: one tick that forgets it all would hold everybody for minutes."""
     findings = [

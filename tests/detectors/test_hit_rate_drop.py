@@ -138,6 +138,15 @@ def test_a_cache_server_that_was_restarted_pages_only_when_it_stays_cold(own: bo
     assert seen[-1][1] is Priority.P1
 
 
+def test_a_crawler_at_night_whose_gets_miss_on_top_of_the_others_wakes_nobody() -> None:
+    shop = Shop(2.0)
+    shop.run(600, 0.9)
+    shop.gets_per_s = 10.0
+    crawled = [item for _, found in shop.run(240, 0.18) for item in found]
+    assert crawled
+    assert {item.priority for item in crawled} == {Priority.P2}
+
+
 def test_a_fall_by_a_quarter_of_a_busy_cache_is_found_within_two_ticks() -> None:
     shop = Shop(500.0)
     shop.run(120, 0.95)

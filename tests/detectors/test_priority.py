@@ -88,6 +88,25 @@ def test_felt_waste_is_weighed_by_the_hours_it_costs(
     assert weigh(known, SETTINGS).level is level
 
 
+@pytest.mark.parametrize(
+    ("wasted_s", "rate", "reason"),
+    [
+        (0.5, 10.0, "500 ms a request, 120.0 h a day wasted"),
+        (0.1, 0.25, "100 ms a request, 36 min a day wasted"),
+        (0.02, 0.01, "20 ms a request, 17 s a day wasted"),
+        (0.02, 0.0, "20 ms a request"),
+        (0.0004, 0.01, "less than 1 ms a request"),
+    ],
+)
+def test_the_reason_of_a_priority_never_says_that_no_time_is_wasted(
+    wasted_s: float, rate: float, reason: str
+) -> None:
+    assert (
+        priced(finding(wasted_s=wasted_s), rate, SETTINGS).evidence.detail["priority_reason"]
+        == reason
+    )
+
+
 def test_effort_moves_a_medium_impact_by_one_step() -> None:
     query = priced(finding("n_plus_one_query"), 0.25, SETTINGS)
     call = priced(finding("n_plus_one_call"), 0.25, SETTINGS)

@@ -34,10 +34,36 @@ SYSTEMS = ("", "mysql", "postgresql", "sqlite", "redis", "memcached", "mongodb",
             "GET s:c9f0f895fb98ab9159f51fd0297e236d",
         ),
         ("mongodb", '{"find": "p", "filter": {"id": 1}}', '{"find": "p", "filter": {"id": 2}}'),
+        ("mysql", "SELECT a, b FROM c WHERE id = 7", "select a,b from c where id=7"),
+        (
+            "mysql",
+            "UPDATE a SET b = 1 WHERE c IN (1) AND d <= 2",
+            "update a set b=%s where c in(%s, %s) and d<=%s",
+        ),
+        (
+            "postgresql",
+            "SELECT COUNT(*) FROM a WHERE b = ANY ($1) ORDER BY c DESC",
+            "select count( * ) from a where b=any($1) order by c desc",
+        ),
     ],
 )
-def test_texts_that_differ_in_values_have_one_shape(system: str, one: str, other: str) -> None:
+def test_texts_that_differ_in_values_or_spelling_have_one_shape(
+    system: str, one: str, other: str
+) -> None:
     assert normalise_statement(system, one).text == normalise_statement(system, other).text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'SELECT "from", `select`, [Order by] FROM a',
+        "SELECT a.order, a.count FROM a",
+        "SELECT a->>b, a@>b, a<->b, a||b FROM c",
+        "SELECT selection, orders FROM a",
+    ],
+)
+def test_names_and_operators_of_one_server_are_spelt_as_they_came(text: str) -> None:
+    assert normalise_statement("postgresql", text).text == text
 
 
 @pytest.mark.parametrize(

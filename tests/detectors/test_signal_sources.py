@@ -861,6 +861,18 @@ QUIET: dict[str, tuple[str, Series]] = {
             "mysql_global_status_binlog_bytes_written{instance=db-1}": bends(900, 0),
         },
     ),
+    "a replica that is asked more seldom than its primary": (
+        "replica_lag",
+        {
+            SLAVE.format("seconds_behind_master"): flat(0),
+            SLAVE.format("sql_delay"): flat(0),
+            SLAVE.format("slave_io_running"): flat(1),
+            SLAVE.format("read_master_log_pos"): np.where(
+                np.arange(STEPS)[::-1] % 8 == 7, line(900), np.nan
+            ),
+            "mysql_global_status_binlog_bytes_written{instance=db-1}": line(900),
+        },
+    ),
     "a link of one write in two minutes": (
         "replica_lag",
         {

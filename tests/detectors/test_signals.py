@@ -49,7 +49,7 @@ def test_a_gauge_that_stays_too_high_is_found_and_ends_when_it_is_low_again(kind
     (listed,) = evaluate(kind, counters, now_ms)
     assert listed.priority is Priority.P2
     assert listed.kind == kind
-    for _ in range(30):
+    for _ in range(65):
         now_ms += 5_000
         counters.add(series, labels, now_ms, page)
     (paging,) = evaluate(kind, counters, now_ms, (listed,))
@@ -86,6 +86,21 @@ def test_a_short_peak_is_nothing_and_a_vanished_series_ends_nothing(kind: str) -
     counters.forget()
     assert evaluate(kind, counters, NOW_MS + 3_600_000, found) == found
     assert evaluate(kind, counters, NOW_MS + 90_000_000, found) == ()
+
+
+def test_a_replica_that_catches_up_after_a_restart_is_listed_and_pages_when_it_stays_behind() -> (
+    None
+):
+    counters = Counters()
+    active: tuple[Finding, ...] = ()
+    told = []
+    for step, lag_s in enumerate([80, 70, 60, 50, 40, 39, 39, 36]):
+        now_ms = NOW_MS + step * 5_000
+        counters.add("sig:mysql_replica_lag:seconds", {"instance": "db-2"}, now_ms, lag_s)
+        active = evaluate("replica_lag", counters, now_ms, active)
+        told.append([finding.priority for finding in active])
+    listed, pages = [Priority.P2], [Priority.P1]
+    assert told == [[], listed, listed, listed, listed, pages, pages, pages]
 
 
 def test_the_shipped_recording_rules_are_valid_and_canonical() -> None:

@@ -51,9 +51,7 @@ def found(directory: Path) -> list[tuple[int, bytes]]:
 payloads = st.lists(st.lists(st.binary(max_size=3000), max_size=4), min_size=1, max_size=12)
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(frames=payloads, sizes=st.sampled_from([64, 1000, 100_000]))
 def test_what_was_appended_is_read_back_in_order(
     tmp_path_factory: pytest.TempPathFactory, frames: list[list[bytes]], sizes: int
@@ -180,7 +178,7 @@ def test_a_flipped_byte_costs_one_frame_and_is_counted(tmp_path: Path) -> None:
         assert all(bytes(f.payload) == frames[f.number - 1] for f in segment.frames)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(content=st.binary(max_size=400))
 def test_no_bytes_break_the_reader(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
@@ -270,7 +268,7 @@ def test_a_round_survives_its_bytes() -> None:
     assert (again.spans, again.events) == (done.spans, done.events)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_a_round_of_other_bytes_is_refused_by_name_or_read(data: st.DataObject) -> None:
     content = bytearray(b"".join(encode(full_round(), Room())))

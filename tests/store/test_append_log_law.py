@@ -109,7 +109,7 @@ class World:
         }
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     steps=steps,
     window=st.sampled_from([0, 10 * MINUTE_MS]),

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from store.backends.duckdb import spans
@@ -19,7 +19,6 @@ def of_services(texts: list[str | None]) -> pa.Table:
     return pa.table({"kind": pa.array([1] * len(texts), pa.int8()), "service": column})
 
 
-@settings(deadline=None)
 @given(st.lists(st.none() | st.text(max_size=3), max_size=6))
 @example([str(n) for n in range(200)])
 @example([*(str(n) for n in range(200)), "7"])

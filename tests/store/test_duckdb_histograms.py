@@ -197,7 +197,7 @@ def test_a_query_holds_so_many_histograms_and_no_more(
 value = st.one_of(st.integers(0, 99).map(float), st.integers(0, 99).map(histogram))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     st.lists(
         st.lists(st.tuples(st.sampled_from([H, OTHER]), st.integers(1, 20), value), max_size=8),

@@ -306,7 +306,7 @@ rounds = st.lists(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(rounds=rounds, most=st.integers(5, 60))
 def test_the_head_holds_exactly_what_lies_above_its_floor(rounds: Any, most: int) -> None:
     head = Head(StoreLimits(head_window_ms=20, head_max_samples=most))
@@ -335,7 +335,7 @@ def test_a_stamp_from_the_future_does_not_blind_the_head_for_good(tmp_path: Path
         assert len(store.select([], 0, 10**15).ts_ms) == 72
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(keys=st.lists(st.integers(0, 2**64 - 1), max_size=300))
 def test_the_filter_never_forgets_a_key(keys: list[int]) -> None:
     bloom = Bloom()

@@ -90,7 +90,7 @@ queries = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(query=queries)
 def test_a_search_finds_what_it_says_wherever_it_lies(filled: DuckDBStore, query: LogQuery) -> None:
     found = filled.logs(query)

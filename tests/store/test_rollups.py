@@ -109,7 +109,7 @@ def same(one: np.ndarray, other: np.ndarray, largest: float) -> bool:
     return np.allclose(one, other, rtol=1e-12, atol=1e-14 * largest, equal_nan=True)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 @given(
     rows=st.one_of(samples, dense),
     window=st.sampled_from([5, 10, 60]),

@@ -38,7 +38,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(steps)
 def test_refs_and_labels_agree_whatever_is_added_and_removed(
     done: list[tuple[str, int | list[int]]],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from store.backends.duckdb import series_index
@@ -23,7 +23,6 @@ matchers = st.builds(
 
 
 @pytest.mark.parametrize("few", [0, 2, 2_048])
-@settings(deadline=None)
 @given(
     known=st.lists(series, max_size=30, unique=True),
     later=st.lists(series, max_size=6, unique=True),

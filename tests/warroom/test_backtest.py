@@ -277,16 +277,16 @@ def test_a_backtest_says_what_the_service_said_and_when(tmp_path: Path) -> None:
     told: dict[tuple[str, str], list[int]] = {}
     with open_world(tmp_path, LIVE, LIVE_FILES) as world:
         start_ms, bad = world.clock.now_ms, 0.0
-        for tick in range(1, 23):
+        for tick in range(1, 13):
             # Nothing is late: of samples it is not kept when they came.
             now_ms = world.clock.now_ms + 4_000
-            bad += 25.0 * (tick > 10)
+            bad += 25.0 * (tick > 4)
             world.samples(
-                ({"__name__": "queue_length"}, now_ms, 500.0 if 4 <= tick < 9 else 3.0),
+                ({"__name__": "queue_length"}, now_ms, 500.0 if 2 <= tick < 6 else 3.0),
                 ({"__name__": "checkouts_total", "result": "ok"}, now_ms, tick * 50.0),
                 ({"__name__": "checkouts_total", "result": "bad"}, now_ms, bad),
             )
-            if tick > 6:
+            if tick > 2:
                 world.clock.now_ms = now_ms
                 one = json.dumps(product_list(now_ms - 500, 25))
                 body = json.loads(one.replace(TRACE_ID, f"{tick:032x}"))

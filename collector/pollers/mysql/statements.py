@@ -1,4 +1,4 @@
-"""What the statements cost: the digests of performance_schema, the dearest first."""
+"""What the statements cost: the digests of performance_schema, the dearest and the new ones."""
 
 from __future__ import annotations
 
@@ -26,13 +26,19 @@ _COUNTERS = {
 }
 _TIMES = frozenset({"SUM_TIMER_WAIT", "SUM_LOCK_TIME"})
 _OWN_SCHEMAS = "('mysql', 'performance_schema', 'information_schema', 'sys')"
-_DIGESTS = (
-    "SELECT SCHEMA_NAME AS `schema`, DIGEST AS digest, "
+_SELECT = (
+    "(SELECT SCHEMA_NAME AS `schema`, DIGEST AS digest, "
     "LEFT(DIGEST_TEXT, {length}) AS digest_text, " + ", ".join(_COUNTERS) + " "
     "FROM performance_schema.events_statements_summary_by_digest "
     f"WHERE SCHEMA_NAME NOT IN {_OWN_SCHEMAS} AND DIGEST IS NOT NULL "
-    "ORDER BY SUM_TIMER_WAIT DESC LIMIT {limit}"
 )
+# What is new and slow is not yet among the dearest of a server with totals of months.
+_DIGESTS = (
+    f"{_SELECT} ORDER BY SUM_TIMER_WAIT DESC LIMIT {{dearest}}) UNION ALL "
+    f"{_SELECT} AND LAST_SEEN > NOW() - INTERVAL 10 MINUTE ORDER BY "
+    "SUM_TIMER_WAIT / GREATEST(TIMESTAMPDIFF(SECOND, FIRST_SEEN, NOW()), 10) DESC LIMIT {new})"
+)
+_PART_OF_NEW = 5
 
 
 def read_digests(connection: Connection, reading: Reading, *, limit: int, length: int) -> None:
@@ -43,10 +49,16 @@ def read_digests(connection: Connection, reading: Reading, *, limit: int, length
     Args:
         connection: The server.
         reading: Where it goes.
-        limit: So many digests, by their whole time.
+        limit: At most so many digests, by their whole time; a fifth by their time a second since
+            they were first seen.
         length: Characters of the digest's text that are kept.
     """
-    for row in connection.query(_DIGESTS.format(limit=limit, length=length)):
+    new = limit // _PART_OF_NEW
+    told: set[tuple[object, object]] = set()
+    for row in connection.query(_DIGESTS.format(dearest=limit - new, new=new, length=length)):
+        if (row["schema"], row["digest"]) in told:
+            continue
+        told.add((row["schema"], row["digest"]))
         labels = {name: row[name] or "" for name in ("schema", "digest", "digest_text")}
         for column, name in _COUNTERS.items():
             value = _value(row, column)

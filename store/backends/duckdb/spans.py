@@ -46,7 +46,13 @@ _TROUBLED = (
     " SELECT troubled.*, looked_at FROM (SELECT count(*) AS looked_at FROM odd)"
     " LEFT JOIN troubled ON true ORDER BY ts_ms, trace_id"
 )
-_OPERATIONS = "SELECT DISTINCT service, name FROM {rows} WHERE seq > ? AND seq <= ?"
+_OPERATIONS = "SELECT DISTINCT service, name, kind FROM {rows} WHERE seq > ? AND seq <= ?"
+# OpenTracing's libraries, and bridges to them, say so in an attribute. Few rows have it, and
+# reading JSON costs more than looking for its name.
+_FAILED = (
+    "(status = 2 OR coalesce(contains(attributes, '\"error\"')"
+    " AND TRY_CAST(attributes AS JSON) ->> '/error' = 'true', false))"
+)
 
 # Where a searched attribute lives when the collector has promoted it out of the JSON.
 _PROMOTED = {
@@ -140,7 +146,7 @@ class SpanStore:
         self._database = database
         self._tail = tail
         self._lock = threading.Lock()
-        self._operations: dict[str, set[str]] = {}
+        self._operations: dict[str, set[tuple[str, int]]] = {}
         self._counted_seq = 0
         self.last_seq = 0
 
@@ -200,17 +206,21 @@ class SpanStore:
             finally:
                 cursor.unregister("ahead")
 
-    def services(self) -> dict[str, list[str]]:
+    def services(self, kind: int | None) -> dict[str, list[str]]:
         """Each service with its operations; reads only what came since the last call."""
         with self._lock:
             upto = self.last_seq
             if upto > self._counted_seq:
                 ahead = self._tail.spans()
                 table = self._ask(_OPERATIONS, {}, ahead, [self._counted_seq, upto])
-                for service, name in zip(*(c.to_pylist() for c in table.columns), strict=True):
-                    self._operations.setdefault(service, set()).add(name)
+                for service, *told in zip(*(c.to_pylist() for c in table.columns), strict=True):
+                    self._operations.setdefault(service, set()).add(tuple(told))
                 self._counted_seq = upto
-            return {name: sorted(found) for name, found in sorted(self._operations.items())}
+            return {
+                service: names
+                for service, found in sorted(self._operations.items())
+                if (names := sorted({name for name, of in found if kind in {None, of}}))
+            }
 
     def forget_operations(self) -> None:
         """Count services anew: spans have been deleted."""
@@ -248,7 +258,7 @@ def conditions(query: TraceQuery) -> tuple[list[str], list[Any]]:
 
 def _attribute(name: str, value: str) -> tuple[str, list[Any]]:
     if name == "error" and value in {"true", "false"}:
-        return ("status = 2" if value == "true" else "status <> 2"), []
+        return (_FAILED if value == "true" else f"NOT {_FAILED}"), []
     if name == "otel.status_code":
         return "status = ?", [_STATUSES.get(value.upper(), -1)]
     if name == "span.kind":

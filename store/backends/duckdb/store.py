@@ -349,8 +349,8 @@ class DuckDBStore(
         return self._ingest.spans.troubled_requests(start_ms, end_ms, slow_s)
 
     @override
-    def services(self) -> dict[str, list[str]]:
-        return self._ingest.spans.services()
+    def services(self, *, kind: int | None = None) -> dict[str, list[str]]:
+        return self._ingest.spans.services(kind)
 
     @override
     def events(

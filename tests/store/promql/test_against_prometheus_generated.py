@@ -102,7 +102,6 @@ QUERIES = st.one_of(
     grammar.rough_queries().map(lambda query: (query, ROUGH)),
 )
 GENERATED = settings(
-    deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

@@ -100,7 +100,7 @@ def alike(one: object, other: object) -> bool:
     return isinstance(one, float) and isinstance(other, float) and close(one, other)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     data=st.dictionaries(
         st.tuples(st.sampled_from("xy"), st.sampled_from("12")), columns, min_size=1

@@ -63,7 +63,7 @@ def reader_of(data: dict[tuple[str, str], list[float | None]]) -> MemoryReader:
     return reader
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     data=st.dictionaries(
         st.tuples(st.sampled_from("xy"), st.sampled_from("12")), columns, min_size=1
@@ -86,7 +86,7 @@ def test_a_range_query_is_its_instant_queries(
         assert all(close(got[labels], wanted[labels]) for labels in got)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.sampled_from(
     ["sum", "by", "(", ")", "m", "{", "}", "a", "=~", '"x"', "[", "]", "5m", ":", "offset", "@",
      "-", "+", "1", "and", "on", ",", "rate", "0x", "\\", "'", "bool", "start()", "e", "é", "\n"]

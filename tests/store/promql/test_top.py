@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from store.model import Labels
@@ -25,7 +25,6 @@ def by_sorting(column: list[float], k: int, sign: float) -> set[int]:
     return set(order[: max(0, k)])
 
 
-@settings(deadline=None)
 @given(
     column=st.lists(VALUES, min_size=1, max_size=90),
     k=st.integers(-1, 100),

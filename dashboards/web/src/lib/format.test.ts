@@ -121,6 +121,7 @@ describe("figures with their unit", () => {
     expect(f.axis(0.5, "ratio")).toBe("50 %");
     expect(f.axis(0.025, "ratio")).toBe("2.5 %");
     expect([0.99, 0.995, 1].map((v) => f.axis(v, "ratio", 0.005))).toEqual(["99.0 %", "99.5 %", "100.0 %"]);
+    expect([0.95, 0.975, 1].map((v) => f.axis(v, "ratio", 0.025))).toEqual(["95.0 %", "97.5 %", "100.0 %"]);
     expect(f.axis(0.5, "ratio", 0.25)).toBe("50 %");
     expect(f.axis(0.25, "s")).toBe("250 ms");
     expect(f.axis(60, "s")).toBe("1 min");

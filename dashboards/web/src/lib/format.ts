@@ -175,12 +175,20 @@ export function withUnit(value: Num, unit = ""): string {
   return shown.unit ? `${shown.text} ${shown.unit}` : shown.text;
 }
 
-/** For chart axes: short, and no two marks that are `step` apart read the same. */
+/** Decimals that a step is written with, three at most: 2.5 has one. */
+function digitsOf(step: number): number {
+  const whole = [0, 1, 2].find(
+    (digits) => Math.abs(step * 10 ** digits - Math.round(step * 10 ** digits)) < 1e-6,
+  );
+  return whole ?? 3;
+}
+
+/** For chart axes: short; shares `step` apart are told exactly. */
 export function axis(value: Num, unit = "", step = 0): string {
   if (!known(value)) return "";
   if (unit === "ratio") {
     const few = Math.abs(value) < 0.05 && value ? 1 : 0;
-    const digits = step > 0 ? Math.min(3, Math.max(0, Math.ceil(-Math.log10(step * 100) - 1e-9))) : few;
+    const digits = step > 0 ? digitsOf(step * 100) : few;
     return minus(`${FIXED[digits]!.format(value * 100)} %`);
   }
   if (unit === "s") return value === 0 ? "0" : duration(value).replace(/ 0 (s|min)$/, "");
