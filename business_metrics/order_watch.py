@@ -20,6 +20,7 @@ from business_metrics.order_rate import LONG_WINDOWS_S, WINDOWS_S, Evidence, Ord
 from business_metrics.order_reading import KPI, OrdersNow, OrderTeller
 from business_metrics.season import Season
 from business_metrics.settings import BusinessSettings
+from business_metrics.significance import lower_tail
 from store.model import BoolArray, Int64Array
 
 _REMEMBER_MS = 90 * 86_400_000
@@ -39,6 +40,9 @@ _SUSPECT = 5.0
 # Without a season the shop's last minutes are all that is known: read anew each minute.
 _FRESH = frozenset({"none", "own_recent"})
 _UNLIKE = frozenset({"unlike_day", "unlike_sale"})
+# A holiday sells a fifth of a plain day.
+_HOLIDAY = 0.2
+_SILENCE_ALPHA = 1e-4
 
 
 class OrderWatch:
@@ -336,8 +340,12 @@ class OrderWatch:
 
 
 def _pages(verdict: OrderVerdict, expectation: Expectation) -> bool:
-    """On a sale day or a holiday whose level nobody knows yet, only silence is sure to be grave."""
-    return verdict.reason == "no_orders" or expectation.source not in _UNLIKE
+    """On a sale day or a holiday whose level nobody knows yet, only a long silence is grave."""
+    if expectation.source not in _UNLIKE:
+        return True
+    evidence = verdict.evidence
+    silent = verdict.reason == "no_orders" and evidence is not None
+    return silent and lower_tail(0, _HOLIDAY * evidence.expected) < _SILENCE_ALPHA
 
 
 def _block_end(minute: int) -> int:

@@ -178,8 +178,8 @@ def test_the_lowest_hour_counts_while_a_sale_is_young() -> None:
     assert usual_of(np.empty(0), 0, math.inf, sale=True) == Usual()
 
 
-@pytest.mark.parametrize(("each_h", "severity"), [(3.5, "ticket"), (12.0, "page")])
-def test_on_a_holiday_of_unknown_level_only_silence_pages(each_h: float, severity: str) -> None:
+@pytest.mark.parametrize(("each_h", "severity"), [(3.5, "ticket"), (7.0, "ticket"), (24.0, "page")])
+def test_on_a_holiday_of_unknown_level_only_long_silence_pages(each_h: float, severity: str) -> None:
     day_ms = DAY_MIN * MINUTE_MS
     midnight_ms = NOW_MS // day_ms * day_ms
     holiday = datetime.fromtimestamp(midnight_ms / 1_000, UTC).date()
