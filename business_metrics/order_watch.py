@@ -343,9 +343,8 @@ def _pages(verdict: OrderVerdict, expectation: Expectation) -> bool:
     """On a sale day or a holiday whose level nobody knows yet, only a long silence is grave."""
     if expectation.source not in _UNLIKE:
         return True
-    evidence = verdict.evidence
-    silent = verdict.reason == "no_orders" and evidence is not None
-    return silent and lower_tail(0, _HOLIDAY * evidence.expected) < _SILENCE_ALPHA
+    due = verdict.evidence.expected if verdict.evidence else 0.0
+    return verdict.reason == "no_orders" and lower_tail(0, _HOLIDAY * due) < _SILENCE_ALPHA
 
 
 def _block_end(minute: int) -> int:

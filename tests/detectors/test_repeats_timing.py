@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors.traces.trace import GAP_NS
+from detectors.traces.survey import GAP_NS
 from detectors.traces.waiting import timing
 
 _SPANS = st.lists(

@@ -7,7 +7,7 @@ import promql_parser
 import pyarrow as pa
 import pytest
 
-from detectors.traces.trace import GAP_NS
+from detectors.traces.survey import GAP_NS
 from store.backends.duckdb import DuckDBStore
 from store.errors import QueryError
 from store.model import EVENT_SCHEMA, EventBatch, Labels, Matcher, MatchOp, SampleBatch
