@@ -30,7 +30,7 @@ _LOOKS = 4 * 3
 # A look at a higher level would alarm daily; `unlikely` rests on it.
 _MOST_ALPHA = 0.005
 _USUAL_CV = 0.07
-_FEWER_ALPHA = 1e-4
+_FEWER_ALPHA = 1e-6
 _MORE_ALPHA = 1e-4
 _GRAVER_ALPHA = 1e-4
 _RECOVERY_MIN_EXPECTED = 30.0
