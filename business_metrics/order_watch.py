@@ -18,7 +18,7 @@ from business_metrics.minute_history import DAY_MIN, MINUTE_MS
 from business_metrics.order_counts import OrderCounts
 from business_metrics.order_rate import LONG_WINDOWS_S, WINDOWS_S, Evidence, OrderVerdict
 from business_metrics.order_reading import KPI, OrdersNow, OrderTeller
-from business_metrics.season import Season
+from business_metrics.season import DOUBT_APART, Season
 from business_metrics.settings import BusinessSettings
 from business_metrics.significance import lower_tail
 from store.model import BoolArray, Int64Array
@@ -236,12 +236,12 @@ class OrderWatch:
     ) -> Expectation:
         """The same, brought down to the week that sold least in the very window that decides."""
         season, evidence = self._season, verdict.evidence
-        if not verdict.breached or evidence is None or season is None or season[1].sale:
+        if not verdict.breached or evidence is None or season is None:
             return expectation
-        if expectation.source in _FRESH:
+        if expectation.source in _FRESH or season[1].source == "sale":
             return expectation
         minutes = math.ceil(evidence.window_s / 60) + 1
-        above = season[1].above_lowest(end_ms // MINUTE_MS + 1, (minutes,))
+        above = season[1].above_lowest(end_ms // MINUTE_MS + 1, (minutes,), DOUBT_APART)
         return replace(expectation, least=min(expectation.least, expectation.usual / above))
 
     def _windows_s(self, expectation: Expectation, end_ms: int) -> tuple[int, ...]:

@@ -14,6 +14,8 @@ from store.model import Float64Array
 
 # What ends a smaller promotion is no drop by half.
 _WEEKS_APART = 1.5
+# In the very window that says that orders are missing, weeks this far apart are a reason to doubt.
+DOUBT_APART = 1.25
 _USUAL_LEAST_H = 12
 _SALE_LEAST_H = 4
 _YOUNG_SALE_H = 6
@@ -80,7 +82,12 @@ class Season:
         end = self.start_minute + len(self.per_minute)
         return self.start_minute <= start_minute and end_minute <= end
 
-    def above_lowest(self, end_minute: int, spans_min: Sequence[int] = _LATELY_MIN) -> float:
+    def above_lowest(
+        self,
+        end_minute: int,
+        spans_min: Sequence[int] = _LATELY_MIN,
+        apart: float = _WEEKS_APART,
+    ) -> float:
         """How many times the least of the weeks is expected in the minutes before; 1 by chance.
 
         A promotion that fell on most of the weeks is not to be expected for sure.
@@ -91,6 +98,6 @@ class Season:
             middle, least = float(self.per_minute[span].sum()), float(self.lowest[span].sum())
             # Each minute is a mean over the minutes around it, so more orders stand behind it.
             orders = least * (1 + width_min(least / minutes) / minutes)
-            if least and middle / least > _WEEKS_APART + _APART_BY_CHANCE / np.sqrt(orders):
+            if least and middle / least > apart + _APART_BY_CHANCE / np.sqrt(orders):
                 most = max(most, middle / least)
         return most
