@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ def rows(directory: Path, spans: int, rounds: int) -> list[Row]:
         _round(directory / f"stages-{seed}", bodies(spans, seed), decoder, processors)
         for seed in range(rounds + 1)
     ][1:]
+    gc.unfreeze()
     each = [median(column) for column in zip(*took, strict=True)]
     found = [
         Row(f"stage: {stage}", "CPU µs/span", "less", {OURS: value * 1e6})
