@@ -226,17 +226,6 @@ def cause_annotations(
     return {**told, "cause_url": best.url} if best.url else told
 
 
-def stated(
-    labels: Labels,
-    started_ms: int,
-    candidates: Sequence[Change],
-    plain: str,
-    topology: Topology = NO_CALLS,
-) -> str:
-    """The `cause` annotation: the likeliest cause, then what is plainly known."""
-    return cause_annotations(labels, started_ms, candidates, plain, topology)["cause"]
-
-
 def named(cause: ProbableCause) -> str:
     """A cause in a few words."""
     if cause.kind == "finding":

@@ -103,13 +103,16 @@ def of_minutes(requests: Float64Array, learned: BoolArray, before: float) -> Exp
         before: What was expected when a finding began that still holds, or NaN.
     """
     if np.isfinite(before):
-        return Expected(before, _UNSURE, False, _NONE, _NONE)  # noqa: FBT003
+        return _unsure(before)
     judged = _JUDGED_S * 1_000 // STEP_MS
     known = requests[:-judged][learned[:-judged]]
     if len(known) < _LEAST_KNOWN_S * 1_000 // STEP_MS:
         return None
-    per_second = float(known.mean()) * 1_000 / STEP_MS
-    return Expected(per_second, _UNSURE, False, _NONE, _NONE)  # noqa: FBT003
+    return _unsure(float(known.mean()) * 1_000 / STEP_MS)
+
+
+def _unsure(per_second: float) -> Expected:
+    return Expected(per_second, _UNSURE, seasonal=False, steps_seen=_NONE, steps_expected=_NONE)
 
 
 def falls_below_all(flow: Flow, window_s: float) -> bool:

@@ -104,7 +104,8 @@ class Outlook:
             if not np.isfinite(before):
                 return None
             seen = self.steps_seen[place]
-            return Expected(before, _UNSURE, True, seen, np.full(len(seen), before))  # noqa: FBT003
+            due = np.full(len(seen), before)
+            return Expected(before, _UNSURE, seasonal=True, steps_seen=seen, steps_expected=due)
         return Expected(
             float(self.values[place]),
             float(self.spreads[place]),

@@ -16,7 +16,6 @@ from alerts.cause import (
     cause_annotations,
     change_of,
     rank,
-    stated,
 )
 from alerts.cause_of_rules import RuleCauses
 from alerts.notification import EventAction, Notice, NoticeAlert
@@ -99,7 +98,7 @@ def test_a_finding_of_a_called_service_is_a_cause() -> None:
     callee = found("n_plus_one_query", 120, "inventory")
     assert named(SLOW, callee) == "n_plus_one_query in inventory"
     assert named(SLOW, callee, topology=NO_CALLS) == ""
-    assert "called by it" in stated(SLOW, AT_MS, [callee], "", SHOP)
+    assert "called by it" in cause_annotations(SLOW, AT_MS, [callee], "", SHOP)["cause"]
 
 
 def test_a_host_that_a_called_service_asks_is_a_cause() -> None:
@@ -185,15 +184,19 @@ def test_a_business_figure_fits_any_service() -> None:
 
 def test_a_finding_tells_the_deploy_that_brought_it() -> None:
     loop = found("n_plus_one_query", 60)
-    told = stated(SLOW, AT_MS, [loop, change("deploy", 120, "shop v42")], "", SHOP)
+    told = cause_annotations(SLOW, AT_MS, [loop, change("deploy", 120, "shop v42")], "", SHOP)[
+        "cause"
+    ]
     assert "it began 60 s after deploy shop v42" in told
-    other = stated(SLOW, AT_MS, [loop, change("deploy", 120, "x", service="search")], "", SHOP)
+    other = cause_annotations(
+        SLOW, AT_MS, [loop, change("deploy", 120, "x", service="search")], "", SHOP
+    )["cause"]
     assert "after deploy" not in other
 
 
 def test_without_a_candidate_the_page_says_so() -> None:
-    assert stated(BURN, AT_MS, [], "burn 27") == f"{NONE_FOUND}. burn 27"
-    assert stated(BURN, AT_MS, [change("deploy", 3_500)], "") == NONE_FOUND
+    assert cause_annotations(BURN, AT_MS, [], "burn 27")["cause"] == f"{NONE_FOUND}. burn 27"
+    assert cause_annotations(BURN, AT_MS, [change("deploy", 3_500)], "")["cause"] == NONE_FOUND
     assert set(cause_annotations(BURN, AT_MS, [], "")) == {"cause"}
 
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from alerts.cause import Change, change_of, rank, stated
+from alerts.cause import Change, cause_annotations, change_of, rank
 from alerts.sources import burn_rate, finding, kpi
 from business_metrics.model import KpiReading
 from detectors.finding import CodeLocation, Evidence, Finding, Impact, Priority
@@ -187,12 +187,14 @@ def test_a_fault_in_another_service_does_not_outrank_the_deploy() -> None:
 def test_the_cause_names_the_failure_in_its_own_words() -> None:
     found = failing_route(NOW_MS - 3_000, error="payment provider answered 503")
     burn = Labels.of(alertname="ErrorBudgetBurn", service="shop")
-    assert stated(burn, NOW_MS, [DEPLOY, found], "burn 27") == (
+    assert cause_annotations(burn, NOW_MS, [DEPLOY, found], "burn 27")["cause"] == (
         "very likely: checkout/purchase/ fails: 62% of requests answer 502 — payment provider "
         "answered 503 (95% sure: began 3 s before, same service, it began 117 s after deploy shop "
         "v42). burn 27"
     )
-    assert stated(Labels.of(alertname="OrderRateDrop"), NOW_MS, [found], "") == (
+    assert cause_annotations(Labels.of(alertname="OrderRateDrop"), NOW_MS, [found], "")[
+        "cause"
+    ] == (
         "very likely: checkout/purchase/ fails: 62% of requests answer 502 — payment provider "
         "answered 503 (92% sure: began 3 s before)"
     )

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, event
@@ -15,8 +12,7 @@ from detectors.decision import Decision
 from detectors.finding import Evidence, Finding, Impact, Priority
 from detectors.repository import FindingRepository
 from store.sql import open_engine, open_sessions, upgrade
-from tests.collector.pollers.postgres_servers import PostgresServer
-from tests.e2e.service import needs
+from tests.collector.pollers.postgres_servers import postgres_alone
 
 pytestmark = pytest.mark.timeout(120)
 T0_MS = 1_700_000_000_000
@@ -25,18 +21,11 @@ LATER_MS = T0_MS + 3_600_000
 
 @pytest.fixture
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    if not Path("/usr/lib/postgresql").exists():
-        needs("postgres")
-    directory = tmp_path_factory.mktemp("postgres") / "state"
-    with contextlib.ExitStack() as opened:
-        opened.callback(shutil.rmtree, directory, ignore_errors=True)
-        server = PostgresServer(directory)
-        opened.callback(server.stop)
-        address = f"postgresql+psycopg://postgres@127.0.0.1:{server.port}/postgres"
-        engine = open_engine(address)
-        opened.callback(engine.dispose)
+    with postgres_alone(tmp_path_factory.mktemp("postgres") / "state") as server:
+        engine = open_engine(f"postgresql+psycopg://postgres@127.0.0.1:{server.port}/postgres")
         upgrade(engine)
         yield engine
+        engine.dispose()
 
 
 def gone(number: int) -> Finding:

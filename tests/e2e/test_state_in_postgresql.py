@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.collector.pollers.postgres_servers import PostgresServer
-from tests.e2e.service import PagerDuty, Warroom, needs, until
+from tests.collector.pollers.postgres_servers import PostgresServer, postgres_alone
+from tests.e2e.service import PagerDuty, Warroom, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -36,13 +33,7 @@ ODD = {"severity": "page" + "!" * 1_000, "note": "before\0after", "team": "æ—¥æœ
 
 @pytest.fixture
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    if not Path("/usr/lib/postgresql").exists():
-        needs("postgres")
-    directory = tmp_path_factory.mktemp("postgres") / "state"
-    with contextlib.ExitStack() as opened:
-        opened.callback(shutil.rmtree, directory, ignore_errors=True)
-        server = PostgresServer(directory)
-        opened.callback(server.stop)
+    with postgres_alone(tmp_path_factory.mktemp("postgres") / "state") as server:
         yield server
 
 

@@ -112,13 +112,22 @@ class PostgresPair:
 
 
 @contextlib.contextmanager
-def postgres_pair(directory: Path) -> Iterator[PostgresPair]:
+def postgres_alone(directory: Path) -> Iterator[PostgresServer]:
+    """A server without any other; its directory is gone afterwards."""
     if not Path("/usr/lib/postgresql").exists():
         needs("postgres")
     with contextlib.ExitStack() as opened:
         opened.callback(shutil.rmtree, directory, ignore_errors=True)
-        primary = PostgresServer(directory / "primary")
-        opened.callback(primary.stop)
+        server = PostgresServer(directory)
+        opened.callback(server.stop)
+        yield server
+
+
+@contextlib.contextmanager
+def postgres_pair(directory: Path) -> Iterator[PostgresPair]:
+    with contextlib.ExitStack() as opened:
+        primary = opened.enter_context(postgres_alone(directory / "primary"))
+        opened.callback(shutil.rmtree, directory / "replica", ignore_errors=True)
         primary.sql(
             f"CREATE ROLE warroom LOGIN PASSWORD '{PASSWORD}'",
             "GRANT pg_monitor TO warroom",
