@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from store.errors import QueryError
 from store.model import Int64Array
-from store.ports import SeriesReader
+from store.ports import RollupReader, SeriesReader
 from store.promql.parse import position
 from store.promql.syntax import Expr
 from store.promql.values import Value
@@ -86,7 +86,10 @@ Evaluate = Callable[["Run", Expr, Int64Array], Value]
 
 @dataclass(slots=True)
 class Run:
-    """The state of one query. `evaluate` is the evaluator itself, handed in to avoid a cycle."""
+    """The state of one query. `evaluate` is the evaluator itself, handed in to avoid a cycle.
+
+    `rollups` is the reader once more, where it has any.
+    """
 
     reader: SeriesReader
     evaluate: Evaluate
@@ -98,6 +101,7 @@ class Run:
     invariant: dict[int, bool] = field(default_factory=dict)
     selected: dict[object, object] = field(default_factory=dict)
     counted_only: frozenset[int] = frozenset()
+    rollups: RollupReader | None = None
     stopped: Callable[[], bool] | None = None
 
     def eval(self, node: Expr, times_ms: Int64Array) -> Value:

@@ -11,7 +11,7 @@ import numpy as np
 
 from store.errors import QueryError
 from store.model import HistogramArray, InstantVector, Int64Array, Labels, RangeMatrix
-from store.ports import SeriesReader
+from store.ports import RollupReader, SeriesReader
 from store.promql.cache import RangeCache, RangeKey
 from store.promql.context import Annotations, EngineOptions, QueryWindow, Run, Stats
 from store.promql.evaluator import evaluate
@@ -90,6 +90,8 @@ class Engine:
         cache: RangeCache | None = None,
     ) -> None:
         self._reader = reader
+        # Asking what a protocol is costs as much as a selector: not at every one of every rule.
+        self._rollups = reader if isinstance(reader, RollupReader) else None
         self.options = options or EngineOptions()
         self._cache = cache
 
@@ -134,7 +136,7 @@ class Engine:
         started = time.perf_counter()
         tree = parse(expr)
         run = self._run(expr, QueryWindow(ts_ms, ts_ms, 0), timeout_s, lookback_ms)
-        run.counted_only, run.stopped = counted_only(tree), stopped
+        run.counted_only, run.stopped = _counted_only(expr, tree), stopped
         times = np.array([ts_ms], dtype=np.int64)
         result = _instant_result(run.eval(tree, times))
         return _finished(run, result, ts_ms, started)
@@ -159,7 +161,7 @@ class Engine:
         tree = parse(expr)
         self._check_range(tree, start_ms, end_ms, step_ms)
         run = self._run(expr, QueryWindow(start_ms, end_ms, step_ms), timeout_s, lookback_ms)
-        run.counted_only, run.stopped = counted_only(tree), stopped
+        run.counted_only, run.stopped = _counted_only(expr, tree), stopped
         matrix = self._matrix(run, expr, tree, self._cache if remembered else None)
         return _finished(run, matrix, end_ms, started)
 
@@ -223,7 +225,13 @@ class Engine:
             window=window,
             annotations=Annotations(expr),
             deadline_s=time.monotonic() + timeout,
+            rollups=self._rollups,
         )
+
+
+def _counted_only(expr: str, tree: Expr) -> frozenset[int]:
+    """As `counted_only`; most queries name no such function, and are not walked through."""
+    return counted_only(tree) if "histogram_" in expr else frozenset()
 
 
 def _finished(run: Run, result: Result, ts_ms: int, started: float) -> QueryResult:

@@ -61,6 +61,10 @@ def _any_present(vector: Vector, index: Int64Array, groups: int) -> BoolArray:
 
 def set_operation(operator: str, matching: Matching, lhs: Vector, rhs: Vector) -> Vector:
     """and, or, unless: by the presence of the match group on the other side."""
+    if operator == "or" and not (len(lhs) and len(rhs)):
+        return merge_same_rows(stack([lhs, rhs], lhs.steps))
+    if not len(lhs) or (operator == "unless" and not len(rhs)):
+        return lhs
     (left, right), labels = _number(matching, lhs, rhs)
     if operator == "or":
         taken = _any_present(lhs, left, len(labels))
@@ -90,7 +94,9 @@ def match_vectors(
     Raises:
         QueryError: A match group has more series than the cardinality allows.
     """
-    if not len(lhs) and not len(rhs):
+    filled = (matching.fill_left, matching.fill_right) != (None, None)
+    # Without one side there is nothing, unless it is filled in.
+    if not (max if filled else min)(len(lhs), len(rhs)):
         return empty_vector(lhs.steps)
     (left, right), labels = _number(matching, lhs, rhs)
     if matching.card == "one-to-many":

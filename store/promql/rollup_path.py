@@ -114,12 +114,12 @@ def evaluate_call(run: Run, node: Call, times_ms: Int64Array) -> Value:
 
 def _span(run: Run, starts: Int64Array, ends: Int64Array) -> RollupSpan | None:
     """Where roll-ups are, if this query is long or reaches past the raw samples."""
-    if not len(ends) or not isinstance(run.reader, RollupReader):
+    if not len(ends) or run.rollups is None:
         return None
     low = int(starts.min())
-    if low >= run.reader.raw_after_ms() and int(ends.max()) - low < _LONG_MS:
+    if low >= run.rollups.raw_after_ms() and int(ends.max()) - low < _LONG_MS:
         return None
-    span = run.reader.rollup_span()
+    span = run.rollups.rollup_span()
     return span if span.rolled_until_ms else None
 
 

@@ -3,8 +3,9 @@
 Usage: duckdb_child.py many|crash|full|unflushed|straight|hold DIRECTORY
 
 `many` reads lines `FIRST [STEP]` and forks a writer for each: it writes from the number FIRST on
-until it is killed, or kills itself at a step of the flush (`commit`, `committed`, `folded`). With
-`-straight` behind it (or alone) every flush goes straight into the file, as large ones do.
+until it is killed, or kills itself at a step of the flush (`commit`, `committed`, `folded`, or
+`torn`: amid a checkpoint's write over metadata). With `-straight` behind it (or alone) every flush
+goes straight into the file, as large ones do.
 """
 
 import os
@@ -43,6 +44,8 @@ LIMITS = StoreLimits(
     flush_interval_s=0.05,
 )
 SERIES = 50
+# Where DuckDB's first block of metadata lies.
+METADATA = 3 * 4096
 
 
 def sample_batch(number: int) -> SampleBatch:
@@ -95,20 +98,33 @@ class DyingFlusher(Flusher):
 
     step = ""
     flushes = 0
+    directory: Path
 
     def _die_at(self, step: str) -> None:
         if self.step == step and self.flushes > 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
+    def _tear(self) -> None:
+        """Half of a block is of the checkpoint that was begun, half of the one before."""
+        if self.step == "torn" and self.flushes > 1:
+            with (self.directory / "telemetry.duckdb").open("r+b") as file:
+                file.seek(METADATA)
+                file.write(os.urandom(128 * 1024))
+            self._die_at("torn")
+
     @override
     def _commit(self, connection: Connection) -> None:
         self.flushes += 1
         self._die_at("commit")
+        if self.large_bytes == 0:
+            self._tear()
         super()._commit(connection)
         self._die_at("committed")
 
     @override
     def _checkpoint(self, connection: Connection) -> None:
+        with self._database.checkpointing(connection):
+            self._tear()
         super()._checkpoint(connection)
         self._die_at("folded")
 
@@ -117,7 +133,8 @@ def write(directory: Path, first: int, step: str) -> None:
     """Write until killed; a number is printed once all of its batches are acknowledged."""
     store = DuckDBStore.open(directory, limits=LIMITS)
     if step:
-        flusher = DyingFlusher(store._ingest.tail, store._ingest.log)
+        flusher = DyingFlusher(store._ingest.tail, store._ingest.log, store._database)
+        flusher.directory = directory
         flusher.step, _, how = step.partition("-")
         if how == "straight":
             flusher.large_bytes = 0

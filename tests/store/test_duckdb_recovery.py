@@ -150,7 +150,16 @@ def test_kill_9_loses_nothing_that_was_acknowledged_however_often(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "step", ["commit", "committed", "folded", "commit-straight", "committed-straight"]
+    "step",
+    [
+        "commit",
+        "committed",
+        "folded",
+        "torn",
+        "commit-straight",
+        "committed-straight",
+        "torn-straight",
+    ],
 )
 def test_a_crash_between_log_and_database_brings_each_row_once(
     in_memory: Path, writers: Writers, step: str

@@ -262,7 +262,7 @@ def sync_directory(directory: Path) -> None:
         os.close(fd)
 
 
-def refused(exc: OSError, directory: Path) -> StoreUnavailable:
+def refused(exc: OSError, path: Path, what: str = "log") -> StoreUnavailable:
     """What an error of the file system means to a caller, with a remedy."""
     if exc.errno in _FULL:
         hint = "free space on this disk; writing goes on by itself afterwards"
@@ -270,7 +270,7 @@ def refused(exc: OSError, directory: Path) -> StoreUnavailable:
         hint = "make the data directory writable for this user"
     else:
         hint = "see the log of the system; writing goes on by itself once the disk works again"
-    return StoreUnavailable(f"the log {directory} failed: {exc.strerror or exc}", hint=hint)
+    return StoreUnavailable(f"the {what} {path} failed: {exc.strerror or exc}", hint=hint)
 
 
 def _write_all(fd: int, parts: list[Part], offset: int, size: int) -> None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from store.backends.duckdb import histograms, kernels, samples, schema
 from store.backends.duckdb.append_log import AppendLog
-from store.backends.duckdb.database import CHECKPOINT_THRESHOLD, Connection
+from store.backends.duckdb.database import CHECKPOINT_THRESHOLD, Connection, Database
 from store.backends.duckdb.head import Columns
 from store.backends.duckdb.ingest import rollback
 from store.backends.duckdb.tail import Generation, Tail
@@ -39,9 +39,10 @@ class Flusher:
 
     large_bytes = 1024 * 1024
 
-    def __init__(self, tail: Tail, log: AppendLog) -> None:
+    def __init__(self, tail: Tail, log: AppendLog, database: Database) -> None:
         self._tail = tail
         self._log = log
+        self._database = database
         self._committed = 0
 
     def flush(self, connection: Connection) -> bool:
@@ -62,7 +63,7 @@ class Flusher:
 
     def _move(self, connection: Connection, generation: Generation) -> None:
         large = generation.size >= self.large_bytes
-        with _straight_to_the_file(connection) if large else nullcontext():
+        with self._straight_to_the_file(connection) if large else nullcontext():
             connection.execute("BEGIN")
             try:
                 _write(connection, generation)
@@ -71,11 +72,26 @@ class Flusher:
                 rollback(connection)
                 raise
 
+    @contextmanager
+    def _straight_to_the_file(self, connection: Connection) -> Iterator[None]:
+        """While a large transaction runs: its commit is a checkpoint, without DuckDB's own log.
+
+        Our log has the rows already: a crash before the end leaves the file without the
+        transaction, and the next start takes them from there.
+        """
+        with self._database.checkpointing(connection):
+            connection.execute("SET checkpoint_threshold = '1KB'")
+            try:
+                yield
+            finally:
+                with suppress(duckdb.Error):  # one that failed is opened again, with its own
+                    connection.execute(f"SET checkpoint_threshold = '{CHECKPOINT_THRESHOLD}'")
+
     def _commit(self, connection: Connection) -> None:
         connection.execute("COMMIT")
 
     def _checkpoint(self, connection: Connection) -> None:
-        connection.execute("CHECKPOINT")
+        self._database.checkpoint(connection)
 
     def flush_all(self, connection: Connection) -> None:
         """Bring everything into the database that is durable now."""
@@ -87,21 +103,6 @@ class Flusher:
         committed = self._committed
         self._checkpoint(connection)
         self._log.drop(committed)
-
-
-@contextmanager
-def _straight_to_the_file(connection: Connection) -> Iterator[None]:
-    """While a large transaction runs: its commit is a checkpoint, without DuckDB's own log.
-
-    Our log has the rows already: a crash before the end leaves the file without the transaction,
-    and the next start takes them from there.
-    """
-    connection.execute("SET checkpoint_threshold = '1KB'")
-    try:
-        yield
-    finally:
-        with suppress(duckdb.Error):  # a database that failed is opened again, with its own setting
-            connection.execute(f"SET checkpoint_threshold = '{CHECKPOINT_THRESHOLD}'")
 
 
 def _write(connection: Connection, generation: Generation) -> None:

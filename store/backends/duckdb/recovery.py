@@ -21,6 +21,7 @@ from store.backends.duckdb import schema
 from store.backends.duckdb.database import Database, unavailable, wal_of
 from store.backends.duckdb.limits import StoreLimits
 from store.backends.duckdb.replay import NOTHING_REPLAYED, Replayed
+from store.backends.duckdb.rollback_journal import take_back
 from store.errors import StoreUnavailable
 
 _log = structlog.get_logger()
@@ -98,6 +99,7 @@ def open_loaded(
     began = time.perf_counter()
     log_bytes = wal_of(file).stat().st_size if wal_of(file).exists() else 0
     existed = file.exists()
+    undone = "an unfinished checkpoint was undone" if take_back(file) else ""
     loaded, found, aside = _load_or_repair(file, limits, load)
     replayed = loaded.replayed
     if found is Found.CLEAN:
@@ -105,7 +107,7 @@ def open_loaded(
     message = _message(found, file, log_bytes, aside)
     recovery = Recovery(
         found,
-        "; ".join(filter(None, [message, replayed.message()])),
+        "; ".join(filter(None, [message, undone, replayed.message()])),
         log_bytes,
         (*aside, *replayed.set_aside),
         time.perf_counter() - began,

@@ -215,7 +215,7 @@ def take_over_log(
     connection = database.writer
     replay = Replay(log_directory(database.file), connection)
     replay.run(index, ingest.publish)
-    flusher = Flusher(ingest.tail, ingest.log)
+    flusher = Flusher(ingest.tail, ingest.log, database)
     try:
         flusher.flush_all(connection)
         flusher.fold(connection)

@@ -234,7 +234,7 @@ class Upkeep:
 
     def finish(self, connection: Connection) -> int:
         """After deletions by age: forget what is gone. Returns how many series went."""
-        connection.execute("CHECKPOINT")
+        self._database.checkpoint(connection)
         self._raise_times(connection)
         self._ingest.spans.forget_operations()
         removed = self._remove_dead_series(connection)
@@ -249,7 +249,7 @@ class Upkeep:
 
     def fold(self, connection: Connection) -> int:
         """Give the blocks of deleted rows back; returns the bytes that are in use now."""
-        connection.execute("CHECKPOINT")
+        self._database.checkpoint(connection)
         return self.used_bytes(connection)
 
     def _raise_times(self, connection: Connection) -> None:

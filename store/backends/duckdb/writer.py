@@ -43,7 +43,7 @@ class Writer:
         self, database: Database, ingest: Ingest, admission: Admission, limits: StoreLimits
     ) -> None:
         self._database = database
-        self._flusher = Flusher(ingest.tail, ingest.log)
+        self._flusher = Flusher(ingest.tail, ingest.log, database)
         self._ingest = ingest
         self._admission = admission
         self._limits = limits

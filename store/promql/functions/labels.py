@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cmp_to_key
+from functools import cmp_to_key, lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -46,6 +46,8 @@ def label_replace(run: Run, call: Call, times_ms: Int64Array) -> Value:
     return _relabel(vector, target, change)
 
 
+# Rules ask for the same at every tick.
+@lru_cache(maxsize=256)
 def _compile(pattern: str) -> Any:
     options = re2.Options()
     options.log_errors = False
