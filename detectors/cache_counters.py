@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from detectors.fingerprint import fingerprint
 from detectors.increases import read_increases
-from store.model import Float64Array, Int64Array, Labels
+from store.model import BoolArray, Float64Array, Int64Array, Labels
 from store.ports import Querier
 
 KIND = "hit_rate_drop"
 # Labels that name a cache, and systems whose instance does.
 _NAMES = ("backend", "zone", "cache_name")
 _PLAIN = frozenset({"django", "redis", "memcached", "cdn"})
+_CDN_LASTS_S = 180.0
+# So much better than just before, it warms up.
+_RISES = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,8 @@ class CounterPair:
         scale: What the falls of the settings are multiplied with: where hardly anything may miss,
             a small fall is a great one.
         pages: It may page: a miss costs what the shop cannot bear for long.
+        lasts_s: So long a fall must last that is not lost at once, to page.
+        purged: It is emptied at each deploy, and warms up then: no fall pages at once.
     """
 
     system: str
@@ -35,6 +43,8 @@ class CounterPair:
     by: tuple[str, ...]
     scale: float = 1.0
     pages: bool = True
+    lasts_s: float = 25.0
+    purged: bool = False
 
 
 # Hits and misses by the names that exporters, collectors and instrumentations give them.
@@ -80,8 +90,22 @@ PAIRS = (
         ("job", "instance", "cache_name"),
         pages=False,
     ),
-    CounterPair("cdn", "sig:cdn_hits:total", "sig:cdn_misses:total", ("zone",)),
-    CounterPair("cdn", "varnish_main_cache_hit", "varnish_main_cache_miss", _SERVER_BY),
+    CounterPair(
+        "cdn",
+        "sig:cdn_hits:total",
+        "sig:cdn_misses:total",
+        ("zone",),
+        lasts_s=_CDN_LASTS_S,
+        purged=True,
+    ),
+    CounterPair(
+        "cdn",
+        "varnish_main_cache_hit",
+        "varnish_main_cache_miss",
+        _SERVER_BY,
+        lasts_s=_CDN_LASTS_S,
+        purged=True,
+    ),
     CounterPair(
         "buffer pool",
         "sig:bufferpool_hits:total",
@@ -120,6 +144,28 @@ class Cache:
         return fingerprint(KIND, self.service, "", f"{self.pair.system}{self.labels!r}")
 
     @property
+    def latest(self) -> tuple[int, ...]:
+        """The last three steps in which gets were told of."""
+        return tuple(np.flatnonzero(self.gets >= 1)[-3:].tolist())
+
+    @property
+    def rises(self) -> bool:
+        """Its hit rate comes back by itself: it is better than just before, by more than chance."""
+        windows = [(slice(-3, None), slice(-6, -3)), (slice(-12, None), slice(-24, -12))]
+        steps = [slice(place, place + 1) for place in self.latest]
+        windows.extend((steps[-1], before) for before in steps[:-1])
+        return any(self._better(now, before) for now, before in windows)
+
+    def _better(self, now: slice, before: slice) -> bool:
+        gets, gets_before = float(self.gets[now].sum()), float(self.gets[before].sum())
+        if min(gets, gets_before) < 1:
+            return False
+        hits, hits_before = float(self.hits[now].sum()), float(self.hits[before].sum())
+        share = (hits + hits_before) / (gets + gets_before)
+        chance = math.sqrt(max(share * (1 - share), 0.0) * (1 / gets + 1 / gets_before))
+        return hits / gets - hits_before / gets_before > max(_RISES, 2 * chance)
+
+    @property
     def series(self) -> str:
         """The selector of its misses."""
         selector = ",".join(f"{name}={value!r}".replace("'", '"') for name, value in self.labels)
@@ -139,5 +185,16 @@ def read_caches(
     hits = read_increases(querier, pair.hits, start_ms, now_ms, step_ms, pair.by)
     misses = read_increases(querier, pair.misses, start_ms, now_ms, step_ms, pair.by)
     for labels in sorted({*hits.values, *misses.values}):
-        hit = hits.of(labels)
-        yield Cache(pair, labels, hits.steps_ms, hit, hit + misses.of(labels))
+        lost = [found.lost[labels] for found in (hits, misses) if labels in found.lost]
+        hit, miss = (_together(found.of(labels), lost) for found in (hits, misses))
+        yield Cache(pair, labels, hits.steps_ms, hit, hit + miss)
+
+
+def _together(increase: Float64Array, lost: list[BoolArray]) -> Float64Array:
+    """What was counted while the other counter was lost counts when both are there again."""
+    if not lost:
+        return increase
+    known = np.flatnonzero(~np.logical_or.reduce(lost))
+    out = np.zeros(len(increase))
+    out[known] = np.diff(np.cumsum(increase)[known], prepend=0.0)
+    return out

@@ -25,6 +25,7 @@ class HttpFamily:
         name: Without `_count` and `_bucket`; empty where requests are counted and not timed.
         unit_s: One unit of its bounds in seconds.
         counter: What counts the requests, where that is not the histogram's own `_count`.
+        method: The label of the request's method.
     """
 
     name: str
@@ -32,6 +33,7 @@ class HttpFamily:
     status: str
     unit_s: float = 1.0
     counter: str = ""
+    method: str = "method"
 
     def metric(self, suffix: str) -> str:
         """The series of `_count`, `_bucket` or `_sum`; empty where there is none."""
@@ -83,12 +85,21 @@ _STATUSES = ("status_code", "status")
 CONVENTIONS = (
     Convention(
         HttpFamily(
-            "http_server_request_duration_seconds", "http_route", "http_response_status_code"
+            "http_server_request_duration_seconds",
+            "http_route",
+            "http_response_status_code",
+            method="http_request_method",
         )
     ),
     # Django's instrumentation writes the route into the target.
     Convention(
-        HttpFamily("http_server_duration_milliseconds", "http_target", "http_status_code", 0.001),
+        HttpFamily(
+            "http_server_duration_milliseconds",
+            "http_target",
+            "http_status_code",
+            0.001,
+            method="http_method",
+        ),
         ("http_route",),
     ),
     # Micrometer (Spring Boot, Quarkus).
@@ -116,11 +127,12 @@ CONVENTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route of one service, as its series name it."""
+    """One route of one service, as its series name it; `method` where only one is meant."""
 
     family: HttpFamily
     job: str
     route: str
+    method: str = ""
 
     @property
     def service(self) -> str:
@@ -129,11 +141,12 @@ class Route:
 
     @property
     def name(self) -> str:
-        return self.route or self.service
+        return f"{self.method} {self.route or self.service}".strip()
 
     @property
     def labels(self) -> dict[str, str]:
-        return {"job": self.job, self.family.route: self.route}
+        method = {self.family.method: self.method} if self.method else {}
+        return {"job": self.job, self.family.route: self.route, **method}
 
     def selector(self, suffix: str, *more: str) -> str:
         """PromQL of this route's series."""
@@ -147,6 +160,7 @@ class RouteCounts:
 
     Attributes:
         statuses: The failed ones by status code.
+        methods: The same of each method by itself, where there are several and requests failed.
     """
 
     route: Route
@@ -154,6 +168,7 @@ class RouteCounts:
     requests: Float64Array
     errors: Float64Array
     statuses: dict[str, Float64Array]
+    methods: tuple[RouteCounts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,19 +217,33 @@ def read_counts(
         QueryError: The series cannot be read.
     """
     for route, steps_ms, rows in _read(querier, "_count", start_ms, end_ms, step_ms):
-        empty = np.zeros(len(steps_ms))
-        statuses = {
-            labels.get(route.family.status): increase
-            for labels, increase in rows.items()
-            if server_failed(labels.get(route.family.status))
-        }
-        yield RouteCounts(
-            route,
-            steps_ms,
-            sum(rows.values(), start=empty),
-            sum(statuses.values(), start=empty),
-            statuses,
-        )
+        counts = _counts(route, steps_ms, rows)
+        yield replace(counts, methods=_methods(counts, rows)) if counts.errors.any() else counts
+
+
+def _methods(counts: RouteCounts, rows: _Rows) -> tuple[RouteCounts, ...]:
+    route = counts.route
+    parts: dict[str, _Rows] = {}
+    for labels, increase in rows.items():
+        parts.setdefault(labels.get(route.family.method), {})[labels] = increase
+    if len(parts) < 2:
+        return ()
+    return tuple(
+        _counts(replace(route, method=method), counts.steps_ms, part)
+        for method, part in parts.items()
+    )
+
+
+def _counts(route: Route, steps_ms: Int64Array, rows: _Rows) -> RouteCounts:
+    empty = np.zeros(len(steps_ms))
+    statuses: dict[str, Float64Array] = {}
+    for labels, increase in rows.items():
+        status = labels.get(route.family.status)
+        if server_failed(status):
+            statuses[status] = statuses.get(status, empty) + increase
+    requests = sum(rows.values(), start=empty)
+    errors = sum(statuses.values(), start=empty)
+    return RouteCounts(route, steps_ms, requests, errors, statuses)
 
 
 def read_durations(
@@ -255,7 +284,9 @@ def _read(
         matrix = querier.range(metric, start_ms, end_ms, step_ms) if metric else None
         if matrix is None or not matrix.series:
             continue
-        kept = ("job", "le", *convention.labels)
+        # Of a method by itself nobody asks how long it took.
+        method = (convention.family.method,) if suffix == "_count" else ()
+        kept = ("job", "le", *convention.labels, *method)
         increases = summed(matrix, kept, _PROCESS)
         families = convention.families(increases.values)
         families = {job: family for job, family in families.items() if job not in settled}
@@ -286,7 +317,7 @@ def _by_route(
         family = families.get(job)
         if family is not None:
             rows = jobs.setdefault(job, {}).setdefault(labels.get(family.route), {})
-            key = labels.keep(("job", "le", family.route, family.status))
+            key = labels.keep(("job", "le", family.route, family.status, family.method))
             rows[key] = rows[key] + increase if key in rows else increase
     return jobs
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,10 +15,14 @@ _SLIP = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Increases:
-    """Increases of counters: `values[labels][i]` is that of the step ending at `steps_ms[i]`."""
+    """Increases of counters: `values[labels][i]` is that of the step ending at `steps_ms[i]`.
+
+    `lost[labels][i]` says that the counter, which was there before, has no value then.
+    """
 
     steps_ms: Int64Array
     values: Mapping[Labels, Float64Array]
+    lost: Mapping[Labels, BoolArray] = field(default_factory=dict)
 
     def of(self, labels: Labels) -> Float64Array:
         found = self.values.get(labels)
@@ -47,10 +51,18 @@ def summed(matrix: RangeMatrix, by: Iterable[str], process: Iterable[str] = ()) 
     """
     names = tuple(by)
     sums: dict[Labels, Float64Array] = {}
-    for series, increase in zip(matrix.series, of_each(matrix, process), strict=True):
+    there: dict[Labels, BoolArray] = {}
+    known = matrix.present & np.isfinite(matrix.values)
+    for series, increase, row in zip(matrix.series, of_each(matrix, process), known, strict=True):
         kept = series.drop((METRIC_NAME,)).keep(names)
         sums[kept] = sums[kept] + increase if kept in sums else increase
-    return Increases(matrix.steps_ms[1:], sums)
+        there[kept] = there[kept] | row if kept in there else row
+    lost = {
+        labels: (np.logical_or.accumulate(row) & ~row)[1:]
+        for labels, row in there.items()
+        if not row.all()
+    }
+    return Increases(matrix.steps_ms[1:], sums, lost)
 
 
 def of_each(matrix: RangeMatrix, process: Iterable[str] = ()) -> Float64Array:
@@ -73,9 +85,13 @@ def of_each(matrix: RangeMatrix, process: Iterable[str] = ()) -> Float64Array:
 def _births(
     matrix: RangeMatrix, present: BoolArray, process: tuple[str, ...]
 ) -> Iterator[tuple[int, int]]:
-    """Counters that appear in a process which was there a step before, and at which step."""
+    """Counters that appear in a process which was there a step before, and at which step.
+
+    One that was no number (NaN) before was there.
+    """
     firsts = np.argmax(present, axis=1)
-    born = np.flatnonzero((firsts > 0) & present.any(axis=1)) if process else ()
+    unseen = firsts == np.argmax(matrix.present, axis=1)
+    born = np.flatnonzero((firsts > 0) & unseen & present.any(axis=1)) if process else ()
     if not len(born):
         return
     known: dict[Labels, BoolArray] = {}

@@ -25,8 +25,7 @@ _LEAST = 0.01
 _ROUTES_MS = 3_600_000
 # An hour's expected revenue; without a forecast, that of the last hour.
 REVENUE = (
-    "60 * sum(warroom_business_expected_orders_per_minute) * on () group_right () "
-    "sum by (currency) (warroom_business_average_order_value) "
+    "60 * sum by (currency) (warroom_business_expected_revenue_per_minute) "
     "or 60 * sum by (currency) (avg_over_time(warroom_business_revenue_per_minute[1h]))"
 )
 

@@ -46,7 +46,9 @@ def pivot_of(
         deploy = _nearest(mine, began_ms - _DEPLOY_BEFORE_MS, began_ms + SETTLE_MS, began_ms)
         return _at_deploy(deploy) if deploy else Pivot(began_ms, "began", "it began")
     seen_ms = finding.last_seen_ms
-    deploy = _nearest(mine, seen_ms - _DEPLOY_AFTER_MS, seen_ms + _DEPLOY_BEFORE_MS, seen_ms)
+    # What brought it cannot have ended it, however short it was.
+    earliest_ms = max(seen_ms - _DEPLOY_AFTER_MS, began(finding, history) + SETTLE_MS)
+    deploy = _nearest(mine, earliest_ms, seen_ms + _DEPLOY_BEFORE_MS, seen_ms)
     if deploy is not None:
         return _at_deploy(deploy)
     marked = [entry.at_ms for entry in history if entry.event == "fixed"]

@@ -31,7 +31,8 @@ class Quorum:
     A finding asks for it in its detail: `needs_traces`, `within_ms` (30 s where absent) and
     `together` (its fingerprint where absent). Those that were believed still count for those that
     come later, so it does not matter how the traces are split into batches. Bounded: the oldest
-    are forgotten, and of one group those half a minute before its newest.
+    are forgotten, and of one group those half a minute before its newest, but for as many of
+    a longer window as its next one needs.
     """
 
     def __init__(self) -> None:
@@ -86,12 +87,7 @@ class Quorum:
         """What is older than the newest of its own group: clocks of other services may be wrong."""
         for key in touched:
             group = self._held.pop(key)
-            latest = max(member.finding.last_seen_ms for member in group.values())
-            self._held[key] = {
-                trace_id: member
-                for trace_id, member in group.items()
-                if member.finding.last_seen_ms > latest - _HELD_MS
-            }
+            self._held[key] = _recent(group)
             self._count += len(self._held[key]) - len(group)
         while self._count > _MAX_HELD:
             self._count -= len(self._held.pop(next(iter(self._held))))
@@ -115,3 +111,17 @@ class Quorum:
             group = self._held.setdefault((finding.kind, str(together)), {})
             group[finding.evidence.trace_id] = _Member(finding, bool(passed))
             self._count += 1
+
+
+def _recent(group: dict[str, _Member]) -> dict[str, _Member]:
+    """All of half a minute; of a longer window as many as the next one needs beside it."""
+    newest = sorted(group, key=lambda trace_id: (-group[trace_id].finding.last_seen_ms, trace_id))
+    latest = group[newest[0]].finding
+    needed = int(latest.evidence.detail["needs_traces"])
+    within_ms = float(latest.evidence.detail.get("within_ms", _HELD_MS))
+    return {
+        trace_id: group[trace_id]
+        for place, trace_id in enumerate(newest)
+        if latest.last_seen_ms - group[trace_id].finding.last_seen_ms
+        < (max(within_ms, _HELD_MS) if place < needed - 1 else _HELD_MS)
+    }

@@ -18,6 +18,7 @@ from detectors.signals.heartbeat_stopped import HeartbeatStopped
 from detectors.signals.hit_rate_drop import HitRateDrop, HitRateDropSettings
 from detectors.signals.index_use import IndexUse, IndexUseSettings
 from detectors.signals.latency_regression import LatencyRegression, LatencyRegressionSettings
+from detectors.signals.lock_wait import LockWait, LockWaitSettings
 from detectors.signals.missing_index import MissingIndex, MissingIndexSettings
 from detectors.signals.queue_growth import QueueGrowth
 from detectors.signals.replica_lag import ReplicaLag
@@ -57,6 +58,7 @@ SETTINGS: Mapping[str, Callable[[], Any]] = {
     "evictions": lambda: Evictions().settings,
     "replication_broken": lambda: ReplicationBroken().settings,
     "connection_wait": ConnectionWaitSettings,
+    "lock_wait": LockWaitSettings,
     "resource_saturation": ResourceSettings,
     "queue_growth": lambda: QueueGrowth().settings,
     "autoscaling_at_limit": lambda: AutoscalingAtLimit().settings,
@@ -93,6 +95,7 @@ SIGNAL_DETECTORS: Mapping[str, Callable[[Mapping[str, Any]], SignalDetector]] = 
     "evictions": lambda chosen: Evictions(chosen["evictions"]),
     "replication_broken": lambda chosen: ReplicationBroken(chosen["replication_broken"]),
     "connection_wait": lambda chosen: ConnectionWait(chosen["connection_wait"]),
+    "lock_wait": lambda chosen: LockWait(chosen["lock_wait"]),
     "resource_saturation": lambda chosen: ResourceSaturation(chosen["resource_saturation"]),
     "queue_growth": lambda chosen: QueueGrowth(chosen["queue_growth"]),
     "autoscaling_at_limit": lambda chosen: AutoscalingAtLimit(chosen["autoscaling_at_limit"]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,11 +14,14 @@ from detectors.detector import SignalContext
 from detectors.finding import Evidence, Finding, Impact, Priority
 from detectors.fingerprint import fingerprint
 from detectors.settings import require
-from store.model import METRIC_NAME, Float64Array, Labels
+from store.model import METRIC_NAME, Float64Array, Labels, RangeMatrix
 from store.ports import Querier
 
 _STEP_MS = 5_000
 _RECOVERS_STEPS = 6
+# What a series did in so long is what it usually does, if it is known for the shorter time.
+_USUAL_S = 1_800
+_KNOWN_S = 300
 # A `page` that no value reaches: it is listed and wakes nobody.
 NEVER = math.inf
 
@@ -55,6 +58,21 @@ class ThresholdSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Sooner:
+    """What tells of a step up before an average of a minute or more can.
+
+    What is at `warn` there at two looks, and was not so in the half hour before, is listed.
+
+    Attributes:
+        expr: A `sig:` series with the labels of the one that is watched: of its last samples.
+        title: Likewise, while the series that is watched is below `warn` itself.
+    """
+
+    expr: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
 class Watched:
     """One series to watch, and its words.
 
@@ -63,6 +81,7 @@ class Watched:
         title: With `{value}` and any label of the series in braces; `{where}` is its host.
         percent: The value is a ratio and is shown as a percentage.
         recovers_per_s: What falls so fast recovers by itself: no page begins.
+        sooner: What tells of it sooner, where there is such a series.
     """
 
     expr: str
@@ -70,6 +89,7 @@ class Watched:
     fix: str
     percent: bool = False
     recovers_per_s: float = math.inf
+    sooner: Sooner | None = None
 
 
 @dataclass(frozen=True)
@@ -116,9 +136,10 @@ def _judge(
     longest_s = max(settings.hold_s, settings.page_hold_s)
     start_ms = context.now_ms - _steps(longest_s) * _STEP_MS
     matrix = querier.range(watched.expr, start_ms, context.now_ms, _STEP_MS)
+    looks = _Looks.of(kind, watched, settings, querier, context) if matrix.series else _NO_LOOKS
     for place, series in enumerate(matrix.series):
         labels = series.drop((METRIC_NAME,))
-        key = fingerprint(kind, _where(labels), "", f"{watched.expr}{labels!r}")
+        key = _key(kind, watched, labels)
         active = context.active.get(key)
         present = matrix.present[place] & np.isfinite(matrix.values[place])
         if not present[-1]:
@@ -132,9 +153,10 @@ def _judge(
             clear = settings.page > settings.warn
             bad = clear and _lasts(values, settings.page, _STEP_MS / 1_000)
             high = bad or pages or _lasts(values, settings.warn, settings.hold_s)
+            high = high or labels in looks.new
         else:
-            high = bool(values[-1] >= settings.clear)
-        seen = _Seen(labels, key, float(values[-1]), active, pages)
+            high = max(values[-1], looks.latest.get(labels, -np.inf)) >= settings.clear
+        seen = _Seen(labels, key, float(values[-1]), active, pages, looks.latest.get(labels))
         yield key, _finding(kind, watched, settings, seen, context.now_ms) if high else None
 
 
@@ -156,14 +178,74 @@ def _recovers(values: Float64Array, watched: Watched, settings: ThresholdSetting
 
 
 @dataclass(frozen=True, slots=True)
+class _Looks:
+    """What the sooner series of a `Watched` says.
+
+    Attributes:
+        latest: Its value now.
+        new: Series at `warn` at two looks, which they were not in the half hour before.
+    """
+
+    latest: Mapping[Labels, float]
+    new: frozenset[Labels]
+
+    @classmethod
+    def of(
+        cls,
+        kind: str,
+        watched: Watched,
+        settings: ThresholdSettings,
+        querier: Querier,
+        context: SignalContext,
+    ) -> _Looks:
+        """The past is read only where something is high that no finding tells yet."""
+        if watched.sooner is None:
+            return _NO_LOOKS
+        now_ms, expr = context.now_ms, watched.sooner.expr
+        values = _values(querier.range(expr, now_ms - _STEP_MS, now_ms, _STEP_MS))
+        high = {labels for labels, row in values.items() if (row >= settings.warn).all()}
+        new = {labels for labels in high if _key(kind, watched, labels) not in context.active}
+        if new:
+            start_ms = now_ms - _USUAL_S * 1_000
+            past = _values(querier.range(expr, start_ms, now_ms - 2 * _STEP_MS, _STEP_MS))
+            new = {one for one in new if one in past and _is_unusual(past[one], settings.warn)}
+        latest = {labels: float(row[-1]) for labels, row in values.items()}
+        return cls(latest, frozenset(new))
+
+
+_NO_LOOKS = _Looks({}, frozenset())
+
+
+def _values(matrix: RangeMatrix) -> dict[Labels, Float64Array]:
+    """Each series without its name; what is missing is -inf."""
+    present = matrix.present & np.isfinite(matrix.values)
+    rows = np.where(present, matrix.values, -np.inf)
+    return {
+        series.drop((METRIC_NAME,)): row for series, row in zip(matrix.series, rows, strict=True)
+    }
+
+
+def _is_unusual(past: Float64Array, bound: float) -> bool:
+    """Known for five minutes, and never at the bound at two looks."""
+    high = past >= bound
+    known = int(np.isfinite(past).sum()) >= _KNOWN_S * 1_000 // _STEP_MS
+    return known and not bool((high[1:] & high[:-1]).any())
+
+
+@dataclass(frozen=True, slots=True)
 class _Seen:
-    """One series, its value now, and the finding that it has already."""
+    """One series, its value now, the finding that it has already, and what tells of it sooner."""
 
     labels: Labels
     key: str
     value: float
     active: Finding | None
     pages: bool
+    sooner: float | None
+
+
+def _key(kind: str, watched: Watched, labels: Labels) -> str:
+    return fingerprint(kind, _where(labels), "", f"{watched.expr}{labels!r}")
 
 
 def _where(labels: Labels) -> str:
@@ -181,7 +263,9 @@ class _Words(dict[str, str]):
 def _finding(
     kind: str, watched: Watched, settings: ThresholdSettings, seen: _Seen, now_ms: int
 ) -> Finding:
-    value, active = seen.value, seen.active
+    value, active, title = seen.value, seen.active, watched.title
+    if watched.sooner and seen.sooner is not None and value < min(settings.warn, seen.sooner):
+        value, title = seen.sooner, watched.sooner.title
     shown = f"{value:.0%}" if watched.percent else f"{value:.1f}"
     hold_s = settings.page_hold_s if seen.pages else settings.hold_s
     since = now_ms - int(hold_s * 1_000) if active is None else active.first_seen_ms
@@ -191,7 +275,7 @@ def _finding(
         fingerprint=seen.key,
         kind=kind,
         priority=Priority.P1 if seen.pages else Priority.P2,
-        title=" ".join(watched.title.format_map(words).split()),
+        title=" ".join(title.format_map(words).split()),
         service=where,
         route="",
         first_seen_ms=since,

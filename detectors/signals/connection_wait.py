@@ -69,7 +69,9 @@ class ConnectionWaitSettings:
         default_factory=lambda: ThresholdSettings(warn=1.0, page=20.0, hold_s=5.0, clear=0.5)
     )
     pending: ThresholdSettings = field(
-        default_factory=lambda: ThresholdSettings(warn=5.0, page=50.0, hold_s=5.0, clear=2.0)
+        default_factory=lambda: ThresholdSettings(
+            warn=5.0, page=50.0, hold_s=5.0, clear=2.0, page_hold_s=20.0
+        )
     )
     refused: ThresholdSettings = field(
         default_factory=lambda: ThresholdSettings(warn=0.02, page=0.5, hold_s=5.0, clear=0.005)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -17,6 +18,7 @@ from store.ports import Querier, SpanReader
 
 _STEP_MS = 5_000
 _LONGEST_S = 300
+_LAST = -_LONGEST_S * 1_000 // _STEP_MS
 _MIXED = 0.9
 # Spans travel apart from counts and may carry another clock.
 _SLACK_MS = 15_000
@@ -89,7 +91,8 @@ class ErrorRegression:
     Windows of 5 s, 10 s, 30 s, 1 min and 5 min are tried in this order; the shorter ones ask for a
     rise of 50, 40, 25 and 15 points, unless each of their steps (two or more) holds two failures
     and all together ten. The baseline ends where the window begins and leaves out
-    earlier regressions; while one holds, its baseline is the one it was proven against.
+    earlier regressions; while one holds, its baseline is the one it was proven against. Where
+    nearly all failures of five minutes are of one of several methods, that one is judged first.
 
     It ends when the last `recover_s` (or 5 minutes, with fewer than 3 requests in there) are back,
     or when the route had no request for `forget_s`. It does not page by itself: it is the cause
@@ -126,9 +129,10 @@ class ErrorRegression:
             judged.add(key)
             active = context.active.get(key)
             if active is not None:
-                found.append(self._held(counts, active, context))
-            elif counts.errors[-_LONGEST_S * 1_000 // _STEP_MS :].any():
-                found.append(self._begun(key, counts, context))
+                found.append(self._held(_of_method(counts, active), active, context))
+            elif counts.errors[_LAST:].any():
+                begun = (self._begun(key, part, context) for part in _suspects(counts))
+                found.append(next((item for item in begun if item is not None), None))
         holding = (item for item in found if item is not None)
         return (*holding, *context.without_data(judged, self.settings.forget_s))
 
@@ -203,6 +207,7 @@ class ErrorRegression:
         active: Finding | None = None,
     ) -> Finding:
         route, status = counts.route, _status(counts, rise.window_s)
+        method: dict[str, float | str] = {"method": route.method} if route.method else {}
         finding = Finding(
             fingerprint=key,
             kind=self.kinds[0],
@@ -225,6 +230,7 @@ class ErrorRegression:
                     "baseline_requests": round(rise.base_requests, 1),
                     "window_seconds": rise.window_s,
                     "status": status,
+                    **method,
                 },
             ),
             impact=Impact(requests_per_second=round(rise.errors / rise.window_s, 3)),
@@ -241,6 +247,22 @@ class ErrorRegression:
 _MANY = 10
 _FEW_REQUESTS = 3
 _WORDS = ("error", "dependency", "span")
+
+
+def _suspects(counts: RouteCounts) -> Iterator[RouteCounts]:
+    """The one method that nearly all late failures are of, if there are others; then the route."""
+    failed, requests = counts.errors[_LAST:].sum(), counts.requests[_LAST:].sum()
+    for part in counts.methods:
+        others = part.requests[_LAST:].sum() < _MIXED * requests
+        if others and part.errors[_LAST:].sum() >= _MIXED * failed:
+            yield part
+    yield counts
+
+
+def _of_method(counts: RouteCounts, active: Finding) -> RouteCounts:
+    """What the finding was proven by: one method of the route, or all of it."""
+    method = active.evidence.detail.get("method", "")
+    return next((part for part in counts.methods if part.route.method == method), counts)
 
 
 def _status(counts: RouteCounts, window_s: float) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
 
 from detectors.cache_counters import KIND, PAIRS, Cache, CounterPair, read_caches
+from detectors.cache_servers import CacheServers
 from detectors.detector import SignalContext
 from detectors.episodes import outside
 from detectors.finding import Evidence, Finding, Impact, Priority
@@ -19,11 +20,6 @@ from store.model import BoolArray
 from store.ports import Querier
 
 _STEP_MS = 5_000
-_UPTIME = "sig:cache_uptime:seconds"
-# So long a server that was started anew may be cold.
-_COLD_S = 60.0
-# So long a fall must last that a short window alone did not make a page.
-_LASTS_S = 25.0
 # What slides is read in minutes: five of now, a quarter of an hour left out, an hour before.
 _SLIDE_STEP_MS = 60_000
 _SLIDE_STEPS = 5
@@ -31,9 +27,14 @@ _SLIDE_LEFT_OUT = 15
 _SLIDE_MS = 75 * _SLIDE_STEP_MS
 # What slid just over the bound must not begin and end with each minute's noise.
 _SLIDE_ENDS = 0.5
-# Gets are answered less than before by so much, and by so many deviations of their number.
+# Gets are answered less than before by so much, and by so many deviations of their number; and
+# misses came in place of the hits that are gone, of at least and at most so many times these.
 _LESS = 0.85
 _SURE = 3.0
+_REPLACED = (0.5, 3.0)
+# What is lost so far at each of the last three looks pages at once.
+_SUDDEN = 0.4
+_LOOKS = 3
 _ANSWERS_S = 60.0
 
 
@@ -91,8 +92,9 @@ class Window:
 class _Drop:
     """A proven drop: the counts of the window and of the baseline, which lasted `base_s`.
 
-    `answers_less`: also fewer gets a second are answered. Else all that is new misses, as a
-    crawler's gets do.
+    `answers_less`: also fewer gets a second are answered, and misses came in their place. Else all
+    that is new misses, as a crawler's gets do, or people left and a crawler stayed.
+    `more_per_s`: misses a second more than before.
     """
 
     window_s: float
@@ -104,6 +106,7 @@ class _Drop:
     proven_s: float = 0.0
     base_s: float = 0.0
     answers_less: bool = True
+    more_per_s: float = math.inf
 
     @property
     def now(self) -> float:
@@ -125,14 +128,19 @@ class HitRateDrop:
     Maths: hits `h` of `n` gets in a window, `H` of `N` in the baseline. A drop is proven when
     `wilson(h, n).high < wilson(H, N).low` and `H/N - h/n >= min_drop`. Windows of 5 s, 10 s, 30 s,
     1 min and 5 min are tried in this order; the first one asks for a fall of 30 points, and to page
-    each of the first four for 50, 40, 25 and 20. So a total loss of a busy cache is proven in
-    seconds, a small one needs minutes. Counts, not quotients: a quiet cache proves nothing.
+    each of the first four for 50, 40, 25 and 20, where the last sample tells of no hit at all, or
+    at three looks. So a total loss of a busy cache is proven in seconds, a small one needs minutes.
+    Counts, not quotients: a quiet cache proves nothing. While it comes back (better than just
+    before, by more than chance) no page begins; that of a CDN, which a deploy purges, after three
+    minutes.
 
-    A cache server that is down, or was started less than a minute ago, is cold: what falls then
-    pages only when it has not come back after that minute.
+    A cache server that is down, or was started less than a minute ago, is cold, and so is a process
+    for two minutes: what falls then pages only when it has not come back after that. A server from
+    which queues are read is no cache: who waits for a task misses.
 
     Gets that only come on top and miss, as a crawler's do, page from `page_misses_per_s` on; a deep
-    fall with fewer pages where the cache also answers fewer gets a second than before.
+    fall with fewer pages where the cache also answers fewer gets a second than before, and misses
+    came in the place of these, half as many to three times as many: nobody misses who left.
 
     What slides is compared once a minute: the last 5 minutes with the hour that ended 15 minutes
     ago. A slide never pages: a cache may just be colder at night.
@@ -166,29 +174,34 @@ class HitRateDrop:
     def evaluate(self, querier: Querier, context: SignalContext) -> tuple[Finding, ...]:
         judged: set[str] = set()
         found: list[Finding] = []
-        uptimes_s = _uptimes(querier, context.now_ms)
+        servers = CacheServers(querier, context.now_ms)
         for pair in PAIRS:
             for cache in self._read(querier, pair, context.now_ms):
                 judged.add(cache.key)
+                if servers.is_queue(cache):
+                    continue
                 active = context.active.get(cache.key)
                 finding = (
-                    self._begun(cache, context) if active is None else self._held(cache, active)
+                    self._begun(cache, context, servers)
+                    if active is None
+                    else self._held(cache, active, servers)
                 )
                 if finding is not None:
-                    found.append(_cooled(finding, active, cache, uptimes_s))
+                    found.append(_cooled(finding, active, servers.is_cold(cache)))
         if context.now_ms % _SLIDE_STEP_MS < _STEP_MS:
             told = {*context.active, *(finding.fingerprint for finding in found)}
-            found.extend(self._slides(querier, context, told))
+            found.extend(self._slides(querier, context, servers, told))
         return (*found, *context.without_data(judged, self.settings.forget_s))
 
     def _slides(
-        self, querier: Querier, context: SignalContext, told: set[str]
+        self, querier: Querier, context: SignalContext, servers: CacheServers, told: set[str]
     ) -> Iterator[Finding]:
         """Caches whose hit rate went down so slowly that no baseline of minutes shows it."""
         start_ms = context.now_ms - _SLIDE_MS
         for pair in PAIRS:
             for cache in read_caches(querier, pair, start_ms, context.now_ms, _SLIDE_STEP_MS):
-                drop = None if cache.key in told else _slide(cache, context)
+                known = cache.key in told or servers.is_queue(cache)
+                drop = None if known else _slide(cache, context)
                 if drop is not None and self._proven(drop, pair.scale * self.settings.min_drop):
                     yield self._finding(cache, drop, context.now_ms, context.now_ms, pages=False)
 
@@ -197,7 +210,7 @@ class HitRateDrop:
         start_ms = now_ms - int(length_s * 1_000 // _STEP_MS) * _STEP_MS
         yield from read_caches(querier, pair, start_ms, now_ms, _STEP_MS)
 
-    def _begun(self, cache: Cache, context: SignalContext) -> Finding | None:
+    def _begun(self, cache: Cache, context: SignalContext, servers: CacheServers) -> Finding | None:
         learned = outside(cache.steps_ms, _STEP_MS, context.episodes.get(cache.key, ()))
         scale = cache.pair.scale
         for window in self.windows:
@@ -205,7 +218,8 @@ class HitRateDrop:
             if drop is not None and self._proven(
                 drop, scale * max(window.least, self.settings.min_drop)
             ):
-                pages = drop.fall >= scale * window.least_to_page
+                much = drop.fall >= scale * window.least_to_page
+                pages = much and _at_once(cache, drop, servers)
                 since_ms = _since_ms(cache, drop)
                 return self._finding(cache, drop, since_ms, context.now_ms, pages=pages)
         return None
@@ -222,15 +236,9 @@ class HitRateDrop:
             return None
         base_s = float(np.count_nonzero(learned[base] & (gets.cumsum() > 0))) * _STEP_MS / 1_000
         now, before = float((cache.hits * learned)[-steps:].sum()), float(hits.sum())
-        return _Drop(
-            window_s,
-            now,
-            float((cache.gets * learned)[-steps:].sum()),
-            before,
-            float(gets.sum()),
-            base_s=base_s,
-            answers_less=_answers_less(now, before * window_s / base_s),
-        )
+        all_now, all_before = float((cache.gets * learned)[-steps:].sum()), float(gets.sum())
+        known = _Drop(window_s, now, all_now, before, all_before, base_s=base_s)
+        return _against(known, now, all_now, window_s)
 
     def _proven(self, drop: _Drop, least: float) -> bool:
         if drop.gets - drop.hits < self.settings.min_misses:
@@ -239,7 +247,7 @@ class HitRateDrop:
         base = wilson(drop.base_hits, drop.base_gets, self.settings.z)
         return now.high < base.low and base.share - now.share >= least
 
-    def _held(self, cache: Cache, active: Finding) -> Finding | None:
+    def _held(self, cache: Cache, active: Finding, servers: CacheServers) -> Finding | None:
         detail = active.evidence.detail
         base_hits = float(detail.get("baseline_hits", 0.0))
         base_gets = float(detail.get("baseline_gets", 0.0)) or 1.0
@@ -249,29 +257,31 @@ class HitRateDrop:
         held_s = (now_ms - active.first_seen_ms) / 1_000
         paged = active.priority is not Priority.P2
         over_s = min(held_s, _ANSWERS_S)
-        known = base_s > 0 and not paged
-        less = not known or _answers_less(_last(cache, over_s)[0], base_hits * over_s / base_s)
         shortest_s = self.settings.recover_s
         proven_s = max(shortest_s, float(detail.get("proven_over_seconds", 0.0)))
         least = cache.pair.scale * self.settings.min_drop * (_SLIDE_ENDS if slid else 1.0)
         for window_s in (proven_s,) if slid else (shortest_s, proven_s):
             hits, gets = _last(cache, window_s)
-            drop = _Drop(window_s, hits, gets, base_hits, base_gets, slid, proven_s, base_s, less)
+            drop = _Drop(window_s, hits, gets, base_hits, base_gets, slid, proven_s, base_s)
             if gets < 1:
                 return active
             if drop.fall >= least:
                 break
         else:
             return None
-        lasts = held_s >= _LASTS_S or paged
-        pages = lasts and not drop.slid
+        if base_s > 0 and not paged:
+            drop = _against(drop, *_last(cache, over_s), over_s)
+        told = cache.gets[cache.steps_ms > active.first_seen_ms] >= 1
+        twice = bool(np.count_nonzero(told) > 1)
+        over = held_s >= cache.pair.lasts_s and twice and not cache.rises
+        pages = (paged or over or _at_once(cache, drop, servers)) and not drop.slid
         return self._finding(cache, drop, active.first_seen_ms, now_ms, pages=pages)
 
     def _finding(
         self, cache: Cache, drop: _Drop, since_ms: int, now_ms: int, *, pages: bool
     ) -> Finding:
         gets_per_s = drop.gets / drop.window_s
-        more_misses = gets_per_s * max(0.0, drop.fall)
+        more_misses = max(0.0, min(gets_per_s * drop.fall, drop.more_per_s))
         much = more_misses >= self.settings.page_misses_per_s
         deep = drop.fall >= self.settings.page_drop and drop.answers_less
         page = pages and (much or deep)
@@ -319,28 +329,33 @@ _FIX = (
 )
 
 
-def _uptimes(querier: Querier, now_ms: int) -> dict[str, float]:
-    """Seconds since each cache server was started, by instance."""
-    read = querier.instant(_UPTIME, now_ms)
-    return {labels.get("instance"): value for labels, value in read.items()}
-
-
-def _cooled(
-    finding: Finding, active: Finding | None, cache: Cache, uptimes_s: Mapping[str, float]
-) -> Finding:
-    """A fall that has not paged yet does not page while the server behind the cache is cold.
-
-    Which server is behind an application's cache is not told: any may be.
-    """
-    own_s = uptimes_s.get(cache.labels.get("instance"))
-    uptime_s = min(uptimes_s.values(), default=np.inf) if own_s is None else own_s
+def _cooled(finding: Finding, active: Finding | None, cold: bool) -> Finding:  # noqa: FBT001
+    """A fall that has not paged yet does not page while the server behind the cache is cold."""
     paged = active is not None and active.priority is not Priority.P2
-    return finding if paged or uptime_s >= _COLD_S else replace(finding, priority=Priority.P2)
+    return replace(finding, priority=Priority.P2) if cold and not paged else finding
 
 
-def _answers_less(hits: float, before: float) -> bool:
-    """Fewer hits than there would have been before, by far more than chance makes it."""
-    return hits < before * _LESS and before - hits > _SURE * math.sqrt(before)
+def _at_once(cache: Cache, drop: _Drop, servers: CacheServers) -> bool:
+    """Nothing hits any more; or most is lost at three looks in a row, and does not come back."""
+    least = cache.pair.scale * _SUDDEN
+    if cache.pair.purged or drop.fall < least:
+        return False
+    if servers.answers_none(cache):
+        return True
+    here = cache.latest
+    falls = [drop.base - cache.hits[place] / cache.gets[place] for place in here]
+    return len(falls) == _LOOKS and min(falls) >= least and not cache.rises
+
+
+def _against(drop: _Drop, hits: float, gets: float, over_s: float) -> _Drop:
+    """A drop whose hits and misses of the last so many seconds are held against those before."""
+    part = over_s / drop.base_s
+    before, missed = drop.base_hits * part, (drop.base_gets - drop.base_hits) * part
+    more = gets - hits - missed
+    fewer = hits < before * _LESS and before - hits > _SURE * math.sqrt(before)
+    least, most = _REPLACED
+    replaced = least * (before - hits) <= more <= most * (before - hits)
+    return replace(drop, answers_less=fewer and replaced, more_per_s=more / over_s)
 
 
 def _last(cache: Cache, window_s: float) -> tuple[float, float]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -30,11 +31,19 @@ from store.model import Labels
 from store.ports import Querier
 
 _MAX_FINDINGS = 50
+_SLOW = "slow_query"
 # A whole table, or a whole index.
 _SCANNING = frozenset({"ALL", "index"})
 _SHOWN = 160
 # Seconds of work a second that not even several reports at once make, in `page_load`.
 _BATCH_LOAD = 4.0
+_REPLICAS = "sig:db_is_replica"
+# A backup's read, or a wait on purpose: neither is work that an index makes less.
+_MEANT = re.compile(
+    r"\bSQL_NO_CACHE\b|^\s*COPY\b.*\bTO STDOUT|\b(GET_LOCK|SLEEP|PG_SLEEP|PG_ADVISORY_\w*LOCK"
+    r"|\w+_POS_WAIT|WAIT_FOR_EXECUTED_GTID_SET|WAIT_UNTIL_SQL_THREAD_AFTER_GTIDS)\s*\(",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +100,15 @@ class _Verdict:
     step: PlanStep | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What else is known: the statement's plan, the indexes, and which servers are replicas."""
+
+    plan: tuple[PlanStep, ...]
+    there: IndexCatalogue
+    replicas: Set[str]
+
+
 @dataclass(frozen=True)
 class MissingIndex:
     """A statement that scans or is slow, found in the server's own digests.
@@ -103,7 +121,8 @@ class MissingIndex:
     `full_scan`. One that does not scan is a `slow_query` when an execution takes `slow_s` on
     average, or when its p95 (MySQL 8: since the server's start) is `slow_p95_s` and its mean a
     third of that. So each statement is told once. It pages when it keeps the server busy for
-    `page_load` seconds a second, and is run `page_calls_per_s` or makes four times that load.
+    `page_load` seconds a second, and is run `page_calls_per_s` or makes four times that load and
+    runs on no replica. What a backup reads and what waits on purpose (a lock) never pages.
 
     What began just now hides in a rate of minutes: the last 10, 30 and 60 s are judged in the same
     way, where the statement ran twice or more in them. They page nobody.
@@ -123,17 +142,20 @@ class MissingIndex:
 
     settings: MissingIndexSettings = field(default_factory=MissingIndexSettings)
 
-    kinds: ClassVar[tuple[str, ...]] = ("missing_index", "full_scan", "slow_query")
+    kinds: ClassVar[tuple[str, ...]] = ("missing_index", "full_scan", _SLOW)
 
     def evaluate(self, querier: Querier, context: SignalContext) -> tuple[Finding, ...]:
         found: dict[str, Finding] = {}
         judged: set[str] = set()
         statements = tuple(read_digests(querier, context.now_ms))
         plans = read_plans(querier, context.now_ms) if statements else {}
+        replicas = _replicas(querier, context.now_ms) if statements else frozenset()
         there = IndexCatalogue(querier, context.now_ms)
         for times in statements:
             judged.update(_key(kind, times[0].labels) for kind in self.kinds)
-            finding = self._worst(times, plans, there, context)
+            finding = self._worst(
+                times, _Known(plans.get(times[0].labels, ()), there, replicas), context
+            )
             if finding is not None:
                 found[finding.fingerprint] = finding
         for scan in read_table_scans(querier, context.now_ms):
@@ -149,24 +171,35 @@ class MissingIndex:
     def _worst(
         self,
         times: tuple[Digest, ...],
-        plans: Mapping[Labels, tuple[PlanStep, ...]],
-        there: IndexCatalogue,
+        known: _Known,
         context: SignalContext,
     ) -> Finding | None:
-        """What five minutes say of a statement, or else what its last seconds say."""
-        plan = plans.get(times[0].labels, ())
-        for digest in times:
-            verdict = self._judge(digest, plan, there)
-            if verdict.kind:
-                pages = digest.window_s >= WINDOW_S and self._pages(digest)
-                return self._finding(verdict, digest, context, pages=pages)
-        return None
+        """What five minutes say of a statement, or else what its last seconds say.
 
-    def _pages(self, digest: Digest) -> bool:
-        """It keeps the server busy, and is no report that one connection asks again and again."""
+        Five minutes may know too few executions to say that it scans: it is slow to them.
+        """
+        wrong = [
+            (digest.window_s >= WINDOW_S and self._pages(digest, known.replicas), digest, verdict)
+            for digest in times
+            if (verdict := self._judge(digest, known.plan, known.there)).kind
+        ]
+        if not wrong:
+            return None
+        # What pages comes first, then what says why it is slow.
+        pages, digest, verdict = min(wrong, key=lambda one: (not one[0], one[2].kind == _SLOW))
+        return self._finding(verdict, digest, context, pages=pages)
+
+    def _pages(self, digest: Digest, replicas: Set[str]) -> bool:
+        """It keeps the server busy, and is no report that one connection asks again and again.
+
+        On a replica there may be many of these: that is what it is for.
+        """
         chosen = self.settings
         often = digest.calls >= chosen.page_calls_per_s
-        return digest.seconds >= chosen.page_load * (1 if often else _BATCH_LOAD)
+        report = not often and digest.labels.get("instance") in replicas
+        if report or digest.seconds < chosen.page_load * (1 if often else _BATCH_LOAD):
+            return False
+        return _MEANT.search(digest.text) is None
 
     def _judge(self, digest: Digest, plan: tuple[PlanStep, ...], there: IndexCatalogue) -> _Verdict:
         """What is wrong with a statement; the empty kind if nothing is."""
@@ -239,6 +272,11 @@ class MissingIndex:
             confidence=0.9 if step is not None else 0.7 if kind == self.kinds[1] else 0.8,
             labels=digest.labels.to_dict(),
         )
+
+
+def _replicas(querier: Querier, now_ms: int) -> frozenset[str]:
+    replicas = querier.instant(_REPLICAS, now_ms).items()
+    return frozenset(labels.get("instance") for labels, value in replicas if value == 1)
 
 
 def _reader(

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from typing_extensions import override
 
-from detectors.thresholds import ThresholdDetector, ThresholdSettings, Watched
+from detectors.thresholds import Sooner, ThresholdDetector, ThresholdSettings, Watched
 
 _WATCHED = Watched(
     "sig:queue:growing_length",
@@ -16,6 +16,9 @@ _WATCHED = Watched(
     "move what buyers wait for (mails of orders, payment callbacks) to a queue of its own.",
     # The slope of minutes is still above zero when the workers have begun to catch up.
     recovers_per_s=0.1,
+    sooner=Sooner(
+        "sig:queue:length_in_1m", "Queue {queue_name} grows: {value} tasks will wait in a minute"
+    ),
 )
 
 
@@ -28,7 +31,7 @@ class QueueGrowth(ThresholdDetector):
 
     Parameters: `ThresholdSettings`; `warn` and `page` are tasks.
 
-    Example: 12,000 mails wait and 300 more each minute: it pages after five. The mails of a sale,
+    Example: 12,000 mails wait and 300 more each minute: it pages after ten. The mails of a sale,
     which are worked off then, are listed.
 
     Reference: Little's law; the Celery manual, "Monitoring and Management".
@@ -36,7 +39,7 @@ class QueueGrowth(ThresholdDetector):
 
     settings: ThresholdSettings = field(
         default_factory=lambda: ThresholdSettings(
-            warn=500.0, page=5_000.0, hold_s=10.0, clear=250.0, page_hold_s=300.0
+            warn=500.0, page=5_000.0, hold_s=10.0, clear=250.0, page_hold_s=600.0
         )
     )
 

@@ -12,9 +12,21 @@ from detectors.fingerprint import fingerprint
 from detectors.settings import require
 from store.ports import Querier
 
-_READS = "sig:db_reads:rate1m"
 _REPLICAS = "sig:db_is_replica"
-_SHARES = "sig:proxysql_endpoint_queries:rate1m"
+_LOOK_MS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The series of reads by server, and of those by endpoint of a proxy."""
+
+    servers: str
+    endpoints: str
+
+
+_OF_A_MINUTE = _Source("sig:db_reads:rate1m", "sig:proxysql_endpoint_queries:rate1m")
+# Between the last two samples.
+_OF_NOW = _Source("sig:db_reads:now", "sig:proxysql_endpoint_queries:now")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +82,11 @@ class ReplicaUnderused:
     """A replica that gets hardly any of the reads.
 
     Maths: of `n` servers each has a fair share of `1 / n` of the reads; a replica below `min_share`
-    of that is idle, where all together read `min_reads_per_s` or more. It must be so now and
-    `hold_s` ago. Behind a ProxySQL the reads are those of its online endpoints, and whoever is in
-    the first hostgroup is the writer; else they are the SELECTs (PostgreSQL: transactions) of the
-    servers of one job.
+    of that is idle, where all together read `min_reads_per_s` or more. It must be so by the reads
+    of a minute, now and `hold_s` ago; or between the last samples at two looks, if it also reads
+    less than `min_share` of what it read itself `hold_s` ago. Behind a ProxySQL the reads are those
+    of its online endpoints, and whoever is in the first hostgroup is the writer; else they are the
+    SELECTs (PostgreSQL: transactions) of the servers of one job.
 
     Parameters: `ReplicaUnderusedSettings`.
 
@@ -87,19 +100,35 @@ class ReplicaUnderused:
     kinds: ClassVar[tuple[str, ...]] = ("replica_underused",)
 
     def evaluate(self, querier: Querier, context: SignalContext) -> tuple[Finding, ...]:
-        now = {read.key: read for read in _reads(querier, context.now_ms)}
-        before_ms = context.now_ms - int(self.settings.hold_s * 1_000)
-        before = {read.key: read for read in _reads(querier, before_ms)} if now else {}
+        now_ms = context.now_ms
+        now = _reads(querier, now_ms)
+        before = _reads(querier, now_ms - int(self.settings.hold_s * 1_000)) if now else {}
+        latest = _reads(querier, now_ms, _OF_NOW) if now else {}
+        fallen = {
+            key for key, read in latest.items() if self._idle(read) and key not in context.active
+        }
+        # The look before is asked for only where it decides.
+        looked = _reads(querier, now_ms - _LOOK_MS, _OF_NOW) if fallen else {}
         found = []
         for key, read in now.items():
-            active = context.active.get(key)
-            earlier = before.get(key)
-            held = active is not None or (earlier is not None and self._idle(earlier))
-            if held and self._idle(read):
-                found.append(self._finding(read, active, context.now_ms))
+            active, last = context.active.get(key), latest.get(key)
+            if self._idle(read) and (active is not None or self._idle(before.get(key))):
+                found.append(self._finding(read, active, now_ms))
+            elif last is not None and self._idle(last):
+                fell = self._idle(looked.get(key)) and self._fell(last, before.get(key))
+                if active is not None or fell:
+                    found.append(self._finding(last, active, now_ms))
         return (*found, *context.without_data(now.keys(), self.settings.forget_s))
 
-    def _idle(self, read: _Read) -> bool:
+    def _fell(self, read: _Read, earlier: _Read | None) -> bool:
+        """It was read, and hardly is any more: what all the others read does not matter."""
+        if earlier is None or self._idle(earlier):
+            return False
+        return read.per_second < self.settings.min_share * earlier.per_second
+
+    def _idle(self, read: _Read | None) -> bool:
+        if read is None:
+            return False
         fair = 1 / read.servers
         enough = read.total >= self.settings.min_reads_per_s
         return enough and read.share < self.settings.min_share * fair
@@ -141,18 +170,18 @@ _FIX = (
 )
 
 
-def _reads(querier: Querier, now_ms: int) -> Iterator[_Read]:
-    behind_proxy = list(_of_proxies(querier, now_ms))
-    yield from behind_proxy
-    if not behind_proxy:
-        yield from _of_servers(querier, now_ms)
+def _reads(querier: Querier, at_ms: int, source: _Source = _OF_A_MINUTE) -> dict[str, _Read]:
+    """Replicas by fingerprint, of proxies where there are some."""
+    behind_proxy = list(_of_proxies(querier, at_ms, source.endpoints))
+    reads = behind_proxy or _of_servers(querier, at_ms, source.servers)
+    return {read.key: read for read in reads}
 
 
-def _of_proxies(querier: Querier, now_ms: int) -> Iterator[_Read]:
+def _of_proxies(querier: Querier, at_ms: int, series: str) -> Iterator[_Read]:
     """Endpoints of each proxy that are online and in no first hostgroup."""
     groups: dict[str, dict[str, float]] = {}
     hostgroups: dict[str, dict[int, set[str]]] = {}
-    for labels, per_second in querier.instant(_SHARES, now_ms).items():
+    for labels, per_second in querier.instant(series, at_ms).items():
         proxy, endpoint = labels.get("instance"), labels.get("endpoint")
         reads = groups.setdefault(proxy, {})
         reads[endpoint] = reads.get(endpoint, 0.0) + per_second
@@ -163,29 +192,32 @@ def _of_proxies(querier: Querier, now_ms: int) -> Iterator[_Read]:
     for proxy, reads in groups.items():
         members = hostgroups.get(proxy, {})
         writers = members[min(members)] if len(members) > 1 else set()
-        for read in _shared(proxy, reads, set(reads) - writers, _SHARES):
+        for read in _shared(proxy, reads, set(reads) - writers, _OF_A_MINUTE.endpoints):
             yield replace(read, labels={"instance": proxy, "endpoint": read.replica})
 
 
-def _of_servers(querier: Querier, now_ms: int) -> Iterator[_Read]:
+def _of_servers(querier: Querier, at_ms: int, series: str) -> Iterator[_Read]:
     """Replicas among the servers of each job."""
     replicas = {
         labels.get("instance")
-        for labels, value in querier.instant(_REPLICAS, now_ms).items()
+        for labels, value in querier.instant(_REPLICAS, at_ms).items()
         if value == 1
     }
     jobs: dict[str, dict[str, float]] = {}
-    for labels, per_second in querier.instant(_READS, now_ms).items():
+    for labels, per_second in querier.instant(series, at_ms).items():
         jobs.setdefault(labels.get("job"), {})[labels.get("instance")] = per_second
     for job, reads in jobs.items():
-        for read in _shared(job, reads, replicas & reads.keys(), _READS):
+        for read in _shared(job, reads, replicas & reads.keys(), _OF_A_MINUTE.servers):
             yield replace(read, labels={"job": job, "instance": read.replica})
 
 
 def _shared(
     group: str, reads: Mapping[str, float], replicas: set[str], series: str
 ) -> Iterator[_Read]:
-    """Each replica's part; where there is nobody else to read from, none is idle."""
+    """Each replica's part; where there is nobody else to read from, none is idle.
+
+    What a finding is compared by afterwards are the reads of a minute, `series`.
+    """
     if len(reads) < 2:
         return
     total = sum(reads.values())

@@ -7,13 +7,15 @@ from typing import ClassVar
 
 from typing_extensions import override
 
-from detectors.thresholds import ThresholdDetector, ThresholdSettings, Watched
+from detectors.thresholds import Sooner, ThresholdDetector, ThresholdSettings, Watched
 
+_SLOW = "Search on {cluster} {name} takes {value} s on average"
 _WATCHED = Watched(
     "sig:es_search_time:avg",
-    "Search on {cluster} {name} takes {value} s on average",
+    _SLOW,
     "Look at the slow log and the search thread pool: wildcards, deep pages and sorts on text are "
     "the usual ones; then at shards that merge or relocate.",
+    sooner=Sooner("sig:es_search_time:avg_now", _SLOW),
 )
 
 

@@ -24,6 +24,13 @@ _CONNECT = re.compile(
 )
 # What stands between the ids of a list, in a query or in a path.
 _BETWEEN_IDS = re.compile(r"[,|;]|%(?:2C|7C|3B)", re.IGNORECASE)
+# An address of one of many pods: which of them answers is not what was asked.
+_ADDRESS = re.compile(r"(?!127\.)(?:\d{1,3}\.){3}\d{1,3}(?![\w.])|\[[0-9a-fA-F:.]{3,}\]")
+# Taking messages from a queue, or saying that they were taken.
+_TAKES = re.compile(
+    r"^(?:receive|poll|settle|n?ack) |\w (?:receive|poll|settle|n?ack)$|(?:^|[./])ReceiveMessage$",
+    re.IGNORECASE,
+)
 _PLACEHOLDER = re.compile(r"[{<:*].*")
 _BULK = re.compile(
     r"[/:.]_?(?i:bulk|batch|msearch|mget|multi)"
@@ -44,6 +51,8 @@ def normalise_call(method: str, url: str, name: str, host: str) -> Shape:
 
     >>> normalise_call("GET", "http://stock/items/17.json?page=2", "GET", "").text
     'GET stock/items/*.json?page'
+    >>> normalise_call("GET", "http://10.42.0.7:8080/items/17", "GET", "").text
+    'GET *:8080/items/*'
     """
     url = url[:MAX_STATEMENT_CHARS]
     method = method.upper()
@@ -53,7 +62,7 @@ def normalise_call(method: str, url: str, name: str, host: str) -> Shape:
     rest, _, _ = rest.partition("#")
     path, _, query = rest.partition("?")
     authority, slash, path = path.partition("/")
-    authority = authority.rpartition("@")[2]
+    authority = _ADDRESS.sub("*", authority.rpartition("@")[2], count=1)
     values: list[str] = []
     pages: list[str] = []
     parts = path.split("/")
@@ -89,7 +98,8 @@ def _named(method: str, name: str) -> Shape:
     ]
     size = LONG_LIST if _BULK.search(f"/{name}") else 0
     text = f"{method} {''.join(parts)}".strip()
-    return Shape(text, category, method or "CALL", list_size=size)
+    takes = _TAKES.search(name) is not None
+    return Shape(text, category, method or "CALL", list_size=size, waits=takes)
 
 
 def request_name(name: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from detectors.settings import require
-from detectors.traces.gates import Gate, GateName
+from detectors.traces.gates import Gate, GateName, just
 from detectors.traces.report import request_seconds
 from detectors.traces.shape import Category, Shape, identifies, is_primary
 from detectors.traces.trace import NANOSECONDS, Trace
@@ -16,6 +16,8 @@ from detectors.traces.trace import NANOSECONDS, Trace
 _MS = 1_000_000
 _LOOP = 5  # so many of one form are a loop, which has detectors of its own
 _PARTITIONS = 3
+_LONG = 10  # values in a list
+_MAIN_SHARE, _MAIN = 0.25, 3  # part of the longest member; times `min_each_ms`
 _SCHEMA = re.compile(r"""(?:[`"\[]?\b\w+[`"\]]?\.)+(?=[`"\[]?\w)|(?<=[a-z])_?\d[\d_]*\b""")
 _WRITES = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE", "UPSERT"})
 _MAX_CHAIN = 64
@@ -60,6 +62,16 @@ class Chain:
         """Time saved on the critical path: all but the longest."""
         return _saving_s(trace, self.independent)
 
+    def main(self, trace: Trace, settings: ChainSettings) -> tuple[int, ...]:
+        """The members that say which chain it is.
+
+        A short one is part of the chain in one request and too short for it in the next.
+        """
+        paths_ms = [trace.on_critical_path_ns([span]) / _MS for span in self.independent]
+        least_ms = min(_MAIN_SHARE * max(paths_ms), _MAIN * settings.min_each_ms)
+        told = zip(self.independent, paths_ms, strict=True)
+        return tuple(span for span, path_ms in told if path_ms >= least_ms)
+
 
 def _saving_s(trace: Trace, spans: tuple[int, ...]) -> float:
     paths = [trace.on_critical_path_ns([span]) / NANOSECONDS for span in spans]
@@ -76,7 +88,7 @@ def chains(trace: Trace, category: Category, settings: ChainSettings) -> Iterato
         request = (trace.entry[span], trace.service[span])
         if trace.category[span] != category or counts[*request, trace.form[span]] >= _LOOP:
             continue
-        long_enough = trace.duration_ns(span) >= settings.min_each_ms * _MS
+        long_enough = trace.duration_ns(span) >= just(settings.min_each_ms * _MS)
         if long_enough and trace.shape(span).reads and trace.entry[span] != span:
             requests.setdefault(request, []).append(span)
     for spans in requests.values():
@@ -186,6 +198,8 @@ class _Known:
             return False
         if not shape.columns and "?" not in shape.text:
             return False  # a name, or a command without its text
+        if shape.list_size >= _LONG:
+            return False  # nobody writes so long a list by hand: an answer had these
         wanted = [_place(shape, column) for column in shape.columns if identifies(column)]
         return all(column in self._columns for column in wanted)
 

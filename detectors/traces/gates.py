@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+_REACHED = 1 - 1e-5  # of a threshold: see `just`
+
 
 class GateName(StrEnum):
     """Every reason for not reporting a shape."""
@@ -33,7 +35,7 @@ class GateName(StrEnum):
 
 
 class Gate(NamedTuple):
-    """One condition. It is passed when `value >= threshold` (or `<` where `below`)."""
+    """One condition. It is passed when `value` reaches `threshold` (or does not, where `below`)."""
 
     name: GateName
     value: float
@@ -42,7 +44,16 @@ class Gate(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        return self.value < self.threshold if self.below else self.value >= self.threshold
+        return (self.value >= self.threshold * _REACHED) is not self.below
+
+
+def just(threshold: float) -> float:
+    """What counts as having reached a threshold.
+
+    Many SDKs take times as floating-point seconds, which are some hundred nanoseconds off, and
+    shares are quotients: a query of 1 s is one, though it seems 200 ns shorter.
+    """
+    return threshold * _REACHED
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ _COMPOSITE = ("composite.count", "span.composite.count", "elastic.span.composite
 _BATCH = ("db.operation.batch.size", "db.redis.pipeline_length")
 _RETRY = ("http.request.resend_count", "http.resend_count")
 _MAX_COUNT = 1_000_000
+# What explains more of a turn comes first.
+_EXPLAINS = (Category.CALL, Category.QUERY, Category.CACHE)
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Group:
         batched: Spans left out because each is a batch already.
         parent: The parent of all repeats, where that is known; else `SEVERAL`.
         one_server: All are known to tell the same of the server that they ask.
+        small: By itself it costs too little to be told; with the rest of its turn it may not.
     """
 
     entry: int
@@ -54,6 +57,7 @@ class Group:
     followers: tuple[Group, ...] = field(default=())
     parent: int = SEVERAL
     one_server: bool = False
+    small: bool = False
 
     @cached_property
     def distinct(self) -> tuple[Shape, ...]:
@@ -312,11 +316,18 @@ def merge_turns(trace: Trace, found: list[Group]) -> list[Group]:
 
     A call leads a query and a query leads a cache command, since it explains more of the turn. Of
     equals the first by its text leads: parallel turns begin in any order, a fingerprint must not.
+    A small loop leads none of another category that is not: a quick look at a flag explains no
+    query.
     """
     if len(found) < 2:
         return found
-    rank = {Category.CALL: 0, Category.QUERY: 1, Category.CACHE: 2}
-    ordered = sorted(found, key=lambda group: (rank[group.shape.category], group.shape.text))
+    enough = {group.shape.category for group in found if not group.small}
+
+    def rank(group: Group) -> tuple[bool, int, str]:
+        category = group.shape.category
+        return (category not in enough, _EXPLAINS.index(category), group.shape.text)
+
+    ordered = sorted(found, key=rank)
     leaders: list[tuple[Group, list[Group]]] = []
     for group in ordered:
         for leader, followers in leaders:
@@ -329,13 +340,20 @@ def merge_turns(trace: Trace, found: list[Group]) -> list[Group]:
 
 
 def _alternate(trace: Trace, one: Group, other: Group) -> bool:
-    """Do most of the smaller group's repeats start between two repeats of the larger one?"""
+    """Do most of the smaller group's repeats run while those of the larger one go on?
+
+    And over most of that time: repeats at the same time begin in any order, so what counts is how
+    long both go on.
+    """
     if one.entry != other.entry or trace.service[one.spans[0]] != trace.service[other.spans[0]]:
         return False
     few, many = sorted((one, other), key=lambda group: len(group.spans))
-    low = trace.start_ns[many.spans[0]]
-    high = trace.start_ns[many.spans[-1]]
-    starts = [trace.start_ns[span] for span in few.spans]
-    inside = sum(low <= start <= high for start in starts)
-    spread = max(starts) - min(starts)
-    return inside >= 0.6 * len(starts) and spread >= 0.5 * (high - low)
+    begin, end = _extent(trace, many)
+    inside = sum(trace.start_ns[span] < end and trace.end_ns[span] > begin for span in few.spans)
+    first, last = _extent(trace, few)
+    return inside >= 0.6 * len(few.spans) and last - first >= 0.5 * (end - begin)
+
+
+def _extent(trace: Trace, group: Group) -> tuple[int, int]:
+    """When the first repeat starts, and the last one ends."""
+    return trace.start_ns[group.spans[0]], max(trace.end_ns[span] for span in group.spans)

@@ -34,6 +34,11 @@ _GENERIC = frozenset({
     "elasticsearch", "opensearch", "collection", "query", "statement", "connection", "execute",
     "exec", "gorm", "pdo", "pdostatement",
 })  # fmt: skip
+# "SELECT FROM product" and "UPDATE product" are summaries.
+_WHOLE_STATEMENT = re.compile(
+    r"(?:select\s+(?!from\b)\S.*\sfrom\s|insert\s+into\s.*\bvalues\b|update\s.*\sset\s|delete\s+from\s.*\swhere\s)",
+    re.IGNORECASE | re.DOTALL,
+)
 # One document by its key: whatever the collection, many of them are one batch.
 _KEY_READ = re.compile(r"get(?:item)?$|readitem|getdocument")
 
@@ -103,11 +108,13 @@ def normalise_statement(system: str, text: str, collection: str = "") -> Shape:
 def normalise_name(system: str, name: str) -> Shape:
     """The shape of a database span without a statement: its name, which tells no key.
 
-    A name of one word such as "SELECT", "mongodb.find" or that of the database may stand for any
-    statement: it is vague.
+    Some clients name a span by its whole statement, which does. A name of one word such as
+    "SELECT", "mongodb.find" or that of the database may stand for any statement: it is vague.
 
     >>> normalise_name("postgresql", "SELECT shop.product").key is None
     True
+    >>> normalise_name("postgresql", "SELECT name FROM product WHERE id = 17").key
+    '17'
     >>> normalise_name("postgresql", "SELECT").vague
     True
     """
@@ -121,7 +128,7 @@ def normalise_name(system: str, name: str) -> Shape:
     _, _, rest = bare.partition(" ")
     return replace(
         shape,
-        key=None,
+        key=shape.key if _WHOLE_STATEMENT.match(bare) else None,
         table=shape.table or rest.lower(),
         list_size=batch,
         vague=shape.category == Category.QUERY and _is_vague(bare),

@@ -41,9 +41,14 @@ def _varying_columns(group: Group) -> set[str] | None:
 
 
 def databases(trace: Trace, group: Group) -> int:
-    """Distinct databases that the repeats went to; a database a tenant is a legitimate loop."""
+    """Distinct databases that the repeats went to; a database a tenant is a legitimate loop.
+
+    Of calls the distinct addresses that were asked the same.
+    """
     if group.shape.category == Category.CALL:
-        return 0
+        same = group.shape.table.startswith("*") and len(group.keys or ()) == 1
+        spans = group.spans[:_MAX_LOOKED_AT] if same else ()
+        return len({_address(trace, span) for span in spans})
     if group.one_server:
         return 1
     spans = group.spans[:_MAX_LOOKED_AT]
@@ -59,6 +64,12 @@ def databases(trace: Trace, group: Group) -> int:
         port = attributes.get("server.port") or attributes.get("net.peer.port") or ""
         found.add((name, f"{trace.text('server_address', span)}:{port}"))
     return len(found)
+
+
+def _address(trace: Trace, span: int) -> str:
+    url = trace.text("url", span)
+    host = url.partition("://")[2].partition("/")[0]
+    return host or trace.text("server_address", span)
 
 
 def switches(trace: Trace, group: Group) -> int:

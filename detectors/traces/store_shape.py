@@ -12,6 +12,7 @@ from detectors.traces.vocabulary import (
     CURSOR_COMMANDS,
     FIELD_COMMANDS,
     KEY_MANY_COMMANDS,
+    MANY_BY_NAME,
     MANY_KEY_COMMANDS,
     PIPELINES,
 )
@@ -37,9 +38,7 @@ _BULK = re.compile(
     r"|read_?many(?:_?items)?)\b",
     re.IGNORECASE,
 )
-_WAITS = re.compile(
-    r"\$changestream|\btailable\b|awaitdata|\bscroll\b|\bgetmore\b.*\bmaxtimems\b", re.IGNORECASE
-)
+_WAITS = re.compile(r"\$changestream|\btailable\b|awaitdata|\bscroll\b|\bgetmore\b", re.IGNORECASE)
 _DOCUMENT_CONTROL = frozenset({
     "ISMASTER", "HELLO", "PING", "CONNECT", "STARTTRANSACTION", "COMMITTRANSACTION",
     "ABORTTRANSACTION", "ENDSESSIONS", "SASLSTART", "SASLCONTINUE", "BUILDINFO",
@@ -61,7 +60,9 @@ def cache_shape(text: str) -> Shape:
     arguments = words[1:]
     first = arguments[0] if arguments else "?"
     size = 0
-    if command in MANY_KEY_COMMANDS:
+    if not arguments and command in MANY_BY_NAME:
+        size = LONG_LIST
+    elif command in MANY_KEY_COMMANDS:
         size = max(0, len(arguments) - (1 if command in KEY_MANY_COMMANDS else 0))
     elif first.upper() == command:  # some instrumentations write a pipeline as "GET GET GET"
         size = len(words)

@@ -34,6 +34,7 @@ _MAX_REQUESTS = 64
 OPERATIONS = frozenset({Category.QUERY, Category.CACHE, Category.CALL})
 # Where Cargo, pip, npm, Bundler and Composer put what others wrote. Rust names the file in which a
 # library began the span.
+_QUALIFIED = re.compile(r"[.:\\/#$]")
 _LIBRARY = re.compile(
     r"[/\\](?:\.cargo[/\\](?:registry|git)|(?:site|dist)-packages|node_modules|gems"
     r"|vendor[/\\][\w.-]+[/\\][\w.-]+[/\\](?:src|lib))[/\\]"
@@ -305,6 +306,11 @@ class Trace(TraceRows):
         function, file = self.text("code_function", span), self.text("code_file", span)
         if not function and not file:
             return None
+        if function and _QUALIFIED.search(function) is None:
+            # Before it was one name, the class or module was told apart.
+            space = str(self.attributes(span).get("code.namespace") or "")
+            between = "::" if "\\" in space or "::" in space else "."
+            function = f"{space}{between}{function}" if space else function
         return CodeLocation(file, int(self._value("code_line", span) or 0), function, inferred)
 
     def _nearest_application_span(self, span: int) -> CodeLocation | None:

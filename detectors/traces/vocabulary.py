@@ -46,6 +46,8 @@ KEY_MANY_COMMANDS = frozenset({"SADD", "ZADD", "LPUSH", "RPUSH"})
 MANY_KEY_COMMANDS = KEY_MANY_COMMANDS | {
     "MGET", "DEL", "UNLINK", "EXISTS", "TOUCH", "GET", "GETS", "GATS",
 }
+# Nobody sends these for one key: they are batches, also where only the command is told.
+MANY_BY_NAME = frozenset({"MGET", "MSET", "MSETNX", "JSON.MGET", "GATS"})
 # What clients call a batch of commands.
 PIPELINES = frozenset({
     "PIPELINE", "PIPELINED", "MULTI_GET", "MULTIGET", "GET_MANY", "GETMANY", "GET_MULTI",

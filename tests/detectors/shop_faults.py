@@ -73,7 +73,7 @@ def scanning(shop: Shop, when: slice) -> None:
 
 
 def busy(shop: Shop, when: slice) -> None:
-    """For four minutes: a minute of use, over a minute's rate, is what counts."""
+    """For four minutes: what lasts is told by the average of a minute then."""
     longer = slice(when.start, when.start + 48)
     shop.of(shop.rates, "node_cpu_seconds_total")[longer] = 0.0
 
@@ -83,7 +83,7 @@ def idle_replica(shop: Shop, when: slice) -> None:
 
 
 FAULTS = {
-    "replica": Fault("replica_underused", "Replica db-2 serves", idle_replica, 900.0),
+    "replica": Fault("replica_underused", "Replica db-2 serves", idle_replica),
     "lag": Fault("replica_lag", "Replica db-2 is", lag),
     "stopped": Fault("replication_broken", "Replication to db-2 has stopped", stopped),
     "exhausted": Fault("connection_saturation", "db-1 uses 100% of its connections", exhausted),
@@ -120,12 +120,7 @@ FAULTS = {
         set_gauge("node_filesystem_avail_bytes", 1e9),
         35.0,
     ),
-    "cpu": Fault(
-        "resource_saturation",
-        "web-1 uses",
-        busy,
-        240.0,
-    ),
+    "cpu": Fault("resource_saturation", "web-1 uses", busy),
 }
 
 
@@ -140,8 +135,10 @@ def heartbeat_gone(shop: Shop, when: slice) -> None:
 
 # Faults of what no fault above touches: these last until the end.
 def rest(shop: Shop, when: slice) -> None:
-    """Queues, machines, search, visitors, heartbeats and indexes."""
+    """Queues, machines, search, visitors, heartbeats, locks and indexes."""
     heartbeat_gone(shop, when)
+    waits = "mysql_global_status_innodb_row_lock_current_waits"
+    shop.gauge(waits, np.full(shop.steps, 12.0), instance="db-1")
     until_end = slice(when.start, shop.steps)
     at = np.arange(shop.steps) * 5.0
     shop.of(shop.gauges, "celery_queue_length")[:] = 2_000 + 10 * at

@@ -15,8 +15,9 @@ from detectors.traces.trace import traces_of
 from tests.detectors.corpus import INTERNAL, Case, TraceBuilder, cases, table
 from tests.detectors.corpus_clients import clients
 from tests.detectors.corpus_frameworks import BY_ID, frameworks, rootless
+from tests.detectors.corpus_limits import limits
 
-CASES = [*cases(), *frameworks(), *clients()]
+CASES = [*cases(), *frameworks(), *clients(), *limits()]
 
 
 def results(case: Case, seed: int = 0, *, brief: bool = False):  # type: ignore[no-untyped-def]
@@ -123,6 +124,20 @@ def test_the_code_of_the_span_that_is_not_counted_is_the_code_of_the_query() -> 
     ]
     assert finding.evidence.repetitions == 8
     assert finding.evidence.code == CodeLocation("/srv/p.py", 7, "p")
+
+
+def test_old_and_stable_names_of_the_code_are_one_finding() -> None:
+    found = []
+    for function, space in (("load", "shop.cart"), ("shop.cart.load", None)):
+        trace = TraceBuilder()
+        for turn in range(8):
+            trace.query(BY_ID, 3 + turn * 9, 6, code_file="/srv/p.py", code_line=7,
+                        code_function=function, attributes={"code.namespace": space} if space
+                        else None)  # fmt: skip
+        found += [one for part in results(Case("", tuple(trace.rows))) for one in part.findings]
+    old, stable = found
+    assert old.evidence.code == CodeLocation("/srv/p.py", 7, "shop.cart.load")
+    assert old.fingerprint == stable.fingerprint
 
 
 def test_spans_that_are_each_others_parents_end_nothing() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -82,6 +82,53 @@ class Site:
             if second % 5 == 0:
                 answers.append((self.now_ms, self.evaluate()))
         return answers
+
+
+def of_methods(
+    names: tuple[str, str, str], method: str, failing: dict[str, float], until_s: int
+) -> Iterator[tuple[int, tuple[Finding, ...]]]:
+    """GETs and, at one a second, POSTs of one route, which fail from second 200 to 300."""
+    metric, route, label = names
+    site, sums = Site(0.0, names), dict.fromkeys([(m, s) for m in RATES for s in ("200", "502")], 0)
+    for second in range(1, until_s):
+        site.now_ms += 1_000
+        for name, rate in RATES.items():
+            share = failing.get(name, 0.0) if 200 < second <= 300 else 0.0
+            failed = int(site.random.binomial(rate, share))
+            sums[name, "502"] += failed
+            sums[name, "200"] += rate - failed
+        for (name, status), value in sums.items():
+            labels = {"job": "shop", route: "cart/", method: name, label: status}
+            site.counters.add(metric, labels, site.now_ms, value)
+        if second % 5 == 0:
+            yield second, site.evaluate()
+
+
+RATES = {"GET": 20, "POST": 1}
+
+
+@pytest.mark.parametrize(
+    ("names", "method"), [(STABLE, "http_request_method"), (OLD, "http_method")]
+)
+def test_one_method_that_fails_is_found_on_a_route_that_answers_most_requests(
+    names: tuple[str, str, str], method: str
+) -> None:
+    told = dict(of_methods(names, method, {"POST": 1.0}, 360))
+    assert next(second for second, found in told.items() if found) <= 210
+    (finding,) = told[210]
+    assert finding.title == "POST cart/ fails: 100% of requests answer 502"
+    assert (finding.route, finding.evidence.detail["method"]) == ("cart/", "POST")
+    assert f'{method}="POST"' in finding.evidence.series
+    assert {item.fingerprint for found in told.values() for item in found} == {finding.fingerprint}
+    assert told[300]
+    assert told[355] == ()
+
+
+def test_a_route_whose_methods_all_fail_is_told_as_a_whole() -> None:
+    told = dict(of_methods(STABLE, "http_request_method", {"GET": 0.9, "POST": 0.9}, 240))
+    (finding,) = told[210]
+    assert finding.title.startswith("cart/ fails: ")
+    assert "method" not in finding.evidence.detail
 
 
 def silent(answers: list[tuple[int, tuple[Finding, ...]]]) -> bool:

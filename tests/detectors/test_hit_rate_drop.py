@@ -64,16 +64,16 @@ class Shop:
 
 @pytest.mark.parametrize("gets_per_s", [3.0, 10.0, 200.0])
 @pytest.mark.parametrize("seed", range(5))
-def test_a_total_loss_is_found_within_two_ticks_and_pages(gets_per_s: float, seed: int) -> None:
+def test_a_total_loss_is_found_and_pages_within_two_ticks(gets_per_s: float, seed: int) -> None:
     shop = Shop(gets_per_s, seed)
     assert all(not found for _, found in shop.run(120, 0.9))
     fault_ms = shop.now_ms
-    first = next((at, found) for at, found in shop.run(30, 0.0) if found)
-    assert first[0] - fault_ms <= 10_000
-    (finding,) = first[1]
-    assert finding.priority is Priority.P1
+    lost = [(at - fault_ms, finding) for at, items in shop.run(30, 0.0) for finding in items]
+    late_ms, finding = lost[0]
+    assert late_ms <= 10_000
     assert finding.service == "shop"
     assert abs(finding.first_seen_ms - fault_ms) <= 5_000
+    assert next(late for late, item in lost if item.priority is Priority.P1) <= 10_000
 
 
 def test_it_stays_one_finding_until_the_rate_is_back_and_then_ends() -> None:

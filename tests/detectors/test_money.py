@@ -49,11 +49,10 @@ def recorded(name: str, labels: Mapping[str, str] | None = None) -> Labels:
 
 def test_it_is_the_part_that_fails_more_of_the_revenue_that_is_expected() -> None:
     series = {
-        recorded("expected_orders_per_minute"): 20.0,
-        recorded("average_order_value", EUR): 50.0,
+        recorded("expected_revenue_per_minute", EUR): 1_000.0,
         recorded("revenue_per_minute", EUR): 400.0,
     }
-    assert price(series) == ("15000.00", "EUR")  # a quarter of 20 * 50 * 60
+    assert price(series) == ("15000.00", "EUR")  # a quarter of 1,000 * 60
 
 
 def test_without_a_forecast_the_last_hour_tells() -> None:

@@ -13,8 +13,9 @@ from detectors.quorum import Quorum
 from detectors.traces.frame import build_frame
 from detectors.traces.normaliser import Normaliser
 from detectors.traces.shapes.cache_stampede import CacheStampede
+from detectors.traces.shapes.pool_wait import PoolWait
 from detectors.traces.trace import traces_of
-from tests.detectors.corpus import Case, table
+from tests.detectors.corpus import MS, Case, TraceBuilder, table
 from tests.detectors.corpus_calls import stampede
 
 
@@ -62,6 +63,25 @@ def test_a_clock_that_is_wrong_elsewhere_makes_nobody_forget() -> None:
     ahead = replace(late[0], last_seen_ms=late[0].last_seen_ms + 3_600_000)
     believed = [*quorum.pass_on(first[:3]), *quorum.pass_on([ahead]), *quorum.pass_on(first[3:])]
     assert len(believed) == 5
+
+
+@pytest.mark.parametrize(("gap_s", "believed"), [(1, 4), (25, 4), (280, 4), (320, 0)])
+def test_a_quiet_route_waits_for_its_pool_three_times_in_ten_minutes(
+    gap_s: int, believed: int
+) -> None:
+    quorum, passed = Quorum(), 0
+    for number in range(4):
+        trace = TraceBuilder(number + 1, ms=1_500)
+        trace.span("pool.acquire", trace.root, 5, 120)
+        for row in trace.rows:
+            row["start_ns"] += number * gap_s * 1_000 * MS
+            row["end_ns"] += number * gap_s * 1_000 * MS
+        (only,) = traces_of(build_frame(table(trace.rows), Normaliser()))
+        passed += len(quorum.pass_on(PoolWait().detect(only).findings))
+        saved = quorum.dumps()
+        quorum = Quorum()  # the service starts anew
+        quorum.loads(saved)
+    assert passed == believed
 
 
 @settings(max_examples=25, deadline=None)

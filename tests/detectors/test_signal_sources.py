@@ -253,6 +253,7 @@ PG_INDEX = (
 )
 OPERATIONS = "elasticsearch_node_operations_{}_total{{instance=es;operation=query}}"
 CLIENT = "db_client_connection_{}{{db_client_connection_pool_name=p{}}}"
+TRANSACTION = "pg_stat_activity_max_tx_duration{{instance=pg;datname=shop;state={}}}"
 FAULTS: dict[str, tuple[str, Series, str]] = {
     "lag, MariaDB and MySQL before 8.4": (
         "replica_lag",
@@ -275,6 +276,44 @@ FAULTS: dict[str, tuple[str, Series, str]] = {
         "replica_lag",
         {"mysql_replica_time_behind_source_seconds{instance=db-2}": flat(50)},
         "Replica db-2 is 50.0 s behind",
+    ),
+    "file handles of a process": (
+        "resource_saturation",
+        {
+            "process_open_fds{job=shop;instance=web-1}": 40 + bends(0, 2.5),
+            "process_max_fds{job=shop;instance=web-1}": flat(1_024),
+        },
+        "shop on web-1 uses 92% of its file handles",
+    ),
+    "file handles of a host": (
+        "resource_saturation",
+        {
+            "node_filefd_allocated{job=node;instance=web-1}": flat(9_800),
+            "node_filefd_maximum{job=node;instance=web-1}": flat(10_000),
+        },
+        "web-1 uses 98% of its file handles",
+    ),
+    "a queue behind a row, and one behind a table": (
+        "lock_wait",
+        {
+            "mysql_global_status_innodb_row_lock_current_waits{instance=db-1}": flat(4),
+            "mysql_info_schema_processlist_threads{instance=db-1;"
+            "state=waiting_for_table_metadata_lock}": flat(15),
+        },
+        "19.0 sessions of db-1 wait for a lock",
+    ),
+    "a queue behind a lock, PostgreSQL": (
+        "lock_wait",
+        {"pg_stat_activity_count{instance=pg;state=active;wait_event_type=Lock}": flat(9)},
+        "9.0 sessions of pg wait for a lock",
+    ),
+    "a transaction that does nothing": (
+        "lock_wait",
+        {
+            TRANSACTION.format("idle in transaction"): np.maximum(AT - 400, 0),
+            TRANSACTION.format("active"): flat(2),
+        },
+        "A transaction of pg shop is 440.0 s old and does nothing",
     ),
     "a link that is silent, by GTID": (
         "replica_lag",
@@ -529,6 +568,11 @@ FAULTS: dict[str, tuple[str, Series, str]] = {
         {"mysql_global_status_aborted_connects{instance=db-1}": line(3)},
         "db-1 refuses 3.0 logins a second",
     ),
+    "logins refused by Redis": (
+        "connection_wait",
+        {"redis_errors_total{instance=r;err=WRONGPASS}": line(3)},
+        "r refuses 3.0 logins a second",
+    ),
     "logins refused, collector": (
         "connection_wait",
         {"mysql_connection_errors_total{instance=db-1;error=aborted}": line(3)},
@@ -755,6 +799,16 @@ def test_a_slow_statement_that_nobody_ran_before_is_found_by_its_first_sample() 
     assert finding.priority is Priority.P2
 
 
+def test_a_slow_scan_that_is_run_seldom_is_told_as_a_scan_from_the_first() -> None:
+    name = "mysql_perf_schema_events_statements"
+    each = {"": 1, "_seconds": 2, "_no_index_used": 1, "_rows_examined": 120_000, "_rows_sent": 5}
+    series = {
+        f"{name}{part}_total{DIGEST}": lately(0, 0.2 * many, 20) for part, many in each.items()
+    }
+    (finding,) = found("missing_index", series)
+    assert finding.kind == "missing_index"
+
+
 def test_a_digest_that_comes_among_the_dearest_with_all_it_ever_did_is_nothing() -> None:
     assert found("missing_index", appears(1e6, 2e6)) == ()
 
@@ -772,6 +826,14 @@ def test_a_slow_statement_pages_unless_it_is_a_report(
 
 
 QUIET: dict[str, tuple[str, Series]] = {
+    "a few that wait their turn": (
+        "lock_wait",
+        {
+            "mysql_global_status_innodb_row_lock_current_waits{instance=db-1}": flat(2),
+            "mysql_info_schema_processlist_threads{instance=db-1;state=sending_data}": flat(40),
+        },
+    ),
+    "a long report": ("lock_wait", {TRANSACTION.format("active"): AT}),
     "a replica that is late on purpose": (
         "replica_lag",
         {

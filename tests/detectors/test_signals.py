@@ -49,7 +49,7 @@ def test_a_gauge_that_stays_too_high_is_found_and_ends_when_it_is_low_again(kind
     (listed,) = evaluate(kind, counters, now_ms)
     assert listed.priority is Priority.P2
     assert listed.kind == kind
-    for _ in range(65):
+    for _ in range(125):
         now_ms += 5_000
         counters.add(series, labels, now_ms, page)
     (paging,) = evaluate(kind, counters, now_ms, (listed,))
@@ -147,3 +147,85 @@ def test_a_server_that_is_gone_is_forgotten_before_a_pool_whose_data_lack() -> N
     # Past the hour of the server, and far from the day of all others.
     later = evaluate("connection_wait", counters, now_ms + 3_700_000, found)
     assert [finding.service for finding in later] == ["pool"]
+
+
+SOONER = {
+    "resource_saturation": (
+        "sig:host_cpu:used_ratio",
+        "sig:host_cpu:used_ratio_now",
+        (0.3, 0.99),
+        "db-1 uses 99% of its CPU",
+    ),
+    "search_latency": (
+        "sig:es_search_time:avg",
+        "sig:es_search_time:avg_now",
+        (0.03, 0.8),
+        "Search on takes 0.8 s on average",
+    ),
+    "queue_growth": (
+        "sig:queue:growing_length",
+        "sig:queue:length_in_1m",
+        (20.0, 1_400.0),
+        "Queue grows: 1400.0 tasks will wait in a minute",
+    ),
+}
+
+
+def told(kind: str, past: list[float], since: list[float]) -> list[tuple[str, ...]]:
+    """Titles at each look since, while the average of a minute says nothing yet."""
+    average, sooner, (usual, _), _ = SOONER[kind]
+    counters = Counters()
+    active: tuple[Finding, ...] = ()
+    titles = []
+    for step, value in enumerate([*past, *since]):
+        now_ms = NOW_MS + step * 5_000
+        counters.add(average, {"instance": "db-1"}, now_ms, usual)
+        counters.add(sooner, {"instance": "db-1"}, now_ms, value)
+        if step >= len(past):
+            active = evaluate(kind, counters, now_ms, active)
+            assert all(finding.priority is Priority.P2 for finding in active)
+            titles.append(tuple(finding.title for finding in active))
+    return titles
+
+
+@pytest.mark.parametrize("kind", SOONER)
+def test_a_step_up_is_listed_at_the_second_look_and_ends_with_it(kind: str) -> None:
+    _, _, (usual, high), title = SOONER[kind]
+    once = [usual] * 40 + [high] + [usual] * 60
+    assert told(kind, once, [high, high, high, usual]) == [(), (title,), (title,), ()]
+
+
+@pytest.mark.parametrize("kind", SOONER)
+def test_what_is_high_every_half_hour_or_just_known_waits_for_the_average(kind: str) -> None:
+    _, _, (usual, high), _ = SOONER[kind]
+    often = [usual] * 40 + [high, high] + [usual] * 300
+    assert told(kind, often, [high] * 4) == [()] * 4
+    assert told(kind, [usual] * 50, [high] * 4) == [()] * 4
+
+
+def reads(primary_per_s: float, replica_per_s: float, was: float) -> list[bool]:
+    """Whether the replica is listed, at looks after reads changed; `was`: those of a minute."""
+    counters = Counters()
+    active: tuple[Finding, ...] = ()
+    listed = []
+    for step in range(24):
+        now_ms = NOW_MS + step * 5_000
+        changed = step >= 20
+        rows = {"db-1": (100.0, primary_per_s), "db-2": (was, replica_per_s)}
+        for instance, (before, after) in rows.items():
+            labels = {"job": "mysql", "instance": instance}
+            counters.add("sig:db_reads:rate1m", labels, now_ms, before)
+            counters.add("sig:db_reads:now", labels, now_ms, after if changed else before)
+        counters.add("sig:db_is_replica", {"instance": "db-2"}, now_ms, 1.0)
+        if changed:
+            active = evaluate("replica_underused", counters, now_ms, active)
+            listed.append(bool(active))
+    return listed
+
+
+def test_a_replica_that_is_read_no_more_is_listed_at_the_second_look() -> None:
+    assert reads(500.0, 2.0, was=400.0) == [False, True, True, True]
+
+
+def test_a_primary_that_is_read_more_leaves_its_replica_no_less_used() -> None:
+    assert reads(9_000.0, 390.0, was=400.0) == [False] * 4

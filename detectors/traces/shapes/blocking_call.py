@@ -13,7 +13,7 @@ from detectors.selling import sells
 from detectors.settings import require
 from detectors.traces.detector import DetectorResult
 from detectors.traces.frame import SERVER, SpanFrame
-from detectors.traces.gates import Gate, GateName, NotReported, first_closed, refuse
+from detectors.traces.gates import Gate, GateName, NotReported, first_closed, just, refuse
 from detectors.traces.report import Report, request_seconds, span_finding
 from detectors.traces.shape import Category
 from detectors.traces.trace import NANOSECONDS, Trace
@@ -70,14 +70,14 @@ class BlockingCall:
 
     def candidates(self, frame: SpanFrame) -> BoolArray:
         calls: BoolArray = (frame.category == Category.CALL) & (
-            frame.duration_ns >= self.settings.min_ms * _MS
+            frame.duration_ns >= just(self.settings.min_ms * _MS)
         )
         return frame.traces_with(calls)
 
     def detect(self, trace: Trace) -> DetectorResult:
         findings: list[Finding] = []
         refused: list[NotReported] = []
-        least_ns = self.settings.min_ms * _MS
+        least_ns = just(self.settings.min_ms * _MS)
         long_calls = [
             span
             for span in trace.operations

@@ -11,6 +11,7 @@ from detectors.fingerprint import fingerprint
 from detectors.settings import require
 from detectors.traces.detector import DetectorResult
 from detectors.traces.frame import SpanFrame
+from detectors.traces.gates import just
 from detectors.traces.report import Report, span_finding
 from detectors.traces.shape import Category
 from detectors.traces.trace import NANOSECONDS, Trace
@@ -19,7 +20,7 @@ from store.model import BoolArray
 
 _MS = 1_000_000
 _MAX_GETS = 200
-_MAX_KEYS = 20
+_MAX_KEYS, _MAX_WORK = 20, 4
 _HITS = ("cache.hit", "db.cache.hit", "cache_hit", "cache.success", "redis.hit")
 _MISSES = ("cache.miss", "cache_miss")
 _COUNTS = ("db.response.returned_rows", "db.redis.returned_rows", "cache.item_size")
@@ -63,8 +64,8 @@ class CacheStampede:
     """Within `within_ms`, `min_traces` traces miss one key and run the same expensive work for it.
 
     Maths: a get is a miss when its span says so, or when the key is set later in the same request.
-    The work is the longest query or call between the get and the set. Of n traces n - 1 were for
-    nothing, so each wastes nearly its own work.
+    The work is the longest queries and calls between the get and the set. Of n traces n - 1 were
+    for nothing, so each wastes nearly its own work.
 
     Parameters: `CacheStampedeSettings`.
 
@@ -80,7 +81,7 @@ class CacheStampede:
     def candidates(self, frame: SpanFrame) -> BoolArray:
         caches: BoolArray = frame.category == Category.CACHE
         working = (frame.category == Category.QUERY) | (frame.category == Category.CALL)
-        long_work: BoolArray = working & (frame.duration_ns >= self.settings.min_ms * _MS)
+        long_work: BoolArray = working & (frame.duration_ns >= just(self.settings.min_ms * _MS))
         return frame.traces_with(caches) & frame.traces_with(long_work)
 
     def detect(self, trace: Trace) -> DetectorResult:
@@ -103,12 +104,14 @@ class CacheStampede:
             until = _missed_until(trace, get, key)
             if not key or until is None:
                 continue
-            work = self._work(trace, get, until)
-            if work is not None:
+            for work in self._work(trace, get, until):
                 yield _Miss(get, work, key)
 
-    def _work(self, trace: Trace, get: int, until_ns: int) -> int | None:
-        """The longest query or call between the miss and the set."""
+    def _work(self, trace: Trace, get: int, until_ns: int) -> list[int]:
+        """The longest queries and calls between the miss and the set.
+
+        Which of two is the longest is another one in each trace, so several are told.
+        """
         kinds = (Category.QUERY, Category.CALL)
         chosen = [
             span
@@ -116,9 +119,9 @@ class CacheStampede:
             if trace.category[span] in kinds
             and trace.service[span] == trace.service[get]
             and trace.end_ns[get] <= trace.start_ns[span] < until_ns
-            and trace.duration_ns(span) >= self.settings.min_ms * _MS
+            and trace.duration_ns(span) >= just(self.settings.min_ms * _MS)
         ]
-        return max(chosen, key=lambda span: (trace.duration_ns(span), -span), default=None)
+        return sorted(chosen, key=lambda span: (-trace.duration_ns(span), span))[:_MAX_WORK]
 
     def _finding(self, trace: Trace, miss: _Miss) -> Finding:
         pattern, work = trace.shape(miss.get).table, trace.shape(miss.work).text
@@ -137,8 +140,8 @@ class CacheStampede:
             },
         )
         finding = span_finding(trace, [miss.work, miss.get], report)
-        # Requests of any route that miss one key are one stampede.
-        identity = fingerprint(self.kinds[0], finding.service, "", report.shape)
+        # Requests of any route that miss one key are one stampede, whatever they compute.
+        identity = fingerprint(self.kinds[0], finding.service, "", pattern)
         return replace(finding, fingerprint=identity)
 
 

@@ -9,7 +9,7 @@ from detectors.finding import Finding
 from detectors.traces.chains import Chain, ChainSettings, chain_gates, chains
 from detectors.traces.detector import DetectorResult
 from detectors.traces.frame import SpanFrame
-from detectors.traces.gates import NotReported, first_closed, refuse
+from detectors.traces.gates import NotReported, first_closed, just, refuse
 from detectors.traces.report import Report, span_finding
 from detectors.traces.shape import Category
 from detectors.traces.trace import Trace
@@ -40,10 +40,10 @@ class ConsecutiveCalls:
     kinds: ClassVar[tuple[str, ...]] = ("consecutive_calls",)
 
     def candidates(self, frame: SpanFrame) -> BoolArray:
-        long_enough = frame.duration_ns >= self.settings.min_each_ms * 1_000_000
+        long_enough = frame.duration_ns >= just(self.settings.min_each_ms * 1_000_000)
         operations = (frame.category == Category.CALL) & long_enough
         time_ns = frame.time_per_trace_ns(operations)
-        saved: BoolArray = time_ns >= self.settings.min_saving_ms * 1_000_000
+        saved: BoolArray = time_ns >= just(self.settings.min_saving_ms * 1_000_000)
         return frame.traces_with(operations, 2) & saved
 
     def detect(self, trace: Trace) -> DetectorResult:
@@ -60,11 +60,12 @@ class ConsecutiveCalls:
 
     def _finding(self, trace: Trace, chain: Chain) -> Finding:
         texts = tuple(trace.shape(span).text for span in chain.independent)
+        main = sorted(trace.shape(span).text for span in chain.main(trace, self.settings))
         count, saving_ms = len(texts), chain.saving_s(trace) * 1_000
         report = Report(
             kind=self.kinds[0],
             title=f"{count} independent calls in a row in {{route}}, {saving_ms:.0f} ms too long",
-            shape=" | ".join(sorted(texts)),
+            shape=" | ".join(main),
             fix=_FIX,
             wasted_s=chain.saving_s(trace),
             statements=texts,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -28,6 +28,7 @@ _KIND_OF = {
     Category.CALL: "n_plus_one_call",
     Category.CACHE: "n_plus_one_cache",
 }
+_COSTS = frozenset({GateName.MIN_UNION_TIME, GateName.MIN_SHARE})
 _MAX_SPAN_IDS = 50
 _MAX_STATEMENTS = 10
 
@@ -106,18 +107,49 @@ class NPlusOne:
 
     def detect(self, trace: Trace) -> DetectorResult:
         groups = loops.groups(trace, self.settings.fewest)
-        passed: list[Group] = []
+        told: list[Group] = []
         refused: list[NotReported] = []
         for group in groups:
             kind = _kind(trace, group)
-            closed = first_closed(self._gates(trace, group, kind))
+            gates = self._gates(trace, group, kind)
+            closed = first_closed(gates)
             if closed is None:
-                passed.append(group)
+                told.append(group)
+                continue
+            if closed.name in _COSTS and len(groups) > 1:
+                others = first_closed(gate for gate in gates if gate.name not in _COSTS)
+                if others is None:
+                    told.append(replace(group, small=True))
+                    continue
+            refused.append(refuse(kind, group.shape.text, closed))
+        findings: list[Finding] = []
+        for turn in loops.merge_turns(trace, told):
+            closed = self._too_cheap(trace, turn)
+            if closed is None:
+                findings.append(_finding(trace, turn, _kind(trace, turn)))
             else:
-                refused.append(refuse(kind, group.shape.text, closed))
-        merged = loops.merge_turns(trace, passed)
-        findings = (_finding(trace, group, _kind(trace, group)) for group in merged)
+                refused += [
+                    refuse(_kind(trace, group), group.shape.text, closed)
+                    for group in (turn, *turn.followers)
+                ]
         return DetectorResult(tuple(findings), tuple(refused))
+
+    def _too_cheap(self, trace: Trace, turn: Group) -> Gate | None:
+        """The gate that closes where the statements of a turn cost too little even together."""
+        members = (turn, *turn.followers)
+        if not all(group.small for group in members):
+            return None
+        spans = tuple(sorted(span for group in members for span in group.spans))
+        return first_closed(self._costs(trace, replace(turn, spans=spans), _kind(trace, turn)))
+
+    def _costs(self, trace: Trace, group: Group, kind: str) -> Iterator[Gate]:
+        settings = self.settings.of(kind)
+        union_s = trace.timing(group.spans).union_ns / NANOSECONDS
+        yield Gate(GateName.MIN_UNION_TIME, union_s * 1_000, settings.min_union_ms)
+        request_s = _request_s(trace, group)
+        if request_s > 0:
+            cost_s = union_s + loops.client_ns(trace, group) / NANOSECONDS
+            yield Gate(GateName.MIN_SHARE, cost_s / request_s, settings.min_share)
 
     def _gates(self, trace: Trace, group: Group, kind: str) -> Iterator[Gate]:
         settings = self.settings.of(kind)
@@ -135,14 +167,9 @@ class NPlusOne:
         yield Gate(GateName.ALREADY_BATCHED, batches.in_one_batch(trace, group), 2, below=True)
         hidden = float(batches.hidden_lists(trace, group))
         yield Gate(GateName.ALREADY_BATCHED, hidden, 1, below=True)
-        union_s = trace.timing(group.spans).union_ns / NANOSECONDS
-        yield Gate(GateName.MIN_UNION_TIME, union_s * 1_000, settings.min_union_ms)
-        request_s = _request_s(trace, group)
-        if request_s > 0:
-            cost_s = union_s + loops.client_ns(trace, group) / NANOSECONDS
-            yield Gate(GateName.MIN_SHARE, cost_s / request_s, settings.min_share)
-        each_us = union_s * 1_000_000 / group.count
+        yield from self._costs(trace, group, kind)
         if group.shape.category == Category.CACHE:
+            each_us = trace.timing(group.spans).union_ns / 1_000 / group.count
             yield Gate(GateName.MIN_EACH, each_us, settings.min_each_us)
         yield Gate(GateName.MIN_REPETITIONS, batches.of_one_operation(trace, group), least)
         yield Gate(GateName.RETRIES, group.count - batches.rolled_back(trace, group), least)

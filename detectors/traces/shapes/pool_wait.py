@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ from detectors.finding import Finding
 from detectors.settings import require
 from detectors.traces.detector import DetectorResult
 from detectors.traces.frame import SERVER, SpanFrame
-from detectors.traces.gates import Gate, GateName, first_closed, refuse
+from detectors.traces.gates import Gate, GateName, first_closed, just, refuse
 from detectors.traces.report import Report, request_seconds, span_finding
 from detectors.traces.shape import Category
 from detectors.traces.trace import NANOSECONDS, Trace
@@ -23,12 +23,14 @@ from store.model import BoolArray
 _MS = 1_000_000
 _PATTERN = (
     r"(?i)pool.*(checkout|get|acquire|wait|timeout|connect|borrow|queue)"
-    r"|(acquire|check ?out|borrow|wait[_ ]for)[\w .:-]*(conn|pool)|get[_ ]?conn|^connect$"
+    r"|(acquire|check ?out|borrow|wait(?:ing)?[_ ]for)[\w .:-]*(conn|pool)|get[_ ]?conn|^connect$"
     r"|^(pg|mysql2?|mariadb|db|sql|postgres\w*|mongo\w*|redis|oracle)([.\w]*\.)?connect$"
     r"|conn\w*[ ._:-]*(wait|acquire|checkout|queue|borrow)|^prisma:engine:connection$"
     r"|\w*connection\.open(async)?$|^open[_ ]?connection$"
 )
 _WAITING = re.compile(_PATTERN)
+_ALONE: Mapping[str, float | str] = {"needs_traces": 1}
+_WITHIN: Mapping[str, float | str] = {"within_ms": 600_000}  # a quiet route waits just as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,8 @@ class PoolWait:
     """Time spent waiting for a connection: pool checkout, acquire, connect queue.
 
     Maths: `wait` is the union of the waiting spans of one request. Reported from `min_ms`, at once
-    when it is `min_share` of the request, else when `min_traces` traces of the route wait so.
+    when it is `min_share` of the request, else when `min_traces` traces of the route wait so within
+    ten minutes.
 
     Parameters: `PoolWaitSettings`.
 
@@ -74,7 +77,7 @@ class PoolWait:
         waiting = np.asarray(matched.to_numpy(zero_copy_only=False), dtype=np.bool_)
         rows: BoolArray = waiting[frame.columns.numbers("name")]
         rows = rows & (frame.kind != SERVER) & ~((frame.category == Category.CALL) & frame.stated)
-        enough: BoolArray = frame.time_per_trace_ns(rows) >= self.settings.min_ms * _MS
+        enough: BoolArray = frame.time_per_trace_ns(rows) >= just(self.settings.min_ms * _MS)
         return enough
 
     def detect(self, trace: Trace) -> DetectorResult:
@@ -99,7 +102,8 @@ class PoolWait:
     def _finding(self, trace: Trace, spans: list[int]) -> Finding:
         wait_s = trace.union_ns(spans) / NANOSECONDS
         request_s = request_seconds(trace, spans[0])
-        enough = request_s > 0 and wait_s / request_s >= self.settings.min_share
+        share = wait_s / request_s if request_s > 0 else 0.0
+        enough = request_s > 0 and share >= just(self.settings.min_share)
         report = Report(
             kind=self.kinds[0],
             title=f"{{route}} waits {wait_s * 1_000:.0f} ms for a connection",
@@ -108,6 +112,6 @@ class PoolWait:
             "pool size within the server's max_connections, or put a pooler in front.",
             wasted_s=wait_s,
             statements=tuple(dict.fromkeys(trace.name(span) for span in spans)),
-            detail={"needs_traces": 1 if enough else self.settings.min_traces},
+            detail=_ALONE if enough else {"needs_traces": self.settings.min_traces, **_WITHIN},
         )
         return span_finding(trace, spans, report)

@@ -10,7 +10,7 @@ from detectors.finding import Finding
 from detectors.settings import require
 from detectors.traces.detector import DetectorResult
 from detectors.traces.frame import SpanFrame
-from detectors.traces.gates import Gate, GateName, NotReported, first_closed, refuse
+from detectors.traces.gates import Gate, GateName, NotReported, first_closed, just, refuse
 from detectors.traces.report import Report, span_finding
 from detectors.traces.shape import Category
 from detectors.traces.trace import NANOSECONDS, Trace
@@ -60,7 +60,7 @@ class SlowQuery:
     kinds: ClassVar[tuple[str, ...]] = ("slow_query",)
 
     def candidates(self, frame: SpanFrame) -> BoolArray:
-        slow = frame.duration_ns >= self.settings.min_ms * _MS
+        slow = frame.duration_ns >= just(self.settings.min_ms * _MS)
         asking = (frame.category == Category.QUERY) | (frame.category == Category.CACHE)
         queries: BoolArray = asking & slow
         return frame.traces_with(queries)

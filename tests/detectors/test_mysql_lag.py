@@ -1,0 +1,84 @@
+"""The lag of a MySQL replica by its GTIDs, tick by tick, whoever is asked how often."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import detectors.signals
+from alerts.rules import RuleEvaluator, parse_rule_file
+from detectors.detector import SignalContext
+from detectors.finding import Finding
+from detectors.registry import DetectorSettings
+from store.model import METRIC_NAME, Labels, SampleBatch
+from store.promql.engine import Engine
+from store.testing import open_store
+
+START_MS = 1_700_000_000_000
+TICK_S = 5
+LASTS_S = 200
+RULES = Path(detectors.signals.__file__).with_name("signals.yml")
+# Transactions a second, and how long one takes to be applied.
+RATE = 4.0
+APPLY_S = 1.0
+
+
+def listed(every_s: dict[str, int], stalls_s: float) -> Iterator[int]:
+    """Seconds at which a replica is listed whose link is silent from `stalls_s` on."""
+    lines = RULES.read_text(encoding="utf-8").splitlines()
+    names = (
+        "mysql_is_replica",
+        "mysql_primary_gtid",
+        "mysql_replica_gtid",
+        "mysql_gtid_lag",
+        "mysql_replica_lag",
+    )
+    wanted = [line for line in lines if any(f'"sig:{name}' in line for name in names)]
+    text = "\n".join(wanted)
+    rules = parse_rule_file(f"groups:\n- name: mysql\n  rules:\n{text}", "mysql.yml")
+    detector = DetectorSettings().signal_detectors()["replica_lag"]
+    active: dict[str, Finding] = {}
+    with open_store() as store:
+        engine = Engine(store)
+        evaluator = RuleEvaluator(engine, store, [rules])
+        for now_s in range(0, LASTS_S, TICK_S):
+            rows = list(polled(now_s, every_s, stalls_s))
+            if rows:
+                store.append(SampleBatch.of_rows(rows)).result(30)
+            now_ms = START_MS + now_s * 1_000
+            evaluator.record(now_ms)
+            found = detector.evaluate(engine, SignalContext(now_ms, active))
+            active = {finding.fingerprint: finding for finding in found}
+            if found:
+                yield now_s
+
+
+def polled(
+    now_s: int, every_s: dict[str, int], stalls_s: float
+) -> Iterator[tuple[Labels, int, float]]:
+    """What each server says at this tick, a second before it."""
+    at_s = now_s - 1.0
+    for server, position in (("db-1", "binlog"), ("db-2", "slave")):
+        if now_s % every_s[server] or at_s < 0:
+            continue
+        applied_s = min(at_s - APPLY_S, stalls_s) if position == "slave" else at_s
+        told = {("mysql_gtid_sequence", ("position", position)): RATE * applied_s}
+        if position == "slave":
+            told["mysql_slave_status_slave_io_running", ("channel_name", "")] = 1.0
+        for (name, (label, text)), value in told.items():
+            labels = {METRIC_NAME: name, "instance": server, "domain_id": "0", label: text}
+            yield Labels.of(labels), START_MS + round(at_s * 1_000), float(int(value))
+
+
+@pytest.mark.parametrize("replica_s", [30, 60])
+def test_a_replica_that_is_asked_less_often_than_its_primary_is_not_late(replica_s: int) -> None:
+    assert list(listed({"db-1": 5, "db-2": replica_s}, float(LASTS_S))) == []
+
+
+@pytest.mark.parametrize(("replica_s", "within_s"), [(5, 20), (30, 60)])
+def test_a_link_that_is_silent_is_found_by_gtids(replica_s: int, within_s: int) -> None:
+    seen = list(listed({"db-1": 5, "db-2": replica_s}, 100.0))
+    assert 100 < seen[0] <= 100 + within_s
+    assert seen == list(range(seen[0], LASTS_S, TICK_S))
