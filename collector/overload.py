@@ -100,27 +100,29 @@ class Lane:
 
     async def run(self, work: Callable[[], Result]) -> Result:
         """Do CPU work in a thread, when its turn comes."""
-        self._had_to_wait += (self._all_at_work() - self._had_to_wait) / _REMEMBERED
-        self._join()
-        joined = True
+        busy = self._all_at_work()
+        self._had_to_wait += (busy - self._had_to_wait) / _REMEMBERED
+        self.join(must_wait=busy)
         try:
-            async with self._turns:
-                self._leave()
-                joined = False
-                return await anyio.to_thread.run_sync(work, limiter=self._threads)
+            await self._turns.acquire()
         finally:
-            if joined:
-                self._leave()
+            self.leave()
+        try:
+            return await anyio.to_thread.run_sync(work, limiter=self._threads)
+        finally:
+            self._turns.release()
 
     def _all_at_work(self) -> bool:
         return self._turns.available_tokens == 0
 
-    def _join(self) -> None:
+    def join(self, *, must_wait: bool = True) -> None:
+        """Begin to wait for a turn, as long as until `leave`."""
         self._waiting += 1
-        if self._standing_since_s is None and self._all_at_work():
+        if self._standing_since_s is None and must_wait:
             self._standing_since_s = self._clock_s()
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """The turn has come, or is no longer waited for."""
         self._waiting -= 1
         if not self._waiting:
             self._standing_since_s = None

@@ -116,7 +116,12 @@ class Pipeline:
         self.now_ms = now_ms
 
     async def push(
-        self, batch: Batch, source: str, *, by_source: Mapping[str, int] | None = None
+        self,
+        batch: Batch,
+        source: str,
+        *,
+        by_source: Mapping[str, int] | None = None,
+        checked: bool = False,
     ) -> Pushed:
         """Process and store a batch.
 
@@ -124,6 +129,7 @@ class Pipeline:
             batch: What to store; an empty one only marks the source as heard.
             source: Who sent it; `by_source` splits the count where one body holds several.
             by_source: Items by source, where `source` alone is too coarse.
+            checked: It has passed `check` already.
 
         Raises:
             Overloaded: A guard or the store sheds load; the sender should retry.
@@ -138,8 +144,8 @@ class Pipeline:
         pushed = Pushed(batch, {})
         try:
             if _has_content(batch):
-                for guard in self._guards:
-                    guard.check(signal, share)
+                if not checked:
+                    self.check(batch, share)
                 submitted = await self._submit(batch, largest)
                 pushed = Pushed(submitted.batch, submitted.dropped)
                 lost = sum(submitted.dropped.values())
@@ -155,6 +161,15 @@ class Pipeline:
             self.sources.accepted(name, count, now_ms, newest_ms=newest_ms)
             self._metrics.accepted.labels(self.sources.name_of(name), signal).inc(count)
         return pushed
+
+    def check(self, batch: Batch, share: Mapping[str, int]) -> None:
+        """Ask the guards whether a batch with content may pass; a refusal is not counted here.
+
+        Raises:
+            Overloaded: A guard sheds load.
+        """
+        for guard in self._guards:
+            guard.check(_signal(batch), share)
 
     async def _stored(self, submitted: _Submitted, source: str) -> None:
         durable = asyncio.wrap_future(submitted.durable)

@@ -12,6 +12,7 @@ from collector.otlp.json_form import protobuf_of_json
 from collector.otlp.logs import DecodedLogs, decode_logs
 from collector.otlp.metrics import MetricDecoder
 from collector.otlp.outcome import Decoded, Rejections, source_of
+from collector.otlp.span_groups import MAX_JOINING_BYTES, SpanGroups
 from collector.otlp.traces import TraceDecoder
 from collector.overload import Lane
 from collector.pipeline import Pipeline
@@ -56,6 +57,7 @@ class OtlpIngest:
         self._on_vitals = on_vitals
         self._traces = traces or TraceDecoder()
         self._metrics = metrics or MetricDecoder()
+        self._groups = SpanGroups(self._traces, pipeline, self.lane, SOURCE)
 
     async def accept(
         self, signal: Signal, body: bytes, *, is_json: bool = False, source: str = ""
@@ -72,15 +74,23 @@ class OtlpIngest:
             BadInput: The request as a whole cannot be read.
             Overloaded, LimitExceeded, StoreUnavailable: From the pipeline.
         """
+        if signal is Signal.TRACES and not (is_json or source) and len(body) <= MAX_JOINING_BYTES:
+            refused = await self._groups.take(body)
+            if refused is not None:
+                return self._answer(refused, "")
         decode = partial(self._decode, signal, body, self.pipeline.now_ms(), is_json=is_json)
         with self.pipeline.receiving(source or SOURCE):
             decoded = await self.lane.run(decode) if len(body) > THREAD_ABOVE_BYTES else decode()
         rejections = decoded.rejections
         shares = {source: len(decoded.batch)} if source else decoded.by_source
         await self.pipeline.push(decoded.batch, source or SOURCE, by_source=shares)
-        self.pipeline.sources.heard(source or SOURCE, self.pipeline.now_ms())
         if isinstance(decoded, DecodedLogs) and decoded.vitals:
             self._report(decoded.vitals, rejections)
+        return self._answer(rejections, source)
+
+    def _answer(self, rejections: Rejections, source: str) -> OtlpAnswer:
+        """Account for a request whose accepted items are durable."""
+        self.pipeline.sources.heard(source or SOURCE, self.pipeline.now_ms())
         for (sender, reason), count in rejections.counts.items():
             self.pipeline.dropped(source or sender, reason, count)
         return OtlpAnswer(rejections.total, rejections.sentence())

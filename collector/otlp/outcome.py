@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -41,6 +41,15 @@ class Decoded(Generic[Columns]):
     batch: Columns
     by_source: Mapping[str, int]
     rejections: Rejections = field(default_factory=Rejections)
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedTogether:
+    """Columns of several bodies, spans by service, and what was refused of each body."""
+
+    batch: SpanBatch
+    by_source: Mapping[str, int]
+    rejections: Sequence[Rejections]
 
 
 def source_of(service: str) -> str:

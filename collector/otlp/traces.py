@@ -24,7 +24,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from collector.otlp import span_scanner as scanner
 from collector.otlp.attributes import json_object, plain_dict
 from collector.otlp.coded import coded_columns, coded_texts
-from collector.otlp.outcome import Decoded, Rejections, source_of
+from collector.otlp.outcome import Decoded, DecodedTogether, Rejections, source_of
 from collector.otlp.span_shared import (
     MAX_NAME_LENGTH,
     NUMBERS,
@@ -100,8 +100,19 @@ class TraceDecoder:
             BadInput: The body as a whole is no OTLP message.
             LimitExceeded: It holds too many spans, scopes or resources.
         """
-        scanned = _scan(body)
-        services = [_service(body[start:end]) for start, end in scanned.resources.tolist()]
+        found = self.decode_together((body,), now_ms)
+        return Decoded(found.batch, found.by_source, found.rejections[0])
+
+    def decode_together(self, bodies: Sequence[bytes], now_ms: int) -> DecodedTogether:
+        """Several bodies as one: a call costs more than the spans of most of them.
+
+        Raises:
+            BadInput: One of them is no OTLP message.
+            LimitExceeded: They are too much for one body; alone each may be fine.
+        """
+        scanned = _scan(b"".join(bodies))
+        resources_of = _resources_of(scanned, bodies)
+        services = [_service(scanned.body[start:end]) for start, end in scanned.resources.tolist()]
         seen = self.shared.seen()
         shared, index = self._distinct(scanned, seen)
         told = _Told(scanned)
@@ -112,9 +123,10 @@ class TraceDecoder:
         refusals.first(~readable[owner], MALFORMED)
         refusals.then((shared < 0)[index] | told.broken, MALFORMED)
         kept = np.flatnonzero(refusals.codes == _GOOD)
-        rejections = Rejections()
+        rejections = [Rejections() for _ in bodies]
         for code, place, count in refusals.counts(owner):
-            rejections.add(services[place].source, refusals.reasons[code], count)
+            rejected = rejections[resources_of[place]]
+            rejected.add(services[place].source, refusals.reasons[code], count)
         counts = np.bincount(owner[kept], minlength=len(services)).tolist()
         by_source: Counter[str] = Counter()
         for service, count in zip(services, counts, strict=True):
@@ -123,11 +135,11 @@ class TraceDecoder:
         columns = {
             **_shared_columns(seen, shared, index[kept]),
             **_own_columns(scanned, kept, told, now_ms),
-            **_group_columns(scanned, services, scanned.spans[kept, scanner.GROUP]),
+            **_group_columns(scanned, services, kept, alone=len(bodies) == 1),
         }
         arrays = [columns[name] for name in SPAN_CODED_SCHEMA.names]
         table = pa.Table.from_arrays(arrays, schema=SPAN_CODED_SCHEMA)
-        return Decoded(SpanBatch(table), by_source, rejections)
+        return DecodedTogether(SpanBatch(table), by_source, rejections)
 
     def _distinct(self, scanned: _Scanned, seen: Combinations) -> tuple[Int64Array, Int64Array]:
         """Rows of what spans share, each once (-1: malformed); for each span its place there."""
@@ -197,6 +209,17 @@ def _scan(body: bytes) -> _Scanned:
     rows = scanner.Rows.of(*rows.counts.tolist())
     _check(scanner.scan(view, rows, scanner.FILL))
     return _Scanned(body, view, rows.resources, rows.groups, rows.spans, rows.times)
+
+
+def _resources_of(scanned: _Scanned, bodies: Sequence[bytes]) -> list[int]:
+    """For each resource the place of the body that it came in."""
+    if len(bodies) == 1:
+        return [0] * len(scanned.resources)
+    ends = np.cumsum([len(body) for body in bodies], dtype=np.int64)
+    counts = np.zeros(len(bodies), dtype=np.int64)
+    _check(scanner.resources_of(scanned.view, ends, counts))
+    found: list[int] = np.repeat(np.arange(len(bodies)), counts).tolist()
+    return found
 
 
 def _bound(resources: int, groups: int, spans: int) -> None:
@@ -282,9 +305,10 @@ def _numbers(values: npt.NDArray[np.int32], kind: Any) -> pa.Array[Any]:
 
 
 def _group_columns(
-    scanned: _Scanned, services: list[_Service], group: Int64Array
+    scanned: _Scanned, services: list[_Service], kept: Int64Array, *, alone: bool
 ) -> dict[str, pa.Array[Any]]:
     """Columns of who sent the spans, repeated for each span."""
+    group = scanned.spans[kept, scanner.GROUP]
     rows = scanned.groups.tolist()
     owners = [services[row[scanner.RESOURCE]] for row in rows]
     spans_of = np.bincount(group, minlength=len(rows)).tolist()
@@ -292,6 +316,8 @@ def _group_columns(
         len(owner.resource or "") * count for owner, count in zip(owners, spans_of, strict=True)
     )
     if repeated > MAX_REPEATED_BYTES:
+        if not alone:  # what is too much of one sender is left out of its own spans only
+            raise LimitExceeded("resources are too large together", reason="resource_size")
         owners = [replace(owner, resource=None) for owner in owners]
     lists: dict[str, Sequence[str | None]] = {
         "service": [owner.name for owner in owners],

@@ -13,4 +13,4 @@ def warm() -> None:
     span = request.resource_spans.add().scope_spans.add().spans.add(name="warm", kind=1)
     span.trace_id, span.span_id = bytes(16), bytes(8)
     span.attributes.add(key="warm").value.int_value = 1
-    TraceDecoder().decode(request.SerializeToString(), 0)
+    TraceDecoder().decode_together([request.SerializeToString()] * 2, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, cast
@@ -146,6 +147,8 @@ def test_no_byte_beyond_the_end_is_read(body: bytes) -> None:
         for name in ("scan", "_resource", "_scope", "_span", "_fixed64")
     }
     view = np.frombuffer(body, dtype=np.uint8)
+    ends, counts = np.array([len(body) // 2, len(body)]), np.zeros(2, dtype=np.int64)
+    span_scanner.resources_of.py_func(view, ends, counts)
     with pytest.MonkeyPatch.context() as patch:
         for name, function in interpreted.items():
             patch.setattr(span_scanner, name, function)
@@ -164,6 +167,49 @@ def test_what_is_left_of_a_damaged_body_is_counted(body: bytes) -> None:
         decoded = TraceDecoder().decode(body, NOW_MS)
         assert decoded.batch.table.schema == SPAN_CODED_SCHEMA
         assert sum(decoded.by_source.values()) == len(decoded.batch)
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(
+        GROUPS.map(lambda groups: message_of(groups).SerializeToString())
+        | mutated(trace_request(3).SerializeToString()),
+        min_size=2,
+        max_size=4,
+    )
+)
+def test_bodies_are_decoded_together_as_each_alone(bodies: list[bytes]) -> None:
+    decoder = TraceDecoder()
+    try:
+        alone = [decoder.decode(body, NOW_MS) for body in bodies]
+    except BadInput:
+        with pytest.raises(BadInput):
+            decoder.decode_together(bodies, NOW_MS)
+        return
+    found = decoder.decode_together(bodies, NOW_MS)
+    rows = [row for one in alone for row in one.batch.table.to_pylist()]
+    assert found.batch.table.to_pylist() == rows
+    assert [one.counts for one in found.rejections] == [one.rejections.counts for one in alone]
+    by_source: Counter[str] = Counter()
+    for one in alone:
+        by_source.update(one.by_source)
+    assert found.by_source == by_source
+
+
+def test_a_body_that_is_cut_short_does_not_take_in_the_next_one() -> None:
+    one = trace_request().SerializeToString()
+    for cut in range(1, len(one)):
+        with pytest.raises(BadInput):
+            TraceDecoder().decode_together([one[:-cut], one], NOW_MS)
+
+
+def test_resources_that_are_too_large_together_are_refused_together() -> None:
+    request = trace_request(1_200)
+    request.resource_spans[0].resource.attributes.add(key="big").value.string_value = "x" * 30_000
+    body = request.SerializeToString()
+    assert not TraceDecoder().decode(body, NOW_MS).batch.table.column("resource").null_count
+    with pytest.raises(LimitExceeded, match="together"):
+        TraceDecoder().decode_together([body] * 2, NOW_MS)
 
 
 def test_spans_that_share_everything_are_told_apart_by_their_ids() -> None:
