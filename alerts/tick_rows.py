@@ -31,12 +31,20 @@ def page_events(notices: Iterable[Notice], now_ms: int) -> list[IncidentEvent]:
             notice.incident_id,
             now_ms,
             "page",
-            f"{notice.receiver} {_TOLD[notice.action]} ({notice.reason.replace('_', ' ')})",
+            f"{notice.receiver} {_TOLD[notice.action]}{_about(notice)}"
+            f" ({notice.reason.replace('_', ' ')})",
             notice.id,
         )
         for notice in notices
         if notice.incident_id
     ]
+
+
+def _about(notice: Notice) -> str:
+    """The alerts that a message is about, by name."""
+    names = sorted({alert.labels.get("alertname", "") for alert in notice.alerts} - {""})
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f": {names[0]}{more}" if names else ""
 
 
 def escalated(

@@ -288,7 +288,8 @@ def _deliveries(outbox: Sequence[OutboxRow]) -> list[Reason]:
         Reason(
             "delivery",
             row.state,
-            row.last_error or f"{row.notice.action} after {row.attempts} attempts",
+            row.last_error
+            or f"{row.notice.action} after {row.attempts} attempt{'s' * (row.attempts != 1)}",
             row.notice.id,
             words.of_delivery(row),
         )

@@ -24,6 +24,8 @@ _NAMES = {
 }
 _SEVERITY = {Priority.P0: "page", Priority.P1: "page", Priority.P2: "info"}
 _LOOPS = frozenset({"n_plus_one_query", "n_plus_one_call", "n_plus_one_cache", "paginated_loop"})
+# Different statements one after another: their text says less than the title.
+_IN_A_ROW = frozenset({"consecutive_queries", "consecutive_calls"})
 _PATH_PARTS = 3
 _MAX_STATEMENT = 500
 
@@ -98,13 +100,14 @@ def cause_of(finding: Finding) -> str:
     if code is not None:
         place = f"{_path_end(code.file)}:{code.line} {code.function}".strip()
         place += " (nearest application span)" if code.inferred else ""
-    statement = " ".join((evidence.statement or evidence.series).split())[:_MAX_STATEMENT]
-    if finding.kind in _LOOPS or (evidence.statement and evidence.repetitions > 1):
+    repeated = "" if finding.kind in _IN_A_ROW else evidence.statement
+    statement = " ".join(repeated.split())[:_MAX_STATEMENT]
+    if statement and (finding.kind in _LOOPS or evidence.repetitions > 1):
         at_least = "" if finding.complete else "at least "
         who = place or finding.route or finding.service
         return f"{who} repeats `{statement}` {at_least}{evidence.repetitions} times"
-    parts = [place, f"`{statement}`" if statement else ""]
-    return ": ".join(part for part in parts if part) or finding.title
+    what = f"`{statement}`" if statement else finding.title
+    return f"{place}: {what}" if place else what
 
 
 def impact_of(finding: Finding) -> str:

@@ -163,10 +163,16 @@ def _ended_ms(test: Json) -> int | None:
     return round(datetime.fromisoformat(text).timestamp() * 1000) if text else None
 
 
+def _told(name: str) -> str:
+    """A sale's key as a name: `black-friday` is Black Friday; what is written otherwise stays."""
+    is_key = name == name.lower() and " " not in name
+    return name.replace("-", " ").replace("_", " ").title() if is_key else name
+
+
 def _calendar(facts: Facts) -> Item:
     sale = facts.next_sale
     state = State.OK if sale else State.TODO
-    fact = f"{sale.name} on {sale.first.isoformat()}" if sale else "no sale day lies ahead"
+    fact = f"{_told(sale.name)} on {sale.first.isoformat()}" if sale else "no sale day lies ahead"
     mend = "business: {calendar: [{name: Black Friday, first: …}]}: baselines follow it"
     return Item("calendar", "The sale stands in the calendar", state, fact, mend)
 
@@ -179,7 +185,8 @@ def _retention(facts: Facts) -> Item:
         return Item("retention", title, State.UNKNOWN, fact, "add last year's days to the calendar")
     age_ms = facts.now_ms - facts.last_sale_ms
     kept_ms = min(facts.rollup_ms, facts.events_ms)
-    days = f"{facts.last_sale.name} was {age_ms // _DAY_MS} days ago; {kept_ms // _DAY_MS} are kept"
+    name = _told(facts.last_sale.name)
+    days = f"{name} was {age_ms // _DAY_MS} days ago; {kept_ms // _DAY_MS} days are kept"
     state = State.OK if kept_ms > age_ms else State.TODO
     return Item("retention", title, state, days, mend)
 

@@ -69,6 +69,29 @@ def test_a_finding_pages_with_the_line_that_does_it() -> None:
     assert "28.8 h of waiting a day" in alert.annotations["impact"]
 
 
+def test_a_signal_is_told_in_words_and_not_by_the_series_it_was_read_from() -> None:
+    series = 'http_server_request_duration_seconds_count{job="stock",http_route="reserve/"}'
+    drop = replace(
+        n_plus_one(),
+        kind="throughput_drop",
+        title="reserve/ gets 0.4 requests a second, 1 is usual",
+        evidence=Evidence(series=series),
+    )
+    assert finding.cause_of(drop) == "reserve/ gets 0.4 requests a second, 1 is usual"
+    code = CodeLocation("checkout.py", 94, "store")
+    slow = replace(drop, title="checkout/ became slow", evidence=Evidence(series=series, code=code))
+    assert finding.cause_of(slow) == "checkout.py:94 store: checkout/ became slow"
+
+
+def test_different_queries_in_a_row_are_not_called_a_repetition() -> None:
+    row = replace(
+        n_plus_one(), kind="consecutive_queries", title="2 independent queries in a row in cart/"
+    )
+    assert finding.cause_of(row) == (
+        "views.py:12 product_list: 2 independent queries in a row in cart/"
+    )
+
+
 def test_a_p2_finding_only_informs() -> None:
     assert finding.alert_of(n_plus_one(Priority.P2)).labels.get("severity") == "info"
 

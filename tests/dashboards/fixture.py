@@ -27,6 +27,7 @@ from dashboards.mount import routes
 from tests.dashboards import story, story_pages
 
 Json = dict[str, Any]
+NO_BOARD = "no-such-board"
 
 
 class ScriptedServer:
@@ -36,6 +37,7 @@ class ScriptedServer:
         self.interval_ms = interval_ms
         self.streams = 0
         self.posts: list[tuple[str, Json]] = []
+        self.resumed: list[str] = []  # `Last-Event-ID` of each stream, in their order
         self.token = ""  # what a browser must give before anything else, if it is set
         self._static_dir = static_dir
         self._ticks = itertools.count(1)
@@ -76,6 +78,10 @@ class ScriptedServer:
         self._server.should_exit = True
         self._thread.join(10)
         assert not self._thread.is_alive()
+
+    def cut_off(self) -> None:
+        """Ends every open stream; who comes back is served."""
+        self._publish(b"")
 
     def tick(self, panels: Json | None = None) -> int:
         """Sends one delta to every open stream; answers its number."""
@@ -133,6 +139,7 @@ class ScriptedServer:
                     "currency": "EUR",
                     "low": "41000.00",
                     "high": "73100.00",
+                    "orders_missing": True,
                 },
             },
             f"/jaeger/api/traces/{story.TRACE_ID}": story.trace(now_ms * 1000 - 30_000_000),
@@ -192,6 +199,9 @@ class ScriptedServer:
 
     async def _live(self, request: Request) -> Response:
         board = request.query_params["board"]
+        if board == NO_BOARD:
+            return JSONResponse({"error": {"message": "there is no such board"}}, 404)
+        self.resumed.append(request.headers.get("last-event-id", ""))
         queue: asyncio.Queue[bytes] = asyncio.Queue()
         self._queues.add(queue)
 

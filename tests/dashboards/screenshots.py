@@ -11,16 +11,19 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import httpx
 from playwright.sync_api import BrowserContext, Page, sync_playwright
 
 from tests.dashboards.conftest import FLAGS
 from tests.dashboards.fixture import ScriptedServer, serving
-from tests.dashboards.test_browser import PAGES
+from tests.dashboards.test_browser import PAGES, READY
 
 _OWN = "/api/warroom/v1"
 PHONE = 390
+THEMES: tuple[Literal["dark", "light"], ...] = ("dark", "light")
+_LIVE = "[data-link=live]"
 NOT_THERE = {
     "no_such_finding": "/findings/none",
     "no_such_incident": "/incidents/none",
@@ -48,11 +51,17 @@ def main() -> int:
                 viewport={"width": width, "height": heights}, reduced_motion="reduce"
             )
             for name, path in pages.items():
-                problems += _pictures(context, url + path, arguments.out / _named(name, width))
+                target = arguments.out / _named(name, width)
+                # Only of the story it is known what must appear.
+                filled = READY.get(name, ("main tr, main li",)) if server else ("main",)
+                filled = ("main",) if name in NOT_THERE else filled
+                problems += _pictures(context, url + path, target, (_LIVE, *filled))
             if server is not None:
                 # Last: from here on everything else is closed.
                 server.token = "wr_wall"
-                problems += _pictures(context, url, arguments.out / _named("sign_in", width), "h1")
+                problems += _pictures(
+                    context, url, arguments.out / _named("sign_in", width), ("h1",)
+                )
                 server.token = ""
             context.close()
         browser.close()
@@ -63,35 +72,32 @@ def _named(name: str, width: int) -> str:
     return f"{name}-phone" if width == PHONE else name
 
 
-def _pictures(
-    context: BrowserContext, address: str, target: Path, ready: str = "[data-link=live]"
-) -> int:
-    """One page in both themes; how many errors it had."""
-    problems = 0
-    for theme in ("dark", "light"):
-        sign = "&" if "?" in address else "?"
-        page = context.new_page()
-        heard = _errors(page)
-        page.goto(f"{address}{sign}theme={theme}")
-        page.locator(ready).first.wait_for()
-        page.wait_for_load_state("load")
-        page.wait_for_timeout(1_500)
-        picture = target.with_name(f"{target.name}-{theme}.png")
-        if "tv" not in target.name:
-            # As high as the page is: what sticks to the screen's edge must not lie across it.
-            width, height = page.evaluate(
-                "[innerWidth, Math.max(innerHeight, document.documentElement.scrollHeight)]"
-            )
-            page.set_viewport_size({"width": width, "height": min(height, 8_000)})
-            page.wait_for_timeout(300)
-        page.screenshot(path=picture, full_page=True)
-        # A page that asks for what is not there is meant to be told so.
-        wrong = [text for text in heard if not ("no_such" in target.name and "404" in text)]
-        wrong = [text for text in wrong if not ("sign_in" in target.name and "401" in text)]
-        print(picture, *wrong)
-        problems += len(wrong)
-        page.close()
-    return problems
+def _pictures(context: BrowserContext, address: str, target: Path, ready: tuple[str, ...]) -> int:
+    """One page in both themes, read once; how many errors it had."""
+    page = context.new_page()
+    heard = _errors(page)
+    sign = "&" if "?" in address else "?"
+    page.goto(f"{address}{sign}theme=system")
+    for selector in ready:
+        page.locator(selector).first.wait_for()
+    if "tv" not in target.name:
+        # As high as the page is: what sticks to the screen's edge must not lie across it.
+        width, height = page.evaluate(
+            "[innerWidth, Math.max(innerHeight, document.documentElement.scrollHeight)]"
+        )
+        page.set_viewport_size({"width": width, "height": min(height, 8_000)})
+    pictures = []
+    for theme in THEMES:
+        page.emulate_media(color_scheme=theme)
+        page.wait_for_timeout(400)
+        pictures.append(target.with_name(f"{target.name}-{theme}.png"))
+        page.screenshot(path=pictures[-1], full_page=True)
+    page.close()
+    # A page that asks for what is not there is meant to be told so.
+    wrong = [text for text in heard if not ("no_such" in target.name and "404" in text)]
+    wrong = [text for text in wrong if not ("sign_in" in target.name and "401" in text)]
+    print(*pictures, *wrong, flush=True)
+    return len(wrong)
 
 
 def _errors(page: Page) -> list[str]:

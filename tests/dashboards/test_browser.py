@@ -57,13 +57,30 @@ READY = {
 }
 
 
+# Whether a graph's lines have the colour that the page has for its first line now.
+COLOURS_FIT = """selector => {
+    const canvas = document.querySelector(selector);
+    if (!canvas || !canvas.width) return false;
+    const probe = document.createElement("canvas").getContext("2d");
+    probe.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--s1").trim();
+    probe.fillRect(0, 0, 1, 1);
+    const [r, g, b] = probe.getImageData(0, 0, 1, 1).data;
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    let found = 0;
+    for (let i = 0; i < data.length; i += 4)
+        if (data[i + 3] > 200 && Math.abs(data[i] - r) < 12 && Math.abs(data[i + 1] - g) < 12
+            && Math.abs(data[i + 2] - b) < 12) found++;
+    return found > 20;
+}"""
+
+
 def _ready(page: Page, name: str) -> None:
     page.locator("[data-link=live]").wait_for()
     for selector in READY.get(name, ("main tr, main li",)):
         page.locator(selector).first.wait_for()
 
 
-def _violations(page: Page) -> list[Any]:
+def violations(page: Page) -> list[Any]:
     # page.evaluate goes by the debugger: the page's own policy does not apply to it
     page.evaluate(Path(AXE).read_text())
     found = page.evaluate("tags => axe.run(document, {runOnly: tags})", RULES)
@@ -83,7 +100,7 @@ def test_every_page_is_accessible_and_clean(
     _ready(page, name)
     for theme in ("dark", "light"):
         page.evaluate("theme => (document.documentElement.dataset.theme = theme)", theme)
-        assert (theme, _violations(page)) == (theme, [])
+        assert (theme, violations(page)) == (theme, [])
     assert tab.violations() == []
     assert tab.problems == []
     hosts = {urlsplit(url).hostname for url in tab.requests if url.startswith(("http", "ws"))}
@@ -181,6 +198,21 @@ def test_missed_ticks_show_and_a_restart_heals_without_reload(
     assert page.evaluate("window.__same") is True
     refused = [p for p in tab.problems if "ERR_" not in p]
     assert refused == []
+
+
+def test_a_browser_that_was_cut_off_names_the_last_tick_it_saw(
+    tab: Tab, calm_server: ScriptedServer
+) -> None:
+    page = tab.open(calm_server.url)
+    _ready(page, "wall")
+    page.evaluate("window.__same = true")
+    last = calm_server.tick({"orders": {"state": "ok", "value": 555.0, "unit": "orders/min"}})
+    expect(page.locator("[data-panel=orders]")).to_contain_text("555")
+    calm_server.cut_off()
+    # The snapshot of the new stream shows the story's own figure again.
+    expect(page.locator("[data-panel=orders]")).to_contain_text("42.3", timeout=30_000)
+    assert calm_server.resumed == ["", str(last)]
+    assert page.evaluate("window.__same") is True
 
 
 def test_one_stream_a_tab_whatever_pages_are_opened(tab: Tab, calm_server: ScriptedServer) -> None:
@@ -293,6 +325,20 @@ def test_the_theme_is_remembered_and_the_zone_is_in_the_clock(
     page.reload()
     _ready(page, "wall")
     assert page.evaluate("document.documentElement.dataset.theme") == "light"
+
+
+def test_graphs_are_drawn_in_the_colours_of_the_theme_that_was_chosen(
+    tab: Tab, calm_server: ScriptedServer
+) -> None:
+    page = tab.open(f"{calm_server.url}/?theme=dark")
+    _ready(page, "wall")
+    for theme in ("light", "dark"):
+        page.get_by_label("Theme").select_option(theme)
+        expect(page.locator("html")).to_have_attribute("data-theme", theme)
+        deadline = time.monotonic() + 30
+        while not page.evaluate(COLOURS_FIT, "[data-panel=cache-hits] canvas"):
+            assert time.monotonic() < deadline, f"the graph has not the colours of {theme}"
+            page.wait_for_timeout(50)
 
 
 @pytest.mark.parametrize("width", [390, 1024, 1441, 1661, 2560])

@@ -8,9 +8,9 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.dashboards import story
-from tests.dashboards.conftest import Tab
-from tests.dashboards.fixture import ScriptedServer
-from tests.dashboards.test_browser import PAGES, READY
+from tests.dashboards.conftest import Tab, require
+from tests.dashboards.fixture import NO_BOARD, ScriptedServer
+from tests.dashboards.test_browser import AXE, PAGES, READY, violations
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -141,7 +141,22 @@ def test_what_is_drawn_in_a_replay_without_data_asks_nothing_of_what_is_gone(
     assert tab.problems == []
 
 
-NARROW = ["findings", "finding", "incident", "incidents", "alert", "alerts", "trace", "tv", "slos"]
+NARROW = [
+    "replay",
+    "boards",
+    "board",
+    "readiness",
+    "explore",
+    "findings",
+    "finding",
+    "incident",
+    "incidents",
+    "alert",
+    "alerts",
+    "trace",
+    "tv",
+    "slos",
+]
 
 
 def test_nothing_is_cut_off_on_a_phone(tab: Tab, calm_server: ScriptedServer) -> None:
@@ -248,3 +263,70 @@ def test_a_wrong_token_is_told(tab: Tab, calm_server: ScriptedServer) -> None:
     page.get_by_label("Token").fill("wr_wrong")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_contain_text("not known")
+
+
+def test_a_board_that_is_not_there_is_told_as_such(tab: Tab, calm_server: ScriptedServer) -> None:
+    page = tab.open(f"{calm_server.url}/?board={NO_BOARD}")
+    expect(page.get_by_role("alert")).to_contain_text("No such board")
+    expect(page.locator("[data-banner]")).to_have_count(0)
+    page.get_by_role("combobox", name="Board").select_option("war-room")
+    page.locator("[data-panel=cache-hits] canvas").wait_for()
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_range_that_is_none_shows_no_figures(tab: Tab, calm_server: ScriptedServer) -> None:
+    page = tab.open(f"{calm_server.url}/?from=rubbish&to=now")
+    expect(page.get_by_role("alert")).to_contain_text("From rubbish to now is no time")
+    expect(page.locator("[data-panel]")).to_have_count(0)
+    page.get_by_role("button", name="Back to live").click()
+    page.locator("[data-panel=cache-hits] canvas").wait_for()
+
+
+def test_a_board_that_was_not_saved_waits_for_the_one_who_wrote_it(
+    tab: Tab, calm_server: ScriptedServer
+) -> None:
+    page = tab.open(f"{calm_server.url}/boards/war-room")
+    text = page.locator("#yaml")
+    expect(text).to_have_value(re.compile("name: war-room"))
+    text.fill("name: war-room\ntitle: Half written\n")
+    page.get_by_role("link", name="All boards").or_(
+        page.get_by_role("link", name="Boards", exact=True)
+    ).first.click()
+    page.get_by_role("row", name="War room").get_by_role("link", name="Edit").click()
+    expect(page.locator("#yaml")).to_have_value("name: war-room\ntitle: Half written\n")
+
+
+def test_what_opens_is_accessible_closes_by_escape_and_gives_the_focus_back(
+    tab: Tab, calm_server: ScriptedServer
+) -> None:
+    require(AXE.is_file(), "axe-core is not installed (python hatch_build.py check)")
+    page = wall(tab, calm_server)
+    graph = page.locator("[data-panel=cache-hits]")
+    openers = {
+        page.get_by_role("button", name="Help and keyboard"): page.locator("dialog[open]"),
+        page.get_by_role("button", name="Time range"): page.locator(".pop"),
+        graph.get_by_label("save or copy"): graph.locator("details[open]"),
+    }
+    for opener, opened in openers.items():
+        opener.focus()
+        page.keyboard.press("Enter")
+        opened.wait_for()
+        assert violations(page) == []
+        page.keyboard.press("Escape")
+        expect(opened).to_have_count(0)
+        expect(opener).to_be_focused()
+
+
+def test_leaving_a_preview_asks_nothing_of_what_was_drawn_in_it(
+    tab: Tab, calm_server: ScriptedServer
+) -> None:
+    def other(route: Route) -> None:
+        text = route.fetch().text().replace('"orders"', '"only-here"')
+        route.fulfill(body=text, content_type="application/json")
+
+    tab.page.route(re.compile("/boards/preview"), other)
+    page = tab.open(f"{calm_server.url}/boards/war-room")
+    page.locator("[data-panel=only-here] .spark").wait_for()
+    page.get_by_role("link", name="Open", exact=True).click()
+    page.locator("[data-panel=orders] .spark").wait_for()
+    assert tab.problems == []

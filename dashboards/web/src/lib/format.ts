@@ -73,11 +73,11 @@ export function lastWeek(unit: string, change: Num): string {
   return unit === "ratio" ? points(change, 0) : relative(change);
 }
 
-/** Money by ISO code: whole units from a hundred on. */
+/** Money by ISO code: whole units from a hundred on, and of nothing. */
 export function money(amount: Num | string, currency: string): string {
   const value = typeof amount === "string" ? Number(amount) : amount;
   if (!known(value) || amount === "") return UNKNOWN;
-  const digits = Math.abs(value) >= 100 ? 0 : 2;
+  const digits = Math.abs(value) >= 100 || value === 0 ? 0 : 2;
   try {
     return minus(
       new Intl.NumberFormat("en-US", {

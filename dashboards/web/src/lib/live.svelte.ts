@@ -14,6 +14,8 @@ interface Live {
   timeZone: string;
   ageMs: number | null;
   attempts: number;
+  /** The server answers, and has no board of this name. */
+  unknown: boolean;
 }
 
 export const live = $state<Live>({
@@ -26,6 +28,7 @@ export const live = $state<Live>({
   timeZone: "",
   ageMs: null,
   attempts: 0,
+  unknown: false,
 });
 
 let panels = $state.raw<Record<string, AnyPanel>>({});
@@ -62,6 +65,7 @@ function accept(kind: "snapshot" | "delta", text: string): void {
   }
   lastTickAt = performance.now();
   live.attempts = 0;
+  live.unknown = false;
   judge();
 }
 
@@ -106,8 +110,16 @@ function open(): void {
   next.addEventListener("delta", receive("delta", next));
   next.addEventListener("error", () => {
     // The browser reconnects by itself after a broken stream, but gives up after an HTTP error.
-    if (next === source && next.readyState === EventSource.CLOSED) retry();
+    if (next !== source || next.readyState !== EventSource.CLOSED) return;
+    void ask(wanted);
+    retry();
   });
+}
+
+/** A stream that is refused does not tell why. */
+async function ask(board: string): Promise<void> {
+  const answer = await fetch(`/api/warroom/v1/boards/${encodeURIComponent(board)}`).catch(() => null);
+  if (board === wanted) live.unknown = answer?.status === 404;
 }
 
 function retry(): void {
@@ -134,6 +146,7 @@ export function follow(board: string): void {
   firstTriedAt = performance.now();
   live.link = "connecting";
   live.attempts = 0;
+  live.unknown = false;
   open();
   watch ??= setInterval(tickWatch, 500);
 }

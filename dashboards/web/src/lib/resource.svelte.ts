@@ -20,7 +20,7 @@ export function resource<T>(path: () => string, { follow = true, keep = false } 
   let loading = $state(true);
   let busy = false;
   let abort: AbortController | undefined;
-  let current = "";
+  let current: string | undefined;
 
   async function load(url: string, fresh: boolean): Promise<void> {
     if (busy && !fresh) return;

@@ -1,7 +1,7 @@
 // @vitest-environment node
 import { describe, expect, it } from "vitest";
 import { figures } from "./figures";
-import { readable, saleName } from "./words";
+import { briefly, readable, saleName } from "./words";
 
 const NOW = Date.UTC(2026, 10, 23, 10, 0, 0);
 
@@ -24,6 +24,18 @@ describe("sentences of the server", () => {
     ["11.11", "11.11"],
     ["", ""],
   ])("the sale %s", (name, read) => expect(saleName(name)).toBe(read));
+});
+
+describe("a statement within a sentence", () => {
+  it("is cut where it is long, and what is said around it stays", () => {
+    const long = `views.py:36 repeats \`SELECT ${"a, ".repeat(90)}\` 41 times; likely since deploy v2`;
+    const read = briefly(long);
+    expect(read).toMatch(/^views\.py:36 repeats `SELECT a, .*\u2026` 41 times; likely since deploy v2$/);
+    expect(read.length).toBeLessThan(220);
+  });
+  it("stays where it is short", () => {
+    expect(briefly("waits for `POST /reserve/`, `GET /`")).toBe("waits for `POST /reserve/`, `GET /`");
+  });
 });
 
 describe("what a detector measured", () => {

@@ -12,6 +12,15 @@ export function saleName(name: string): string {
   return name.replace(/[-_]/g, " ").replace(/(^| )[a-z]/g, (letter) => letter.toUpperCase());
 }
 
+const QUOTED = 140;
+
+/** A statement within a sentence, no longer than it takes to know it; its page has the whole. */
+export function briefly(text: string): string {
+  return text.replace(/`([^`]+)`/g, (whole, quoted: string) =>
+    quoted.length > QUOTED ? `\`${quoted.slice(0, QUOTED).trimEnd()}…\`` : whole,
+  );
+}
+
 /** `now` decides whether an instant needs its day. */
 export function readable(text: string, zone: string | undefined, now: number): string {
   return text
