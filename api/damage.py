@@ -8,7 +8,7 @@ from typing import Any
 
 from alerts.incidents import Incident
 from api.shapes import number
-from business_metrics.queries import RevenueAtRisk
+from business_metrics.at_risk import RevenueAtRisk
 from slos.spent import Spent
 
 Json = dict[str, Any]

@@ -3,7 +3,7 @@
 The unit is a checkout. It belongs to the cohort of its start (`begin_checkout`). It is completed
 when it is bought, however late; abandoned when nothing was done in it for the timeout; open else.
 A cohort counts once it is older than the timeout; before, its figure is provisional.
-A checkout with any bot or test event is left out.
+Any event that names a checkout is activity in it; with one of a bot or a test it is left out.
 """
 
 from __future__ import annotations
@@ -25,6 +25,15 @@ pc: Any = pyarrow.compute
 
 # Each segment, and which value of a checkout counts that has several.
 SEGMENTS = {"device": "min", "channel": "min", "country": "min", "returning": "max"}
+# What a shop sends of a checkout itself: its steps.
+CHECKOUT_TYPES = (
+    "begin_checkout",
+    "add_shipping_info",
+    "add_payment_info",
+    "purchase",
+    "payment_failed",
+    "out_of_stock",
+)
 _MAX_SEGMENT_VALUES = 50
 NEVER = np.iinfo(np.int64).max
 

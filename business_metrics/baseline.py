@@ -77,11 +77,12 @@ _CV = {
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """Today against the baseline; `spread` is how unsure the factor is, relative to it."""
+    """Today against the baseline; `spread` is how unsure the factor is, as `Expectation.torn`."""
 
     factor: float
     known: bool
     spread: float = 0.0
+    torn: float = 0.0
 
 
 class Baseline:
@@ -187,6 +188,8 @@ class Baseline:
             least,
             learned=season.learned / level.factor,
             dispersion=season.dispersion,
+            season_cv=_CV[source],
+            torn=level.torn,
         )
 
     def _usual(
@@ -273,9 +276,9 @@ class Baseline:
         today = self._today(begin, stop, until, excluded)
         found = []
         for place, day in enumerate(days):
-            others = [*days[:place], *days[place + 1 :], today]
-            valid = day.valid & ~holes(day, mean(others))
-            run = smoothed(day.counts, valid & ~(shut := closed(day, valid)))
+            others = mean([*days[:place], *days[place + 1 :], today])
+            valid = day.valid & ~holes(day, others)
+            run = smoothed(day.counts, valid & ~(shut := closed(day, valid, others)))
             run[shut[REACH_MIN:-REACH_MIN]] = 0.0
             run = run[_MARGIN_MIN:-_MARGIN_MIN]
             if not np.isnan(run).all():
@@ -364,7 +367,7 @@ class Baseline:
         chance = math.hypot(
             1.0 / math.sqrt(seen + weight), 1.0 / math.sqrt(season.learned * (total + weight))
         )
-        return _Level(factor, known=True, spread=max(torn, chance))
+        return _Level(factor, known=True, spread=max(torn, chance), torn=torn)
 
     def _like(self, start: int, end: int, *, sale: bool) -> BoolArray:
         """Which minutes are on a sale day, or on none."""

@@ -13,15 +13,19 @@ import structlog
 
 from business_metrics import queries, recording
 from business_metrics.abandonment import Abandonment
+from business_metrics.at_risk import missing, usual_order
 from business_metrics.baseline import Baseline
 from business_metrics.checkout_table import CheckoutTable
 from business_metrics.checkout_watch import CheckoutWatch
+from business_metrics.days_sold import DaysSold
+from business_metrics.earlier_figures import figure_at
 from business_metrics.events import EventFeed
 from business_metrics.expectation import NOTHING_EXPECTED
 from business_metrics.funnel import FunnelStep
 from business_metrics.memory import BreachMemory, ForgetfulMemory
 from business_metrics.minute_history import MINUTE_MS
 from business_metrics.model import KpiReading
+from business_metrics.order_reading import KPI as ORDER_RATE
 from business_metrics.order_reading import OrdersNow
 from business_metrics.order_watch import OrderWatch
 from business_metrics.pacing import Pace, Pacer
@@ -82,14 +86,17 @@ class BusinessEvaluator:
         )
         self._past = PastOrders(querier, self._feed, settings)
         self._baseline = Baseline(self._feed.history, settings)
-        keeper = memory or ForgetfulMemory()
-        self._orders = OrderWatch(self._feed, self._baseline, settings, keeper)
-        self._checkouts = CheckoutWatch(checkouts, settings, keeper)
-        self._payments = PaymentWatch(self._feed, settings, keeper)
+        self._memory = memory or ForgetfulMemory()
+        self._orders = OrderWatch(self._feed, self._baseline, settings, self._memory)
+        self._checkouts = CheckoutWatch(checkouts, settings, self._memory)
+        self._payments = PaymentWatch(self._feed, settings, self._memory)
         self._sales = SalesFigures(self._feed, visits, settings)
-        self._pacer = Pacer(self._feed.history, self._baseline, settings)
+        self._days = DaysSold(events, self._feed, settings)
+        self._pacer = Pacer(self._days, self._baseline, settings)
         self._breached: dict[str, KpiReading] = {}
         self._lock = threading.Lock()
+        # What is read of old days holds up no tick.
+        self._reading = threading.Lock()
 
     @property
     def currency(self) -> str:
@@ -130,11 +137,18 @@ class BusinessEvaluator:
         return taken
 
     def _record(self, orders: OrdersNow | None, readings: Sequence[KpiReading], now_ms: int) -> int:
-        rows = recording.rows(orders, readings, self._checkouts.segments, self._settings, now_ms)
+        segments = self._checkouts.segments
+        worth = usual_order(self._feed.history, self._undisturbed_ms(now_ms))
+        rows = recording.rows((orders, worth), readings, segments, self._settings, now_ms)
         if rows:
             batch = SampleBatch.of_rows(rows)
             self._appender.append(batch).result(timeout=_APPEND_TIMEOUT_S)
         return len(rows)
+
+    def _undisturbed_ms(self, now_ms: int) -> int:
+        """Until when orders tell what is usual: while they are missing, until then."""
+        missing = self._breached.get(ORDER_RATE)
+        return now_ms if missing is None else missing.since_ms or now_ms
 
     def orders(self, start_ms: int, end_ms: int, step: Step) -> Orders:
         """Orders and revenue by step, with what was expected up to the last tick.
@@ -148,7 +162,10 @@ class BusinessEvaluator:
         start, end = edges[0] // MINUTE_MS, -(-edges[-1] // MINUTE_MS)
         expectation, collected = NOTHING_EXPECTED, np.empty(0, dtype=np.bool_)
         # What is still to come is not missing, and says nothing of today's level.
-        until_ms = min(self._checkouts.as_of_ms or edges[-1], edges[-1])
+        with self._lock:
+            # Both of one tick: the next may come while the events are read.
+            as_of_ms, told = self._checkouts.as_of_ms, self._breached.get(ORDER_RATE)
+        until_ms = min(as_of_ms or edges[-1], edges[-1])
         until = -(-until_ms // MINUTE_MS)
         if start < until and end - start <= _MAX_EXPECTED_MIN:
             with self._lock:
@@ -160,7 +177,9 @@ class BusinessEvaluator:
             collected[until - start :] = False
         table = queries.sold(self._reader, edges[0], edges[-1])
         span = edges, queries.DAY_MS if step == "day" else step, until_ms
-        return queries.orders(table, span, expectation, collected, self._settings)
+        breaches = self._memory.breaches(ORDER_RATE, edges[0])
+        past = self._feed.history, missing(breaches, told, edges[0], until_ms)
+        return queries.orders(table, span, expectation, collected, self._settings, past)
 
     def funnel(self, start_ms: int, end_ms: int, segment: str = "") -> tuple[FunnelStep, ...]:
         """The funnel of the sessions in a range; `segment` as in `device:mobile`.
@@ -198,8 +217,14 @@ class BusinessEvaluator:
 
     def pace(self, now_ms: int) -> Pace:
         """How the store's day goes, and where it will end."""
+        with self._reading:
+            self._days.prepare(self._pacer.days_of(now_ms), self._checkouts.as_of_ms)
         with self._lock:
             return self._pacer.pace(now_ms, tuple(self._orders.excluded))
+
+    def figure_at(self, kpi: str, at_ms: int) -> float | None:
+        """A KPI at an earlier instant, of which only events may be known; None where too few."""
+        return figure_at(self._reader, kpi, at_ms, self._settings)
 
     def _as_of(self, end_ms: int) -> tuple[int, int]:
         return self._checkouts.as_of_ms or end_ms, self._settings.checkout_timeout_s

@@ -141,6 +141,7 @@ class EventFeed:
         refund_units: What they gave back.
         failed_ms: The instants of the genuine payments that failed, ascending.
         lateness_ms: How long orders usually take from the shop to here.
+        late_ms: When orders last came that were more than two days late, by their day of UTC.
     """
 
     def __init__(
@@ -170,7 +171,9 @@ class EventFeed:
         self._late_ms: Int64Array = np.empty(0, dtype=np.int64)
         self._event_ms: Int64Array = np.empty(0, dtype=np.int64)
         self._heard_ms: int | None = None
+        self._whole_since_ms = 0
         self.lateness_ms = 0
+        self.late_ms: dict[int, int] = {}
 
     def pull(self, now_ms: int) -> int:
         """Take in what came since the last pull; the number of events."""
@@ -181,6 +184,7 @@ class EventFeed:
                 break
             self._seq = max(self._seq or 0, int(pc.max(table["seq"]).as_py()))
             self._take(_slim(table), now_ms)
+            self._note_late(table, now_ms)
             taken += table.num_rows
         self._trim(now_ms)
         return taken
@@ -204,8 +208,20 @@ class EventFeed:
             # The day before is compared with this one; live, with the last two.
             self._told.forget_between(end_ms, now_ms - KEPT_MS)
             end_ms -= _DAY_MS
+        self._whole_since_ms = end_ms
         self._seq = self._seq or 0
         return taken
+
+    def _note_late(self, table: pa.Table, now_ms: int) -> None:
+        late = pc.and_(
+            pc.equal(table["type"], "purchase"), pc.less(table["ts_ms"], now_ms - KEPT_MS)
+        )
+        for day in np.unique(_integers(table.filter(late), "ts_ms") // _DAY_MS).tolist():
+            self.late_ms[day] = now_ms
+
+    def in_part(self, day_ms: int) -> bool:
+        """Whether the history may know a day of UTC in part only; the day by its first instant."""
+        return day_ms < self._whole_since_ms or day_ms // _DAY_MS in self.late_ms
 
     def _read_back(
         self,

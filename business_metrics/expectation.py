@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from store.model import Float64Array, Int64Array
 
 _MINUTE_MS = 60_000
 _GOOD_DAY = 1.25
+# Days differ from what is usual by about as much.
+_USUAL_CV = 0.07
+_MOST_TORN = 0.3
 _LEAST_SPAN_MIN = 1 / 60
 
 
@@ -26,6 +29,8 @@ class Expectation:
         cv: Relative standard deviation of the expectation.
         learned: Orders learned from for each expected one; the fewer, the less sure it is.
         dispersion: How much more the counts around it vary than by chance alone.
+        season_cv: As `cv`, before today's level made it less sure.
+        torn: How far today's hours disagree on the level, relative to it, beyond chance.
         source: `weeks`, `one_week`, `sale`, `unlike_day`, `unlike_sale`, `own_recent` or `none`.
         level: What last weeks' figures were multiplied with.
         usual: What they would be multiplied with on a day like the last few; infinite when unknown.
@@ -41,6 +46,8 @@ class Expectation:
     least: float = math.inf
     learned: float = math.inf
     dispersion: Dispersion = POISSON
+    season_cv: float = _USUAL_CV
+    torn: float = 0.0
     # Plain numbers: a tick asks a score of times for single figures.
     _rates: list[float] = field(init=False, repr=False, compare=False)
     _sums: list[float] = field(init=False, repr=False, compare=False)
@@ -84,6 +91,20 @@ class Expectation:
         """How many times the least that is usual is expected; 1 where that is but a good day."""
         least = min(self.usual, self.least)
         return self.level / least if self.level > least * _GOOD_DAY else 1.0
+
+    @property
+    def above_least(self) -> float:
+        """How many times the least that may be usual, or else a weak hour of today, is expected."""
+        return self.raised if self.raised > 1 else 1 + min(self.torn, _MOST_TORN)
+
+    def at_least(self) -> Expectation:
+        """The least that may be usual; that today's level is torn makes it no less sure."""
+        return replace(
+            self,
+            per_minute=self.per_minute / self.above_least,
+            cv=math.hypot(self.season_cv, _USUAL_CV),
+            level=self.level / self.above_least,
+        )
 
     @property
     def above_usual(self) -> float:

@@ -137,6 +137,16 @@ def judge(
     return OrderVerdict(breached=False, reason="too_few_orders_to_judge", evidence=widest)
 
 
+def judge_below_usual(
+    windows: Sequence[Evidence], gap: Evidence, alpha: float, false_alarms_per_month: float
+) -> OrderVerdict:
+    """Whether fewer orders came than on the least of usual days, which no promotion's end explains.
+
+    What is usual is known less surely than today's level: the windows are judged more strictly.
+    """
+    return judge(windows, gap, min(alpha, _FEWER_ALPHA), false_alarms_per_month)
+
+
 def widest(
     windows: Sequence[Evidence], alpha: float, false_alarms_per_month: float
 ) -> Evidence | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from business_metrics.order_reading import KPI, OrdersNow, OrderTeller
 from business_metrics.season import DOUBT_APART, Season
 from business_metrics.settings import BusinessSettings
 from business_metrics.significance import lower_tail
-from store.model import BoolArray, Int64Array
+from store.model import BoolArray, Float64Array, Int64Array
 
 _REMEMBER_MS = 90 * 86_400_000
 _GUARD_MIN = 10
@@ -56,6 +56,7 @@ class OrderWatch:
         self._settings = settings
         self._memory = memory
         self._counts = OrderCounts(feed)
+        self._rule = (settings.alpha, settings.false_alarms_per_month)
         self._teller = OrderTeller(feed, self._counts, settings)
         self._coverage = FeedCoverage()
         self._reach_min = _HOUR_MIN
@@ -116,9 +117,9 @@ class OrderWatch:
         )
         seen = places - np.searchsorted(orders, starts)
         seen[:, -1] = 0
-        least = due + (expectation.cv * due) ** 2
-        short = due - seen
-        found: BoolArray = np.any((short > 0) & (short * short > _SUSPECT * least), axis=1)
+        found = _short(due, seen, expectation.cv)
+        if expectation.above_least > 1:
+            found |= _short(due / expectation.above_least, seen, expectation.at_least().cv)
         return found
 
     def _look(self, now_ms: int) -> tuple[int, Expectation]:
@@ -207,29 +208,41 @@ class OrderWatch:
             return OrderVerdict(breached=False, reason="waiting_for_first_event")
         if expectation.source == "none":
             return OrderVerdict(breached=False, reason="no_history_yet")
-        starts = self._starts(expectation, end_ms)
-        windows = [
-            _evidence(expectation, start, end_ms, seen)
-            for start, seen in zip(starts, self._counts.since(starts, end_ms), strict=True)
-        ]
-        latest_ms = self._counts.latest_ms(end_ms, starts[-1])
-        gap = replace(self._evidence(expectation, latest_ms, end_ms), observed=0)
-        settings = self._settings
-        verdict = order_rate.judge(windows, gap, settings.alpha, settings.false_alarms_per_month)
+        counted = self._counted(expectation, end_ms)
+        verdict = order_rate.judge(*counted.against(expectation), *self._rule)
+        expectation = self._least_of(verdict, expectation, end_ms)
+        if expectation.above_least > 1:
+            verdict = self._doubted(verdict, counted, expectation)
         if verdict.breached and now_ms < self._coverage.quiet_until_ms:
             return replace(verdict, breached=False, reason="just_started")
-        expectation = self._least_of(verdict, expectation, end_ms)
-        if verdict.breached and expectation.raised > 1:
-            # The widest window tells most of what came since; the shortest was only the first.
-            widest = order_rate.widest(windows, settings.alpha, settings.false_alarms_per_month)
-            since_ms = end_ms - round((widest or gap).window_s * 1_000)
-            if widest:
-                between = (1 + 1 / expectation.raised) / 2
-                since_ms = self._onset(expectation, since_ms, end_ms, between)
-            whole = self._evidence(expectation, since_ms, end_ms)
-            if order_rate.back_to_usual(whole, expectation.raised, expectation.above_usual):
-                return OrderVerdict(breached=False, reason="back_to_usual", evidence=whole)
         return verdict
+
+    def _doubted(
+        self, verdict: OrderVerdict, counted: _Counted, expectation: Expectation
+    ) -> OrderVerdict:
+        """Today may come down from an unusual height: what is still found missing."""
+        least = counted.against(expectation.at_least())
+        below = order_rate.judge_below_usual(*least, *self._rule)
+        if not verdict.breached:
+            return below if below.breached else verdict
+        if below.breached:
+            return verdict
+        windows, gap = counted.against(expectation)
+        # The widest window tells most of what came since; the shortest was only the first.
+        widest = order_rate.widest(windows, *self._rule)
+        since_ms = counted.end_ms - round((widest or gap).window_s * 1_000)
+        if widest:
+            between = (1 + 1 / expectation.raised) / 2
+            since_ms = self._onset(expectation, since_ms, counted.end_ms, between)
+        whole = self._evidence(expectation, since_ms, counted.end_ms)
+        if order_rate.back_to_usual(whole, expectation.raised, expectation.above_usual):
+            return OrderVerdict(breached=False, reason="back_to_usual", evidence=whole)
+        return verdict
+
+    def _counted(self, expectation: Expectation, end_ms: int) -> _Counted:
+        starts = self._starts(expectation, end_ms)
+        seen = self._counts.since(starts, end_ms)
+        return _Counted(end_ms, starts, seen, self._counts.latest_ms(end_ms, starts[-1]))
 
     def _least_of(
         self, verdict: OrderVerdict, expectation: Expectation, end_ms: int
@@ -339,12 +352,38 @@ class OrderWatch:
         self._loaded = True
 
 
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """Orders in the windows that begin at `starts_ms` and end now, and when the latest came."""
+
+    end_ms: int
+    starts_ms: Sequence[int]
+    seen: Sequence[int]
+    latest_ms: int
+
+    def against(self, expectation: Expectation) -> tuple[list[Evidence], Evidence]:
+        """The windows, and the time since the latest order."""
+        windows = [
+            _evidence(expectation, start_ms, self.end_ms, seen)
+            for start_ms, seen in zip(self.starts_ms, self.seen, strict=True)
+        ]
+        return windows, _evidence(expectation, self.latest_ms, self.end_ms, 0)
+
+
 def _pages(verdict: OrderVerdict, expectation: Expectation) -> bool:
     """On a sale day or a holiday whose level nobody knows yet, only a long silence is grave."""
     if expectation.source not in _UNLIKE:
         return True
     due = verdict.evidence.expected if verdict.evidence else 0.0
     return verdict.reason == "no_orders" and lower_tail(0, _HOLIDAY * due) < _SILENCE_ALPHA
+
+
+def _short(due: Float64Array, seen: Int64Array, cv: float) -> BoolArray:
+    """At which instants any window is so many deviations short as to be suspicious."""
+    short = due - seen
+    least = due + (cv * due) ** 2
+    found: BoolArray = np.any((short > 0) & (short * short > _SUSPECT * least), axis=1)
+    return found
 
 
 def _block_end(minute: int) -> int:

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -18,7 +19,7 @@ from business_metrics.baseline import Baseline, Interval
 from business_metrics.calendar import same_sale_before, weeks_before
 from business_metrics.events import money
 from business_metrics.expectation import Expectation
-from business_metrics.minute_history import MINUTE_MS, MinuteHistory
+from business_metrics.minute_history import MINUTE_MS
 from business_metrics.settings import BusinessSettings
 from business_metrics.significance import quantile
 
@@ -85,16 +86,27 @@ def _midnight(day: date, zone: ZoneInfo) -> int:
     return round(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()) // 60
 
 
+class Days(Protocol):
+    """What was sold in the minutes `[begin, end)`: orders, and their money units."""
+
+    def sold(self, start_minute: int, end_minute: int) -> tuple[int, int]: ...
+
+
 class Pacer:
     """Tells the pace of the day of an instant."""
 
-    def __init__(
-        self, history: MinuteHistory, baseline: Baseline, settings: BusinessSettings
-    ) -> None:
-        self._history = history
+    def __init__(self, days: Days, baseline: Baseline, settings: BusinessSettings) -> None:
+        self._days = days
         self._baseline = baseline
         self._settings = settings
         self._zone = settings.zone
+
+    def days_of(self, now_ms: int) -> list[Interval]:
+        """The days that a pace tells of, in minutes: its own and those that it is compared with."""
+        now = now_ms // MINUTE_MS
+        earlier = same_sale_before(self._settings.calendar, now, self._zone)[:1]
+        all_of = (now, weeks_before(now, 1, self._zone), *earlier)
+        return [day_bounds(minute, self._zone)[1:] for minute in all_of]
 
     def pace(self, now_ms: int, excluded: tuple[Interval, ...]) -> Pace:
         """The day up to the last whole minute before an instant."""
@@ -143,7 +155,7 @@ class Pacer:
         return ComparedDay(day, self._sold(begin, past), total)
 
     def _sold(self, begin: int, end: int) -> Sold:
-        orders, units = self._history.sold(begin, end)
+        orders, units = self._days.sold(begin, end)
         # Days that only the recorded series remember have no amounts.
         known = units or not orders
         return Sold(orders, money(units, self._settings.currency) if known else None)

@@ -16,14 +16,15 @@ import pyarrow.compute
 from business_metrics import abandonment as cohorts
 from business_metrics import searches
 from business_metrics.abandonment import SEGMENTS, Abandonment, AbandonmentSeries
-from business_metrics.causes import TROUBLE_TYPES, causes_of, cohorts_by_cause
+from business_metrics.at_risk import Accountant, Missing, RevenueAtRisk, Sales
+from business_metrics.causes import causes_of, cohorts_by_cause
 from business_metrics.event_slices import slices
 from business_metrics.events import genuine, money, money_units
-from business_metrics.exact_sums import halves, total, whole
+from business_metrics.exact_sums import halves, whole
 from business_metrics.expectation import Expectation
 from business_metrics.funnel import COLUMNS, STEPS, FunnelStep, parse_segment
 from business_metrics.funnel import funnel as funnel_of
-from business_metrics.minute_history import MINUTE_MS
+from business_metrics.minute_history import MINUTE_MS, MinuteHistory
 from business_metrics.pacing import day_bounds
 from business_metrics.settings import BusinessSettings
 from business_metrics.significance import quantile
@@ -41,13 +42,6 @@ MAX_POINTS = 20_000
 _MAX_RANGE_MS = 400 * DAY_MS
 # The end of 9998: no calendar has a day after the last of 9999.
 _LAST_MS = 253_370_764_800_000
-_CHECKOUT_TYPES = (
-    "begin_checkout",
-    "add_shipping_info",
-    "add_payment_info",
-    "purchase",
-    *TROUBLE_TYPES,
-)
 _CHECKOUT_COLUMNS = (
     *("type", "ts_ms", "checkout_id", "session_id", "trace_id", "bot", "test"),
     *SEGMENTS,
@@ -59,6 +53,8 @@ BY_CAUSE = "cause"
 _LATE_MS = DAY_MS
 _LATE_PURCHASE_DAYS = 7
 _BEGUN_BEFORE_MS = DAY_MS
+# A browser's clock may be so far ahead.
+_AHEAD_MS = 300_000
 _BAND = 0.005
 
 
@@ -85,16 +81,6 @@ class OrderPoint:
     expected_orders: float | None
     low: float | None
     high: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class RevenueAtRisk:
-    """Expected less actual revenue of a range, not below zero, with its band (95 %)."""
-
-    amount: Decimal
-    currency: str
-    low: Decimal
-    high: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +145,16 @@ def order_edges(start_ms: int, end_ms: int, step: Step, zone: ZoneInfo) -> list[
     return edges if step == "day" else [*edges[:-1], end_ms]
 
 
+def is_purchase(events: pa.Table) -> Any:
+    """Which are orders."""
+    return pc.equal(events["type"], "purchase")
+
+
 def sold(reader: EventReader, start_ms: int, end_ms: int) -> pa.Table:
     """The genuine purchases of a range, each order once, and the refunds."""
     types = ("purchase", "refund")
     table = genuine(reader.events(start_ms, end_ms, types=types, columns=_SOLD_COLUMNS))
-    bought = table.filter(pc.equal(table["type"], "purchase"))
+    bought = table.filter(is_purchase(table))
     told = pc.drop_null(pc.unique(bought["order_id"]))
     if not len(told):
         return table
@@ -182,18 +173,21 @@ def orders(
     expectation: Expectation,
     collected: BoolArray,
     settings: BusinessSettings,
+    past: tuple[MinuteHistory, Missing],
 ) -> Orders:
     """What was `sold` by step.
 
     `span` is the edges of the steps, the usual step and until when orders are expected, in ms.
 
-    `collected` tells of each minute of the expectation whether orders were collected then.
+    `collected` tells of each minute of the expectation whether orders were collected then. `past`
+    is what was sold before, and when orders were found missing.
     Revenue at risk asks what was ordered, so refunds do not count in it.
     """
     edges, step_ms, expected_until_ms = span
-    bought = np.asarray(pc.equal(events["type"], "purchase").to_numpy(), dtype=np.bool_)
+    bought = np.asarray(is_purchase(events).to_numpy(), dtype=np.bool_)
     units = np.abs(money_units(events, settings.currency, settings.exchange_rates))
-    place = np.searchsorted(edges, np.asarray(events["ts_ms"].to_numpy()), side="right") - 1
+    ts_ms = np.asarray(events["ts_ms"].to_numpy(), dtype=np.int64)
+    place = np.searchsorted(edges, ts_ms, side="right") - 1
     counts = np.bincount(place[bought], minlength=len(edges) - 1)
     sums = _sums(place, np.where(bought, units, -units), len(edges) - 1)
     known = _known(expectation, collected)
@@ -206,18 +200,11 @@ def orders(
         )
         for i, (at_ms, until_ms) in enumerate(pairwise(edges))
     )
-    judged = bought & _in_minutes(events, expectation.start_minute, collected)
-    taken = int(judged.sum()), money(total(units[judged]), settings.currency)
-    risk = _at_risk(points, taken, settings.currency, expectation.cv)
+    accountant = Accountant(known.expectation, collected, past[0], settings.currency)
+    risk = accountant.at_risk(
+        Sales(ts_ms[bought], units[bought]), past[1], (edges[0], expected_until_ms)
+    )
     return Orders(step_ms / 1_000, points, risk, expectation.source)
-
-
-def _in_minutes(events: pa.Table, start_minute: int, chosen: BoolArray) -> BoolArray:
-    """Which events fall into the chosen ones of the minutes from a first one on."""
-    place = np.asarray(events["ts_ms"].to_numpy(), dtype=np.int64) // MINUTE_MS - start_minute
-    inside = (place >= 0) & (place < len(chosen))
-    inside[inside] = chosen[place[inside]]
-    return np.asarray(inside, dtype=np.bool_)
 
 
 def _sums(place: Int64Array, units: Int64Array, count: int) -> list[int]:
@@ -251,30 +238,13 @@ def _order_point(
 ) -> OrderPoint:
     expected = low = high = None
     expectation = known.expectation
-    if known.minutes.expected(at_ms, until_ms) > 0:
+    known_min = known.minutes.expected(at_ms, until_ms)
+    if known_min > 0:
         expected = expectation.expected(at_ms, until_ms)
-        low, high = (
-            float(quantile(share, expected, expectation.cv)) for share in (_BAND, 1 - _BAND)
-        )
+        # As the rule judges a span: orders in clumps make the band wider, many orders narrower.
+        cv = expectation.cv_over(expected, known_min)
+        low, high = (float(quantile(share, expected, cv)) for share in (_BAND, 1 - _BAND))
     return OrderPoint(at_ms, *sold_then, expected, low, high)
-
-
-def _at_risk(
-    points: tuple[OrderPoint, ...], taken: tuple[int, Decimal], currency: str, cv: float
-) -> RevenueAtRisk | None:
-    """By the orders and the revenue of the minutes in which some were expected."""
-    count, revenue = taken
-    if not count:
-        return None
-    average = revenue / count
-    due = sum(p.expected_orders or 0.0 for p in points)
-    bounds = (due, quantile(0.025, due, cv), quantile(0.975, due, cv))
-    cent = money(0, currency)
-    amount, low, high = (
-        max(Decimal(str(round(n, 6))) * average - revenue, Decimal(0)).quantize(cent)
-        for n in bounds
-    )
-    return RevenueAtRisk(amount, currency, low, high)
 
 
 def funnel(reader: EventReader, start_ms: int, end_ms: int, segment: str) -> tuple[FunnelStep, ...]:
@@ -298,7 +268,7 @@ def abandonment(
     _check_split(by, BY_CAUSE)
     start_ms, end_ms = edges_ms[0], edges_ms[-1]
     events, spans = readers
-    table = _of_checkouts(events, start_ms, end_ms, as_of[0])
+    table = _of_checkouts(events, start_ms, end_ms, as_of)
     checkouts = _started_in(cohorts.fold(table, keep_ids=by == BY_CAUSE), start_ms, end_ms)
     if by != BY_CAUSE:
         return _answer(checkouts, edges_ms, by, as_of)
@@ -311,24 +281,36 @@ def abandonment(
     return _abandonment(as_of, [AbandonmentSeries(labels, points) for labels, points in told])
 
 
-def _of_checkouts(reader: EventReader, start_ms: int, end_ms: int, as_of_ms: int) -> pa.Table:
-    """The events of a range's checkouts, with what came before and long after of the same ones."""
+def _of_checkouts(
+    reader: EventReader, start_ms: int, end_ms: int, as_of: tuple[int, int]
+) -> pa.Table:
+    """The events of a range's checkouts, with what came before and long after of the same ones.
+
+    Of the last timeout also those that are no step of a checkout but name one: it goes on.
+    """
+    as_of_ms, timeout_s = as_of
     begun = ("begin_checkout",)
-    table = reader.events(
-        start_ms, end_ms + _LATE_MS, types=_CHECKOUT_TYPES, columns=_CHECKOUT_COLUMNS
-    )
+    late_ms, types = end_ms + _LATE_MS, cohorts.CHECKOUT_TYPES
+    table = reader.events(start_ms, late_ms, types=types, columns=_CHECKOUT_COLUMNS)
     ids = pc.unique(table.filter(pc.is_in(table["type"], value_set=pa.array(begun)))["checkout_id"])
     parts = [table]
     if len(ids):
-        spans = [(start_ms - _BEGUN_BEFORE_MS, start_ms, begun)]
+        # By the clock of the shop's server a purchase may lie before the browser's first step.
+        first = (*begun, "purchase")
+        spans: list[tuple[int, int, tuple[str, ...]]] = [
+            (start_ms - _BEGUN_BEFORE_MS, start_ms, first)
+        ]
         spans += [
             (at_ms, min(at_ms + DAY_MS, as_of_ms + 1), ("purchase",))
             for day in range(1, _LATE_PURCHASE_DAYS)
             if (at_ms := end_ms + day * DAY_MS) <= as_of_ms
         ]
-        for first_ms, last_ms, types in spans:
-            more = reader.events(first_ms, last_ms, types=types, columns=_CHECKOUT_COLUMNS)
+        for first_ms, last_ms, wanted in spans:
+            more = reader.events(first_ms, last_ms, types=wanted, columns=_CHECKOUT_COLUMNS)
             parts.append(more.filter(pc.is_in(more["checkout_id"], value_set=ids)))
+        lately_ms = max(start_ms, as_of_ms - timeout_s * 1_000)
+        active = reader.events(lately_ms, as_of_ms + _AHEAD_MS, columns=_CHECKOUT_COLUMNS)
+        parts.append(active.filter(pc.is_in(active["checkout_id"], value_set=ids)))
     return pa.concat_tables(parts)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 from business_metrics.checkout_watch import SegmentShare
+from business_metrics.events import UNITS_PER_MONEY
 from business_metrics.model import KpiReading
 from business_metrics.order_reading import OrdersNow
 from business_metrics.settings import BusinessSettings
@@ -22,13 +24,17 @@ _RATIOS = {
 
 
 def rows(
-    orders: OrdersNow | None,
+    sales: tuple[OrdersNow | None, Fraction | None],
     readings: Sequence[KpiReading],
     segments: Sequence[SegmentShare],
     settings: BusinessSettings,
     now_ms: int,
 ) -> list[Row]:
-    """The samples of one tick. What is unknown is not recorded."""
+    """The samples of one tick. What is unknown is not recorded.
+
+    `sales` are the orders, and the money units of a usual one.
+    """
+    orders, usual = sales
     found: list[tuple[str, dict[str, str], float | None]] = []
     money = {"currency": settings.currency}
     if orders is not None:
@@ -39,6 +45,7 @@ def rows(
             ("expected_orders_per_minute", {}, orders.expected_per_minute),
             ("expected_orders_per_minute_low", {}, orders.low),
             ("expected_orders_per_minute_high", {}, orders.high),
+            ("expected_revenue_per_minute", money, _worth(orders.expected_per_minute, usual)),
             ("revenue_at_risk", money, 0.0 if risk is None else float(risk)),
         ]
     for reading in readings:
@@ -54,3 +61,7 @@ def rows(
         for name, labels, value in found
         if value is not None
     ]
+
+
+def _worth(orders: float | None, usual: Fraction | None) -> float | None:
+    return None if orders is None or usual is None else orders * float(usual / UNITS_PER_MONEY)

@@ -11,6 +11,8 @@ import numpy as np
 from store.model import BoolArray, Float64Array
 
 _SHUT_MIN = 30
+# Of what the day sells on average; a late order of another day does not open the shop.
+_SHUT_SHARE = 0.02
 # How many minutes before and after tell of one, from which orders a minute on.
 _REACHES = ((1, 60.0), (5, 15.0), (15, 0.5), (45, 0.0))
 REACH_MIN = _REACHES[-1][0]
@@ -75,12 +77,18 @@ def holes(day: Reference, witness: Float64Array) -> BoolArray:
     return holes
 
 
-def closed(day: Reference, valid: BoolArray) -> BoolArray:
-    """Half an hour and more without an order, no hole: a shop that was shut. It has sharp edges."""
+def closed(day: Reference, valid: BoolArray, others: Float64Array) -> BoolArray:
+    """Half an hour and more without an order, no hole: a shop that was shut. It has sharp edges.
+
+    The other days say that it was: in a small shop's night half an hour passes without an order by
+    chance. `others` are their orders a minute.
+    """
     silent = holes(Reference(day.counts, valid), np.ones(len(valid)))
+    rate = float(day.counts[valid].sum()) / max(int(valid.sum()), 1)
     edges = np.flatnonzero(np.diff(np.concatenate([[0], silent.astype(np.int8), [0]])))
     for begin, stop in edges.reshape(-1, 2).tolist():
-        if stop - begin < _SHUT_MIN:
+        sold = float(np.nansum(others[begin:stop]))
+        if stop - begin < _SHUT_MIN or sold > _SHUT_SHARE * rate * (stop - begin):
             silent[begin:stop] = False
     return silent
 

@@ -91,7 +91,7 @@ def _deviation(mean: float, cv: float) -> float:
     return math.sqrt(mean + (cv * mean) ** 2)
 
 
-def wilson(successes: int, total: int, z: float = Z_99_ONE_SIDED) -> tuple[float, float]:
+def wilson(successes: float, total: float, z: float = Z_99_ONE_SIDED) -> tuple[float, float]:
     """The bounds of a ratio by Wilson's score; with the default, each holds with 99 % certainty.
 
     >>> [wilson(n, of)[0] > 0.4 for n, of in ((14, 20), (13, 20), (226, 500), (225, 500))]

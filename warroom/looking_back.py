@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import datetime, time
 from functools import partial
+from typing import Protocol
 
 from alerts.drill import MARK
 from alerts.escalation.steps import people
@@ -62,28 +63,44 @@ def sale_before(settings: BusinessSettings) -> Callable[[int], EarlierSale | Non
     return partial(earlier_sale, settings.calendar, settings.zone)
 
 
-class KpisThen:
-    """Orders and revenue a minute at an earlier instant, counted from the events themselves.
+class Earlier(Protocol):
+    """Business figures of the past; the evaluator of the business metrics is one."""
 
-    A series of them begins when Warroom did; events of before may have been brought in. It is the
-    mean of the five minutes around the instant: a single one is mostly chance. None without orders.
+    def orders(self, start_ms: int, end_ms: int, step: int) -> Orders: ...
+
+    def figure_at(self, kpi: str, at_ms: int) -> float | None: ...
+
+
+class KpisThen:
+    """A business figure at an earlier instant, counted from the events themselves.
+
+    A series of them begins when Warroom did; events of before may have been brought in. Orders and
+    revenue are the mean of the five minutes around the instant: a single one is mostly chance.
+    Other figures are those of the whole minute before it, and are looked for once.
     """
 
-    def __init__(self, orders: Callable[[int, int, int], Orders]) -> None:
-        self._orders = orders
+    def __init__(self, earlier: Earlier) -> None:
+        self._earlier = earlier
         self._known: OrderedDict[int, tuple[float, float]] = OrderedDict()
+        self._figures: OrderedDict[tuple[str, int], float | None] = OrderedDict()
 
     def __call__(self, kpi: str, at_ms: int) -> float | None:
-        """The KPI by its name; None for those that need more than orders."""
-        if kpi not in _COUNTED:
-            return None
-        around = self._around(at_ms // _MINUTE_MS)
-        return around[_COUNTED.index(kpi)] if around else None
+        """The KPI by its name; None for those that nobody counts, or of too few events."""
+        minute = at_ms // _MINUTE_MS
+        if kpi in _COUNTED:
+            around = self._around(minute)
+            return around[_COUNTED.index(kpi)] if around else None
+        if (kpi, minute) not in self._figures:
+            found = self._earlier.figure_at(kpi, minute * _MINUTE_MS)
+            self._figures[kpi, minute] = found
+            if len(self._figures) > _MINUTES_KEPT:
+                self._figures.popitem(last=False)
+        return self._figures[kpi, minute]
 
     def _around(self, minute: int) -> tuple[float, float] | None:
         if minute not in self._known:
             start_ms, width_ms = (minute - _AROUND // 2) * _MINUTE_MS, _AROUND * _MINUTE_MS
-            point = self._orders(start_ms, start_ms + width_ms, width_ms).points[0]
+            point = self._earlier.orders(start_ms, start_ms + width_ms, width_ms).points[0]
             if not point.orders:
                 return None  # not kept: the events may still be brought in
             self._known[minute] = point.orders / _AROUND, float(point.revenue) / _AROUND

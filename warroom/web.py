@@ -147,7 +147,7 @@ def build_web(inputs: WebInputs) -> Web:
             timeline=timeline,
             sources=lambda now_ms: source_states(inputs.intake, now_ms),
             earlier_sale=sale_before(business_settings(inputs.settings)),
-            kpi_then=KpisThen(inputs.sight.business.orders),
+            kpi_then=KpisThen(inputs.sight.business),
         ),
         interval_ms=round(inputs.settings.file.evaluation_interval * 1000),
         now=inputs.now,

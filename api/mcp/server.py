@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.mcp.batch import Batches
 from api.mcp.tools import TOOLS, Tool
 
 _MAX_REQUEST_BYTES = 256 * 1024
@@ -33,7 +34,8 @@ _BY_NAME = {tool.name: tool for tool in TOOLS}
 def routes(version: str) -> list[BaseRoute]:
     """The endpoint; `version` is told to clients."""
     # No stream to GET and no session to DELETE: the protocol wants 405 for both.
-    return [Route("/mcp", _Endpoint(version), methods=["POST"])]
+    endpoint = Batches(_Endpoint(version), _MAX_REQUEST_BYTES)
+    return [Route("/mcp", endpoint, methods=["POST"])]
 
 
 class _Endpoint:
@@ -61,8 +63,11 @@ def _rights(request: Request) -> dict[str, str]:
 
 def _server(app: ASGIApp, version: str, rights: dict[str, str]) -> Server[Any]:
     async def list_tools(
-        _: ServerRequestContext[Any], __: types.PaginatedRequestParams | None
+        _: ServerRequestContext[Any], asked: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
+        if asked is not None and asked.cursor is not None:
+            # All of them are on the first page, which names no other.
+            raise MCPError(types.INVALID_PARAMS, "no page begins at this cursor")
         return types.ListToolsResult(tools=[_described(tool) for tool in TOOLS])
 
     async def call_tool(

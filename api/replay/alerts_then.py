@@ -71,6 +71,7 @@ class _Told:
     annotations: Mapping[str, str]
     summary: str
     since_ms: int
+    fires_on: bool
 
 
 def alerts_at(
@@ -79,7 +80,7 @@ def alerts_at(
     """Alerts that were pending or firing then, with what their incident says of them.
 
     The summary is the one with which the alert began to fire. The other words are its last ones: of
-    those that it had before nothing is kept.
+    those that it had before nothing is kept, and `words_known_later` says that they may be younger.
     """
     told = _told(log, at_ms)
     states = dict.fromkeys(told, "firing")
@@ -114,6 +115,7 @@ def _told(log: IncidentLog, at_ms: int) -> dict[Labels, _Told]:
                 part.annotations,
                 line_of.title if line_of else part.annotations.get("summary", ""),
                 line_of.at_ms if line_of else part.fired_ms,
+                fires_on=part.resolved_ms is None or part.resolved_ms > at_ms,
             )
     return found
 
@@ -150,4 +152,5 @@ def _alert(labels: Labels, state: str, told: _Told | None, *, silenced: bool) ->
         "incident_id": told.incident_id if told else "",
         "acknowledged_by": told.acknowledged_by if told else "",
         "silenced": silenced,
+        "words_known_later": told is not None and told.fires_on,
     }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from business_metrics.memory import Breach
 from business_metrics.model import KpiReading
+from slos import budget
 from store.durations import parse_duration_ms
 from store.model import Labels
 from store.ports import Querier
@@ -27,6 +29,8 @@ _SERIES: Mapping[str, tuple[str, str]] = {
     "average_order_value": ("average_order_value", "{currency}"),
 }
 _EXPECTED = "expected_orders_per_minute"
+_AT_RISK = "revenue_at_risk"
+_KPI_ALERTS = 'ALERTS{kpi!="",alertstate="firing"}'
 _WITH_BAND = frozenset({"order_rate", "orders_per_minute"})
 _PROVISIONAL = frozenset({"checkout_abandonment_live", "conversion"})
 _ERROR = "slo:sli_error:ratio_rate"
@@ -43,13 +47,15 @@ def kpis_at(
         for labels, value in zip(vector.series, vector.values.tolist(), strict=True)
         if not labels.get("segment")
     }
+    firing = _firing(querier, at_ms)
     band = [recorded.get(f"{_EXPECTED}{end}", (None, None))[1] for end in ("", "_low", "_high")]
     readings = []
     for kpi, (series, unit) in _SERIES.items():
         if series not in recorded:
             continue
         labels, value = recorded[series]
-        breach = _breach(breaches(kpi, at_ms), at_ms)
+        breached = kpi in firing
+        risk = recorded.get(_AT_RISK) if breached and kpi == "order_rate" else None
         expected, low, high = band if kpi in _WITH_BAND else (None, None, None)
         readings.append(
             KpiReading(
@@ -60,20 +66,36 @@ def kpis_at(
                 expected=expected,
                 low=low,
                 high=high,
-                breached=breach is not None,
-                severity=breach.severity if breach else "",
-                since_ms=breach.start_ms if breach else None,
+                breached=breached,
+                severity=firing.get(kpi, ""),
+                since_ms=_since(breaches(kpi, at_ms), at_ms) if breached else None,
                 provisional=kpi in _PROVISIONAL,
+                revenue_at_risk=_money(risk[1]) if risk else None,
+                currency=risk[0].get("currency") if risk else "",
             )
         )
     return readings
 
 
-def _breach(breaches: Iterable[Breach], at_ms: int) -> Breach | None:
-    return next(
-        (b for b in breaches if b.start_ms <= at_ms and (b.end_ms is None or b.end_ms > at_ms)),
-        None,
-    )
+def _firing(querier: Querier, at_ms: int) -> dict[str, str]:
+    """The severity of each KPI whose alert fired.
+
+    A breach is no witness: when it began and ended is worked out afterwards, and it may grow worse.
+    """
+    vector = querier.instant(_KPI_ALERTS, at_ms)
+    found = [(labels.get("kpi"), labels.get("severity")) for labels in vector.series]
+    return dict(sorted(found, key=lambda pair: pair[1] == "page"))
+
+
+def _since(breaches: Iterable[Breach], at_ms: int) -> int | None:
+    """When the breach of then began."""
+    return max((b.start_ms for b in breaches if b.start_ms <= at_ms), default=None)
+
+
+def _money(value: float) -> Decimal:
+    """A sample back to money: more than three places no currency has."""
+    exact = Decimal(repr(round(value, 3)))
+    return exact.quantize(Decimal("0.01")) if exact == exact.quantize(Decimal("0.01")) else exact
 
 
 def slos_at(querier: Querier, today: Sequence[Json], at_ms: int) -> list[Json]:
@@ -108,8 +130,8 @@ def _slo(service: str, name: str, figures: Mapping[str, float], today: Json, at_
     windows = {
         key: value for key, value in figures.items() if key[-1:] in "smhdw" and key[0].isdigit()
     }
-    budget = 1 - objective
-    burns = {window: error / budget for window, error in windows.items()} if budget > 0 else {}
+    allowed = 1 - objective
+    burns = {window: error / allowed for window, error in windows.items()} if allowed > 0 else {}
     tiers = [_tier(tier, burns) for tier in today.get("tiers", [])]
     return {
         "name": name,
@@ -117,11 +139,13 @@ def _slo(service: str, name: str, figures: Mapping[str, float], today: Json, at_
         "description": today.get("description", ""),
         "objective": objective,
         "window": f"{round(figures.get('time_period', 30) * 86_400)}s",
-        "sli": None if left is None else 1 - (1 - left) * budget,
+        "sli": None if left is None else 1 - (1 - left) * allowed,
         "error_budget_remaining": left,
         "burn_rates": burns,
         "tiers": tiers,
-        "state": _state(left, windows, tiers),
+        "state": budget.state(
+            has_data=bool(windows), firing=any(tier["firing"] for tier in tiers), left=left
+        ).value,
         "exhausts_at": None,
         "statement": "",
         "as_of": rfc3339(at_ms),
@@ -143,11 +167,3 @@ def _seconds(window: str) -> int:
         return parse_duration_ms(window) // 1000
     except ValueError:
         return -1
-
-
-def _state(left: float | None, windows: Mapping[str, float], tiers: Sequence[Json]) -> str:
-    if left is None and not windows:
-        return "no_data"
-    if left is not None and left <= 0:
-        return "exhausted"
-    return "burning" if any(tier["firing"] for tier in tiers) else "ok"

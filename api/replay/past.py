@@ -27,6 +27,7 @@ _STATUSES = {
     "fixed": FindingStatus.FIXED,
     "regressed": FindingStatus.REGRESSED,
 }
+_SUPPRESSED = FindingStatus.SUPPRESSED
 _BEGINS = frozenset({"opened", "returned", "regressed"})
 _ENDED_SHOWN = 20
 
@@ -55,6 +56,8 @@ def sources_at(now: PanelSources, histories: Histories, at_ms: int) -> PanelSour
         alerts=lambda: alerts_at(now.querier, histories.incidents, histories.silences(), at_ms),
         findings=findings,
         sources=_freshness,
+        # Events may have been brought in since: only what was recorded was known for sure.
+        kpi_then=lambda _kpi, _then_ms: None,
     )
 
 
@@ -95,6 +98,8 @@ def findings_at(
                     status=status,
                     first_seen_ms=since_ms,
                     last_seen_ms=seen_ms,
+                    suppression=finding.suppression if status is _SUPPRESSED else None,
+                    fixed_ms=finding.fixed_ms if status is FindingStatus.FIXED else 0,
                 )
             )
     active_then = sorted((f for f in known if f.active), key=lambda f: f.priority.value)

@@ -145,6 +145,7 @@ def _orders_json(answer: Orders) -> Json:
             "currency": risk.currency,
             "low": str(risk.low),
             "high": str(risk.high),
+            "orders_missing": risk.orders_missing,
         }
         if risk
         else None,

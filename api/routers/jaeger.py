@@ -89,14 +89,17 @@ class Search(BaseModel):
         start_us = self.start
         if start_us is None:
             start_us = max(0, end_us - _lookback_us(self.lookback))
+        least_ns, most_ns = _duration_ns(self.min_duration), _duration_ns(self.max_duration)
+        if most_ns is not None and (least_ns or 0) > most_ns:
+            raise BadInput("maxDuration is shorter than minDuration", hint="exchange them")
         return TraceQuery(
             start_ns=min(start_us * 1_000, _MAX_NS),
             end_ns=min(end_us * 1_000, _MAX_NS),
             service=self.service or None,
             operation=self.operation or None,
             attributes=(*_tags(self.tags), *map(_pair, self.tag)),
-            min_duration_ns=_duration_ns(self.min_duration),
-            max_duration_ns=_duration_ns(self.max_duration),
+            min_duration_ns=least_ns,
+            max_duration_ns=most_ns,
             limit=self.limit,
         )
 
@@ -110,7 +113,7 @@ def router(spans: SpanReader, now: Callable[[], int]) -> APIRouter:
         names = await run_in_threadpool(lambda: sorted(spans.services()))
         return _answer(names)
 
-    @routes.get("/services/{service}/operations")
+    @routes.get("/services/{service:path}/operations")
     async def operations_of(service: str) -> Json:
         known = await run_in_threadpool(spans.services)
         return _answer(sorted(known.get(service, [])))

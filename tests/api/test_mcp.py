@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 import httpx2
 import pytest
 from mcp import Client
@@ -174,3 +175,53 @@ def test_a_message_without_bound_is_refused(still_world: World) -> None:
 def test_there_is_no_stream_to_read_and_no_session_to_end(still_world: World) -> None:
     assert still_world.ask("GET", "/mcp").status_code == 405
     assert still_world.ask("DELETE", "/mcp").status_code == 405
+
+
+def posted(world: World, message: Any, **headers: str) -> httpx.Response:
+    return world.ask("POST", "/mcp", json=message, headers={**_RPC, **headers})
+
+
+PING = {"jsonrpc": "2.0", "id": 7, "method": "ping"}
+LIST = {"jsonrpc": "2.0", "id": 8, "method": "tools/list"}
+
+
+def test_a_batch_is_answered_message_by_message_and_a_notification_not(still_world: World) -> None:
+    note = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    wrong = {"jsonrpc": "2.0", "id": 9, "method": "resources/list"}
+    answer = posted(still_world, [PING, note, wrong, LIST])
+    assert answer.status_code == 200
+    told = {one["id"]: one for one in answer.json()}
+    assert set(told) == {7, 8, 9}
+    assert told[7]["result"] == {}
+    assert told[9]["error"]["code"] == -32601
+    assert len(told[8]["result"]["tools"]) == len(TOOLS)
+    assert posted(still_world, [note]).status_code == 202
+
+
+@pytest.mark.parametrize("batch", [[], [PING] * 21])
+def test_a_batch_has_bounds(still_world: World, batch: list[Any]) -> None:
+    answer = posted(still_world, batch)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == -32600
+
+
+def test_a_later_revision_of_the_protocol_has_no_batches(still_world: World) -> None:
+    header = {"MCP-Protocol-Version": "2025-06-18"}
+    assert posted(still_world, [PING], **header).status_code == 400
+    assert posted(still_world, PING, **header).json()["result"] == {}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "given"), [("2025-03-26", "2025-03-26"), ("1999-01-01", "2025-11-25")]
+)
+def test_a_revision_is_agreed_on(still_world: World, wanted: str, given: str) -> None:
+    client = {"name": "a stranger", "version": "1"}
+    params = {"protocolVersion": wanted, "capabilities": {}, "clientInfo": client}
+    hello = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
+    assert posted(still_world, hello).json()["result"]["protocolVersion"] == given
+
+
+def test_there_is_one_page_of_tools(still_world: World) -> None:
+    assert "nextCursor" not in posted(still_world, LIST).json()["result"]
+    answer = posted(still_world, {**LIST, "params": {"cursor": "elsewhere"}}).json()
+    assert answer["error"]["code"] == -32602

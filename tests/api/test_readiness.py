@@ -227,6 +227,15 @@ def test_what_is_missing_is_to_do_and_says_how_to_mend_it(line: str, facts: Fact
     assert open_items[0].mend
 
 
+def test_a_sale_is_told_by_a_name_that_people_read() -> None:
+    key = SaleDay("black-friday", date(2026, 11, 27), date(2026, 11, 27))
+    told = {item.id: item.fact for item in checklist(replace(READY, next_sale=key, last_sale=key))}
+    assert told["calendar"] == "Black Friday on 2026-11-27"
+    assert told["retention"].startswith("Black Friday was 300 days ago")
+    own = replace(READY, next_sale=replace(key, name="Single’s day iOS"))
+    assert "Single’s day iOS on" in {item.id: item.fact for item in checklist(own)}["calendar"]
+
+
 def test_what_cannot_be_known_is_not_called_done() -> None:
     facts = replace(READY, last_sale=None, last_sale_ms=None, on_disk=False)
     unknown = {item.id for item in checklist(facts) if item.state is State.UNKNOWN}

@@ -8,15 +8,21 @@ from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pytest
 
+from alerts.incidents import Incident, IncidentAlert, IncidentState
 from alerts.silences import Silence, equality
+from alerts.state import fingerprint
 from api.panels.earlier_sale import earlier_sale
 from api.replay.alerts_then import IncidentLog, alerts_at
+from api.replay.figures import kpis_at
 from api.replay.past import findings_at
 from business_metrics.calendar import SaleDay
+from business_metrics.memory import Breach
 from detectors.decision import HistoryEntry
-from store.model import Labels
+from detectors.finding import Suppression
+from store.model import STALE_NAN_BITS, Labels
 from store.promql.engine import Engine
 from store.promql.testing import MemoryReader
 from tests.api.test_warroom_findings import FINDING
@@ -122,6 +128,64 @@ def test_evidence_that_was_seen_later_says_so() -> None:
     assert marks == [[], [True], [False]]
 
 
+def test_how_a_finding_ended_is_unknown_before_it_did() -> None:
+    quiet = Suppression("we know", 9_000)
+    seen = replace(FINDING, last_seen_ms=1_500)
+    ends = {"suppressed": replace(seen, suppression=quiet), "fixed": replace(seen, fixed_ms=2_000)}
+    for event, finding in ends.items():
+        history = [
+            HistoryEntry(finding.fingerprint, 1_000, "opened", ""),
+            HistoryEntry(finding.fingerprint, 2_000, event, ""),
+        ]
+        ((before,), (after,)) = (findings_at([finding], history, at) for at in (1_999, 2_000))
+        assert (before["status"], before["suppression"], before["fixed_at"]) == ("open", None, None)
+        assert after["status"] == event
+        assert after["suppression"] or after["fixed_at"]
+
+
+def test_a_figure_is_wrong_from_when_it_was_known_and_as_bad_as_it_was_then() -> None:
+    """A breach that was found at 60 s began at 20 s, became a page at 120 s and ended at 150 s."""
+    reader = MemoryReader()
+
+    def record(name: str, at_s: range, value: float, **labels: str) -> None:
+        times = [1_000 * second for second in at_s]
+        reader.put(Labels.of(labels, __name__=name), times, [value] * len(times))
+
+    def alerts(at_s: range, severity: str) -> None:
+        labels = {"alertname": "OrderRateDrop", "kpi": "order_rate", "alertstate": "firing"}
+        times = [1_000 * second for second in (*at_s, at_s.stop)]
+        gone = float(np.int64(STALE_NAN_BITS).view(np.float64))
+        values = [1.0] * len(at_s) + [gone]
+        reader.put(Labels.of(labels, __name__="ALERTS", severity=severity), times, values)
+
+    record("warroom_business_orders_per_minute", range(0, 200, 5), 3.0)
+    record("warroom_business_revenue_at_risk", range(0, 200, 5), 1234.5, currency="EUR")
+    alerts(range(60, 120, 5), "ticket")
+    alerts(range(120, 180, 5), "page")
+    breach = Breach("order_rate", 20_000, 150_000, "page")
+
+    def told(at_s: int) -> tuple[bool, str, int | None, str | None]:
+        found = kpis_at(Engine(reader), lambda _kpi, _since: [breach], at_s * 1_000)
+        one = next(each for each in found if each.kpi == "order_rate")
+        risk = one.revenue_at_risk
+        return one.breached, one.severity, one.since_ms, None if risk is None else str(risk)
+
+    assert told(40) == (False, "", None, None)
+    assert told(80) == (True, "ticket", 20_000, "1234.50")
+    assert told(130) == (True, "page", 20_000, "1234.50")
+    assert told(170)[:2] == (True, "page")
+    assert told(190) == (False, "", None, None)
+
+
+def test_words_that_may_have_changed_since_say_so() -> None:
+    labels = Labels.of({"alertname": "QueueGrows"})
+    part = IncidentAlert(fingerprint(labels), labels, {"impact": "much"}, 1_000, 9_000)
+    incident = Incident("i", "Q", "page", IncidentState.OPEN, 1_000, 1_000, alerts=(part,))
+    log = IncidentLog(running=lambda _: (incident,), lines=lambda _: {})
+    (then,) = alerts_at(Engine(MemoryReader()), log, (), 5_000)
+    assert then["words_known_later"] is True
+
+
 def test_a_finding_is_unknown_before_it_was_found(story: tuple[World, dict[str, int]]) -> None:
     world, at = story
     assert replay(world, at["calm"])["panels"]["findings"]["findings"] == []
@@ -137,8 +201,9 @@ def test_an_slo_has_the_budget_of_then(story: tuple[World, dict[str, int]]) -> N
     assert (calm["name"], calm["objective"], calm["state"]) == ("checkout", 0.99, "ok")
     assert calm["error_budget_remaining"] == pytest.approx(1.0)
     assert bad["error_budget_remaining"] < 0
-    assert bad["state"] == "exhausted"
+    # The word that the wall shows live: a burn is told also when nothing is left to burn.
     assert any(tier["firing"] for tier in bad["tiers"])
+    assert bad["state"] == "burning"
 
 
 def test_what_changed_later_is_not_told(story: tuple[World, dict[str, int]]) -> None:

@@ -85,6 +85,8 @@ def test_services_and_their_operations(world: World) -> None:
     assert query == {"name": "SELECT brand", "spanKind": "client"}
     assert query in data(world, "/operations", service="shop")
     assert data(world, "/services/nothing/operations") == []
+    # A slash in a service's name begins no other path.
+    assert data(world, "/services/eu%2Fnothing/operations") == []
 
 
 @pytest.mark.parametrize(
@@ -214,6 +216,7 @@ def test_leading_zeros_of_a_trace_id_may_be_left_out(world: World) -> None:
         {"minDuration": "fast"},
         {"maxDuration": "10"},
         {"minDuration": "-1s"},
+        {"minDuration": "2s", "maxDuration": "1500ms"},
         {"start": "yesterday"},
         {"start": -1},
         {"end": 10**30},

@@ -325,7 +325,40 @@ def test_orders_of_a_range_miss_as_many_as_the_page_while_they_are_missing() -> 
         shop.tick(now_ms)
     told = shop.orders(end_ms)
     assert told.breached
-    asked = shop.evaluator.orders(told.since_ms or 0, end_ms, HOUR_MS).revenue_at_risk
-    assert asked is not None
+    low, high = (Decimal(str(told.detail[f"revenue_at_risk_{end}"])) for end in ("low", "high"))
+    # Hours before that sold more than expected give nobody back an order.
+    for since_ms in (told.since_ms or 0, end_ms - 6 * HOUR_MS):
+        asked = shop.evaluator.orders(since_ms, end_ms, HOUR_MS).revenue_at_risk
+        assert asked is not None
+        assert asked.orders_missing
+        assert (asked.amount, asked.low, asked.high) == (told.revenue_at_risk, low, high)
+    # Of a range that ends before, the part of the breach that lies in it.
+    half = shop.evaluator.orders(end_ms - HOUR_MS, end_ms - HOUR_MS // 2, HOUR_MS)
+    assert half.revenue_at_risk is not None
     assert told.revenue_at_risk is not None
-    assert float(asked.amount) == pytest.approx(float(told.revenue_at_risk), rel=0.05)
+    whole = float(told.revenue_at_risk)
+    assert float(half.revenue_at_risk.amount) == pytest.approx(whole / 2, rel=0.2)
+    # Before the drop nothing was missing, and nothing at all is known of the years before.
+    before = shop.evaluator.orders(end_ms - 4 * HOUR_MS, end_ms - 2 * HOUR_MS, HOUR_MS)
+    assert before.revenue_at_risk is not None
+    assert not before.revenue_at_risk.orders_missing
+    assert before.revenue_at_risk.low == 0
+    never = shop.evaluator.orders(NOW_MS - 60 * WEEK_MS, NOW_MS - 60 * WEEK_MS + HOUR_MS, HOUR_MS)
+    assert never.revenue_at_risk is None
+    # A fault is priced by what the hour would bring, whatever the last minutes brought.
+    due = shop.series.latest()
+    usual = due["warroom_business_expected_orders_per_minute"] * 50
+    assert due["warroom_business_expected_revenue_per_minute"] == pytest.approx(usual)
+
+
+def test_a_range_without_any_order_is_priced_by_the_day_before() -> None:
+    shop = Shop(weeks(20), baseline_weeks=1)
+    shop.tick(NOW_MS - 5 * MINUTE_MS)
+    shop.notes.rows.clear()
+    shop.restart()
+    end_ms = NOW_MS + 20 * MINUTE_MS
+    shop.tick(end_ms)  # the first one: nothing is missing yet that was never collected
+    risk = shop.evaluator.orders(NOW_MS + MINUTE_MS, end_ms, HOUR_MS).revenue_at_risk
+    assert risk is not None
+    assert float(risk.amount) == pytest.approx(19 * 20 * 50, rel=0.2)
+    assert 0 < risk.low < risk.amount < risk.high

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from itertools import count
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from typing_extensions import override
 
 from business_metrics.evaluation import BusinessEvaluator
+from business_metrics.model import KpiReading
 from business_metrics.queries import NoRequests
 from business_metrics.settings import BusinessSettings
 from store.model import EVENT_SCHEMA, EventBatch
@@ -25,6 +27,7 @@ from tests.business_metrics.simulated_shop import (
     Series,
     Shop,
     event,
+    reading,
 )
 
 FIRST_MS = NOW_MS - 9 * DAY_MS
@@ -40,6 +43,9 @@ class Asked:
 
     def add(self, *rows: dict[str, Any]) -> None:
         self.log.add([row | {"received_ms": NOW_MS} for row in rows])
+
+    def live(self, kpi: str) -> KpiReading:
+        return reading(self.evaluator.tick(NOW_MS), kpi)
 
     def cohorts(self, start_ms: int, end_ms: int, by: str = "") -> dict[str, tuple[int, int, int]]:
         self.evaluator.tick(NOW_MS)
@@ -158,3 +164,61 @@ def test_a_purchase_of_days_later_asks_for_no_more_requests(asked: Asked) -> Non
     found = asked.cohorts(FIRST_MS, FIRST_MS + HOUR_MS, "cause")
     assert found["none_seen"] == (1, 1, 0)
     assert spans == [(FIRST_MS, FIRST_MS + HOUR_MS + DAY_MS + 30 * MINUTE_MS)]
+
+
+def test_whatever_names_a_checkout_is_activity_in_it_now_as_in_the_past(asked: Asked) -> None:
+    mine = {"checkout_id": "c", "session_id": "s"}
+    begun_ms = NOW_MS - 50 * MINUTE_MS
+    asked.add(
+        mine | {"type": "begin_checkout", "ts_ms": begun_ms, "device": "mobile"},
+        mine | {"type": "view_item", "ts_ms": NOW_MS - 10 * MINUTE_MS},
+    )
+    assert asked.cohorts(begun_ms, begun_ms + MINUTE_MS) == {"": (1, 0, 0)}
+    assert asked.live("checkout_abandonment").detail["decided"] == 0
+    assert asked.cohorts(begun_ms, begun_ms + MINUTE_MS, "device") == {"mobile": (1, 0, 0)}
+
+
+def test_a_visit_of_days_ago_that_goes_on_is_not_abandoned(asked: Asked) -> None:
+    mine = {"checkout_id": "c", "session_id": "s"}
+    begun_ms = NOW_MS - 3 * DAY_MS
+    asked.add(
+        mine | {"type": "begin_checkout", "ts_ms": begun_ms},
+        mine | {"type": "add_payment_info", "ts_ms": NOW_MS - MINUTE_MS},
+    )
+    assert asked.cohorts(begun_ms, begun_ms + HOUR_MS) == {"": (1, 0, 0)}
+
+
+def test_a_browser_whose_clock_is_ahead_did_buy(asked: Asked) -> None:
+    """By the server's clock the purchase lies before the range, in which the checkout began."""
+    mine = {"checkout_id": "c", "session_id": "s"}
+    asked.add(
+        mine | {"type": "purchase", "ts_ms": FIRST_MS - 5_000, "amount": "5"},
+        mine | {"type": "begin_checkout", "ts_ms": FIRST_MS + 5_000},
+    )
+    assert asked.cohorts(FIRST_MS, FIRST_MS + HOUR_MS) == {"": (1, 1, 0)}
+
+
+@pytest.mark.parametrize("days", [12, 50])
+def test_a_day_of_long_ago_is_told_with_what_came_late_each_order_once(days: int) -> None:
+    """The history holds 30 days, and forgets after two which orders it was told of."""
+    asked, at_ms = Asked(), NOW_MS - days * DAY_MS
+
+    def sold() -> tuple[int, Any, Any]:
+        pace = asked.evaluator.pace(at_ms)
+        week = asked.evaluator.pace(at_ms + 7 * DAY_MS).last_week
+        return pace.so_far.orders, pace.so_far.revenue, week and week.so_far
+
+    order = {"type": "purchase", "order_id": "o1", "amount": "7.50", "checkout_id": None}
+    asked.add(order | {"ts_ms": at_ms - HOUR_MS})
+    asked.evaluator.tick(NOW_MS)
+    assert sold()[:2] == (1, Decimal("7.50"))
+    for n in (1, 2):  # the same order once more, and another one
+        late_ms = NOW_MS + n * MINUTE_MS
+        more = order | {"ts_ms": at_ms - HOUR_MS // n, "order_id": f"o{n}", "received_ms": late_ms}
+        asked.log.add([more])
+        asked.log.now_ms = late_ms
+        asked.evaluator.tick(late_ms)
+        orders, revenue, then = sold()
+        assert (orders, revenue) == (n, n * Decimal("7.50"))
+        assert then is not None
+        assert (then.orders, then.revenue) == (orders, revenue)
