@@ -250,7 +250,7 @@ def test_a_commit_that_arrived_although_it_reported_a_failure_is_not_repeated(
 ) -> None:
     limits = StoreLimits(**BY_HAND)  # type: ignore[arg-type]
     with DuckDBStore.open(tmp_path, limits=limits) as store:
-        store._writer._flusher = _Doubting(store._ingest.tail, store._ingest.log)
+        store._writer._flusher = _Doubting(store._ingest.tail, store._ingest.log, store._database)
         put_spans(store, range(5))
         with pytest.raises(StoreUnavailable):
             flushed(store)
