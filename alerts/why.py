@@ -288,8 +288,7 @@ def _deliveries(outbox: Sequence[OutboxRow]) -> list[Reason]:
         Reason(
             "delivery",
             row.state,
-            row.last_error
-            or f"{row.notice.action} after {row.attempts} attempt{'s' * (row.attempts != 1)}",
+            row.last_error or f"{row.notice.action} after {words.attempts(row.attempts)}",
             row.notice.id,
             words.of_delivery(row),
         )

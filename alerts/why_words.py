@@ -87,6 +87,11 @@ def of_escalation(escalation: Escalation) -> str:
     return f"told {who}; it goes no further: {escalation.state.value.replace('_', ' ')}"
 
 
+def attempts(count: int) -> str:
+    """So many attempts, in words."""
+    return "1 attempt" if count == 1 else f"{count} attempts"
+
+
 def of_delivery(row: OutboxRow) -> str:
     """What became of a message."""
     what, to = _MESSAGES[row.notice.action], row.notice.receiver
@@ -99,5 +104,5 @@ def of_delivery(row: OutboxRow) -> str:
         case "superseded":
             return f"a newer message to {to} took the place of this {what}"
         case _:
-            tried = f"{row.attempts} attempts failed, " if row.attempts else ""
+            tried = f"{attempts(row.attempts)} failed, " if row.attempts else ""
             return f"the {what} to {to} is on its way: {tried}next {rfc3339(row.next_attempt_ms)}"

@@ -75,6 +75,7 @@ class _Channel:
     tick: int = 0
     now_ms: int = 0
     panels: dict[str, Json] = field(default_factory=dict)
+    alerts_active: int | None = None
     late: frozenset[str] = frozenset()
     snapshot: Message | None = None
     deltas: deque[Message] = field(default_factory=lambda: deque(maxlen=_KEPT_DELTAS))
@@ -182,13 +183,18 @@ class LiveBoards:
         )
         computed = await work
         panels = computed.panels
-        delta = {"tick": tick, "now_ms": now_ms, "panels": _changes(board, before, panels)}
+        delta = {
+            "tick": tick,
+            "now_ms": now_ms,
+            "alerts_active": computed.alerts_active,
+            "panels": _changes(board, before, panels),
+        }
         if self._now is not None:
             # From here on it is on its way: what a delivery takes is counted from this instant.
             delta["sent_ms"] = self._now()
         message = Message.of("delta", tick, delta)
         channel.panels, channel.tick, channel.now_ms = panels, tick, now_ms
-        channel.late = computed.late
+        channel.late, channel.alerts_active = computed.late, computed.alerts_active
         channel.tell(message)
 
     def _compute(
@@ -244,6 +250,7 @@ class LiveBoards:
                 channel.panels,
                 channel.tick,
                 channel.now_ms,
+                alerts_active=channel.alerts_active,
                 interval_ms=self._interval_ms,
                 time_zone=self._time_zone,
             )

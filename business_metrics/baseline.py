@@ -33,12 +33,13 @@ from business_metrics.reference_days import (
     Reference,
     closed,
     holes,
+    left_of,
     lower_median,
     mean,
     ratio,
     smoothed,
 )
-from business_metrics.season import UNKNOWN, Season, Usual, usual_of
+from business_metrics.season import SETTLED_ORDERS, UNKNOWN, Season, Usual, alike, usual_of
 from business_metrics.settings import BusinessSettings
 from store.model import BoolArray, Float64Array
 
@@ -51,9 +52,6 @@ _OWN_LEAST_MIN = 5
 _OWN_LEAST_ORDERS = 20
 _LEVEL_LEAST_MIN = 30
 _PRIOR_ORDERS = 10.0
-# Days differ by about a tenth: what the last days were like tells as much as a hundred orders.
-_SETTLED_ORDERS = 100.0
-_UNLIKELY = 2.0
 _USUAL_MIN = 3 * 1_440
 # Read anew as often: on a sale day, and else.
 _USUAL_EVERY_MIN = (60, 180)
@@ -358,8 +356,8 @@ class Baseline:
         today, torn = ratio(expected, actual, valid)
         prior, weight = 1.0, _PRIOR_ORDERS
         settled = season.usual.settled and not season.sale and not sale
-        if settled and _alike(today * total, season.usual.factor * total):
-            prior, weight = season.usual.factor, _SETTLED_ORDERS
+        if settled and alike(today * total, season.usual.factor * total):
+            prior, weight = season.usual.factor, SETTLED_ORDERS
         factor = (today * total + prior * weight) / (total + weight)
         if not _LEVEL_BOUNDS[0] <= factor <= _LEVEL_BOUNDS[1]:
             return None
@@ -388,12 +386,10 @@ class Baseline:
         orders = int(counts[latest].sum())
         if len(latest) < _OWN_LEAST_MIN or orders < _OWN_LEAST_ORDERS:
             return NOTHING_EXPECTED
-        flat = np.full(end - start, orders / len(latest))
+        first = min(start, begin)
+        days = self._runs(first, end, until, range(1, 7), excluded)
+        left = left_of(days, latest + begin - first, slice(start - first, end - first))
         cv = float(min(np.hypot(_CV["own_recent"], 1.0 / np.sqrt(orders)), _MAX_CV))
         clumped = self._dispersion(until, excluded)
-        return Expectation(start, flat, cv, "own_recent", dispersion=clumped)
-
-
-def _alike(seen: float, due: float) -> bool:
-    """Whether so many may come on a day like the last few."""
-    return abs(seen - due) <= _UNLIKELY * float(np.sqrt(due + due * due / _SETTLED_ORDERS))
+        per_minute = orders / len(latest) * left
+        return Expectation(start, per_minute, cv, "own_recent", dispersion=clumped)

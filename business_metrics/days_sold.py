@@ -46,7 +46,7 @@ class DaysSold:
         }
         for day in sorted(wanted):
             read_ms = self._days[day][0] if day in self._days else None
-            late_ms = self._feed.late_ms.get(day, 0)
+            late_ms = self._feed.late_days.get(day, 0)
             if read_ms is None or (late_ms >= read_ms and now_ms >= read_ms + _READ_AGAIN_MS):
                 self._days[day] = (now_ms, self._count(day))
             self._days.move_to_end(day)

@@ -147,8 +147,8 @@ class BusinessEvaluator:
 
     def _undisturbed_ms(self, now_ms: int) -> int:
         """Until when orders tell what is usual: while they are missing, until then."""
-        missing = self._breached.get(ORDER_RATE)
-        return now_ms if missing is None else missing.since_ms or now_ms
+        told = self._breached.get(ORDER_RATE)
+        return now_ms if told is None else told.since_ms or now_ms
 
     def orders(self, start_ms: int, end_ms: int, step: Step) -> Orders:
         """Orders and revenue by step, with what was expected up to the last tick.

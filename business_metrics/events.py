@@ -141,7 +141,7 @@ class EventFeed:
         refund_units: What they gave back.
         failed_ms: The instants of the genuine payments that failed, ascending.
         lateness_ms: How long orders usually take from the shop to here.
-        late_ms: When orders last came that were more than two days late, by their day of UTC.
+        late_days: When orders last came that were more than two days late, by their day of UTC.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class EventFeed:
         self._heard_ms: int | None = None
         self._whole_since_ms = 0
         self.lateness_ms = 0
-        self.late_ms: dict[int, int] = {}
+        self.late_days: dict[int, int] = {}
 
     def pull(self, now_ms: int) -> int:
         """Take in what came since the last pull; the number of events."""
@@ -217,11 +217,11 @@ class EventFeed:
             pc.equal(table["type"], "purchase"), pc.less(table["ts_ms"], now_ms - KEPT_MS)
         )
         for day in np.unique(_integers(table.filter(late), "ts_ms") // _DAY_MS).tolist():
-            self.late_ms[day] = now_ms
+            self.late_days[day] = now_ms
 
     def in_part(self, day_ms: int) -> bool:
         """Whether the history may know a day of UTC in part only; the day by its first instant."""
-        return day_ms < self._whole_since_ms or day_ms // _DAY_MS in self.late_ms
+        return day_ms < self._whole_since_ms or day_ms // _DAY_MS in self.late_days
 
     def _read_back(
         self,

@@ -11,7 +11,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from business_metrics.significance import lower_tail, upper_tail
+from store.model import BoolArray, Float64Array, Int64Array
 
 # Half as long again each time: a drop lies in one of them nearly alone, whenever it began.
 WINDOWS_S = (
@@ -29,6 +32,8 @@ _MONTH_S = 30 * 86_400
 _LOOKS = 4 * 3
 # A look at a higher level would alarm daily; `unlikely` rests on it.
 _MOST_ALPHA = 0.005
+# Two and a quarter deviations and more: less is significant at no level up to 10^-4.
+_SUSPECT = 5.0
 _USUAL_CV = 0.07
 _FEWER_ALPHA = 1e-6
 _MORE_ALPHA = 1e-4
@@ -89,6 +94,14 @@ def unlikely(observed: int, expected: float, cv: float) -> bool:
     """
     short = expected - observed
     return short > 0 and short * short > 4 * (expected + (cv * expected) ** 2)
+
+
+def suspicious(due: Float64Array, seen: Int64Array, cv: float) -> BoolArray:
+    """In which rows of windows any is so many deviations short that it could be significant."""
+    short = due - seen
+    least = due + (cv * due) ** 2
+    found: BoolArray = np.any((short > 0) & (short * short > _SUSPECT * least), axis=1)
+    return found
 
 
 def provable(evidence: Evidence, alpha: float) -> bool:

@@ -21,7 +21,7 @@ from business_metrics.order_reading import KPI, OrdersNow, OrderTeller
 from business_metrics.season import DOUBT_APART, Season
 from business_metrics.settings import BusinessSettings
 from business_metrics.significance import lower_tail
-from store.model import BoolArray, Float64Array, Int64Array
+from store.model import BoolArray, Int64Array
 
 _REMEMBER_MS = 90 * 86_400_000
 _GUARD_MIN = 10
@@ -35,8 +35,6 @@ _LEVEL_EVERY_MIN = 5
 _RECOVERY_S = (30, 60, 120, 300, 900, 3_600, 7_200, 14_400, 36_000)
 _RATE_S = 60
 _MAX_INTERVALS = 500
-# Two and a quarter deviations and more: significant at no level up to 10^-4.
-_SUSPECT = 5.0
 # Without a season the shop's last minutes are all that is known: read anew each minute.
 _FRESH = frozenset({"none", "own_recent"})
 _UNLIKE = frozenset({"unlike_day", "unlike_sale"})
@@ -117,9 +115,10 @@ class OrderWatch:
         )
         seen = places - np.searchsorted(orders, starts)
         seen[:, -1] = 0
-        found = _short(due, seen, expectation.cv)
+        found = order_rate.suspicious(due, seen, expectation.cv)
         if expectation.above_least > 1:
-            found |= _short(due / expectation.above_least, seen, expectation.at_least().cv)
+            due = due / expectation.above_least
+            found |= order_rate.suspicious(due, seen, expectation.at_least().cv)
         return found
 
     def _look(self, now_ms: int) -> tuple[int, Expectation]:
@@ -129,11 +128,11 @@ class OrderWatch:
         return end_ms, self.expectation(end_ms)
 
     def _decide(self, expectation: Expectation, end_ms: int, now_ms: int) -> OrderVerdict:
-        verdict = self._judge(expectation, end_ms, now_ms)
+        verdict, against = self._judge(expectation, end_ms, now_ms)
         if self._open is None and verdict.breached:
-            self._begin(verdict, expectation, end_ms)
+            self._begin(verdict, against, end_ms)
         elif self._open is not None:
-            verdict = self._still(verdict, expectation, end_ms)
+            verdict = self._still(verdict, (expectation, against), end_ms)
         return verdict
 
     def expectation(self, end_ms: int) -> Expectation:
@@ -203,29 +202,33 @@ class OrderWatch:
                 return max(window_s // 60, _GUARD_MIN)
         return _WIDEST_MIN
 
-    def _judge(self, expectation: Expectation, end_ms: int, now_ms: int) -> OrderVerdict:
+    def _judge(
+        self, expectation: Expectation, end_ms: int, now_ms: int
+    ) -> tuple[OrderVerdict, Expectation]:
+        """What was decided, and against which expectation."""
         if self._coverage.since_ms is None:
-            return OrderVerdict(breached=False, reason="waiting_for_first_event")
+            return OrderVerdict(breached=False, reason="waiting_for_first_event"), expectation
         if expectation.source == "none":
-            return OrderVerdict(breached=False, reason="no_history_yet")
+            return OrderVerdict(breached=False, reason="no_history_yet"), expectation
         counted = self._counted(expectation, end_ms)
         verdict = order_rate.judge(*counted.against(expectation), *self._rule)
         expectation = self._least_of(verdict, expectation, end_ms)
         if expectation.above_least > 1:
-            verdict = self._doubted(verdict, counted, expectation)
+            least = expectation.at_least()
+            below = order_rate.judge_below_usual(*counted.against(least), *self._rule)
+            if not below.breached:
+                verdict = self._doubted(verdict, counted, expectation)
+            elif not verdict.breached:
+                verdict, expectation = below, least
         if verdict.breached and now_ms < self._coverage.quiet_until_ms:
-            return replace(verdict, breached=False, reason="just_started")
-        return verdict
+            verdict = replace(verdict, breached=False, reason="just_started")
+        return verdict, expectation
 
     def _doubted(
         self, verdict: OrderVerdict, counted: _Counted, expectation: Expectation
     ) -> OrderVerdict:
-        """Today may come down from an unusual height: what is still found missing."""
-        least = counted.against(expectation.at_least())
-        below = order_rate.judge_below_usual(*least, *self._rule)
+        """No fewer than on the least of usual days: it may be the end of a promotion."""
         if not verdict.breached:
-            return below if below.breached else verdict
-        if below.breached:
             return verdict
         windows, gap = counted.against(expectation)
         # The widest window tells most of what came since; the shortest was only the first.
@@ -309,9 +312,14 @@ class OrderWatch:
         surplus = np.arange(len(instants)) - share * expectation.expected_until(start_ms, instants)
         return int(instants[int(np.argmax(surplus))])
 
-    def _still(self, verdict: OrderVerdict, expectation: Expectation, end_ms: int) -> OrderVerdict:
-        """The open breach: over when orders are proven back, graver when it got deeper."""
-        breach = self._open
+    def _still(
+        self, verdict: OrderVerdict, expected: tuple[Expectation, Expectation], end_ms: int
+    ) -> OrderVerdict:
+        """The open breach: over when orders are proven back, graver when it got deeper.
+
+        `expected` is what is expected, and what the verdict was reached against.
+        """
+        breach, (expectation, against) = self._open, expected
         if breach is None:
             return verdict
         whole = self._evidence(expectation, breach.start_ms, end_ms, watched=False)
@@ -319,7 +327,8 @@ class OrderWatch:
         if back is not None:
             self._end(replace(breach, end_ms=end_ms - round(back.window_s * 1_000)), end_ms)
             return OrderVerdict(breached=False, reason="orders_are_back", evidence=back)
-        told = (verdict.evidence or whole, whole) if verdict.breached else ()
+        depth = self._evidence(against, breach.start_ms, end_ms, watched=False)
+        told = (verdict.evidence or depth, depth) if verdict.breached else ()
         graver = _pages(verdict, expectation) and any(map(order_rate.graver, told))
         if breach.severity == "ticket" and graver:
             self._open = replace(breach, severity="page")
@@ -376,14 +385,6 @@ def _pages(verdict: OrderVerdict, expectation: Expectation) -> bool:
         return True
     due = verdict.evidence.expected if verdict.evidence else 0.0
     return verdict.reason == "no_orders" and lower_tail(0, _HOLIDAY * due) < _SILENCE_ALPHA
-
-
-def _short(due: Float64Array, seen: Int64Array, cv: float) -> BoolArray:
-    """At which instants any window is so many deviations short as to be suspicious."""
-    short = due - seen
-    least = due + (cv * due) ** 2
-    found: BoolArray = np.any((short > 0) & (short * short > _SUSPECT * least), axis=1)
-    return found
 
 
 def _block_end(minute: int) -> int:

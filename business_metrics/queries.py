@@ -46,6 +46,8 @@ _CHECKOUT_COLUMNS = (
     *("type", "ts_ms", "checkout_id", "session_id", "trace_id", "bot", "test"),
     *SEGMENTS,
 )
+# Read of every event, most of them views of pages: what says that a checkout goes on, no more.
+_ACTIVITY_COLUMNS = ("ts_ms", "checkout_id", "bot", "test")
 _SOLD_COLUMNS = ("type", "ts_ms", "order_id", "amount", "currency", "bot", "test", "seq")
 BY_CAUSE = "cause"
 # Activity is followed for a day after the range, purchases for a week: later ones no longer correct
@@ -292,7 +294,8 @@ def _of_checkouts(
     begun = ("begin_checkout",)
     late_ms, types = end_ms + _LATE_MS, cohorts.CHECKOUT_TYPES
     table = reader.events(start_ms, late_ms, types=types, columns=_CHECKOUT_COLUMNS)
-    ids = pc.unique(table.filter(pc.is_in(table["type"], value_set=pa.array(begun)))["checkout_id"])
+    started = table.filter(pc.is_in(table["type"], value_set=pa.array(begun)))
+    ids = pc.drop_null(pc.unique(started["checkout_id"]))
     parts = [table]
     if len(ids):
         # By the clock of the shop's server a purchase may lie before the browser's first step.
@@ -309,9 +312,10 @@ def _of_checkouts(
             more = reader.events(first_ms, last_ms, types=wanted, columns=_CHECKOUT_COLUMNS)
             parts.append(more.filter(pc.is_in(more["checkout_id"], value_set=ids)))
         lately_ms = max(start_ms, as_of_ms - timeout_s * 1_000)
-        active = reader.events(lately_ms, as_of_ms + _AHEAD_MS, columns=_CHECKOUT_COLUMNS)
-        parts.append(active.filter(pc.is_in(active["checkout_id"], value_set=ids)))
-    return pa.concat_tables(parts)
+        if lately_ms < end_ms + _LATE_PURCHASE_DAYS * DAY_MS:
+            active = reader.events(lately_ms, as_of_ms + _AHEAD_MS, columns=_ACTIVITY_COLUMNS)
+            parts.append(active.filter(pc.is_in(active["checkout_id"], value_set=ids)))
+    return pa.concat_tables(parts, promote_options="default")
 
 
 def search_abandonment(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from store.model import BoolArray, Float64Array
+from store.model import BoolArray, Float64Array, Int64Array
 
 _SHUT_MIN = 30
 # Of what the day sells on average; a late order of another day does not open the shop.
@@ -53,6 +53,18 @@ def lower_median(runs: Float64Array) -> Float64Array:
     place = np.maximum(known - 1, 0) // 2
     middle: Float64Array = np.take_along_axis(ascending, place[np.newaxis], axis=0)[0]
     return middle
+
+
+def left_of(runs: Sequence[Float64Array], latest: Int64Array, wanted: slice) -> Float64Array:
+    """How much of the rate of some minutes was left in the wanted ones of those days, 1 at most.
+
+    A shop of some days knows no week yet, but its evenings.
+    """
+    told = [(run[wanted], run[latest]) for run in runs]
+    falls = [then / np.nanmean(before) for then, before in told if np.nansum(before) > 0]
+    if not falls:
+        return np.ones(wanted.stop - wanted.start)
+    return np.fmin(lower_median(np.vstack(falls)), 1.0)
 
 
 def holes(day: Reference, witness: Float64Array) -> BoolArray:

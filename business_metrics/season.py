@@ -16,6 +16,9 @@ from store.model import Float64Array
 _WEEKS_APART = 1.5
 # In the very window that says that orders are missing, weeks this far apart are a reason to doubt.
 DOUBT_APART = 1.25
+# Days differ by about a tenth: what the last days were like tells as much as a hundred orders.
+SETTLED_ORDERS = 100.0
+_UNLIKELY = 2.0
 _USUAL_LEAST_H = 12
 _SALE_LEAST_H = 4
 _YOUNG_SALE_H = 6
@@ -39,6 +42,11 @@ class Usual:
 
 
 UNKNOWN = Usual()
+
+
+def alike(seen: float, due: float) -> bool:
+    """Whether so many may come on a day like the last few."""
+    return abs(seen - due) <= _UNLIKELY * math.sqrt(due + due * due / SETTLED_ORDERS)
 
 
 def usual_of(levels: Float64Array, known_h: float, least: float, *, sale: bool) -> Usual:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import anyio.to_thread
 import numpy as np
@@ -35,6 +36,8 @@ THREAD_ABOVE_KNOWN_ROWS = 20_000
 OnStored = Callable[[Batch, str], None]
 """Told of each batch that became durable, as processed, and of its source. Must return at once:
 it runs on the event loop."""
+
+Result = TypeVar("Result")
 
 _log = structlog.get_logger()
 
@@ -121,7 +124,7 @@ class Pipeline:
         source: str,
         *,
         by_source: Mapping[str, int] | None = None,
-        checked: bool = False,
+        processed: bool = False,
     ) -> Pushed:
         """Process and store a batch.
 
@@ -129,7 +132,7 @@ class Pipeline:
             batch: What to store; an empty one only marks the source as heard.
             source: Who sent it; `by_source` splits the count where one body holds several.
             by_source: Items by source, where `source` alone is too coarse.
-            checked: It has passed `check` already.
+            processed: It comes from `process`, and has passed `check`.
 
         Raises:
             Overloaded: A guard or the store sheds load; the sender should retry.
@@ -144,9 +147,11 @@ class Pipeline:
         pushed = Pushed(batch, {})
         try:
             if _has_content(batch):
-                if not checked:
+                if processed:
+                    submitted = await _at_work(self._append, batch)
+                else:
                     self.check(batch, share)
-                submitted = await self._submit(batch, largest)
+                    submitted = await _at_work(partial(self._process_and_append, largest), batch)
                 pushed = Pushed(submitted.batch, submitted.dropped)
                 lost = sum(submitted.dropped.values())
                 share[largest] = max(0, share.get(largest, 0) - lost)
@@ -161,6 +166,10 @@ class Pipeline:
             self.sources.accepted(name, count, now_ms, newest_ms=newest_ms)
             self._metrics.accepted.labels(self.sources.name_of(name), signal).inc(count)
         return pushed
+
+    async def process(self, batch: Batch) -> Pushed:
+        """What processors leave of a batch; what they drop is not counted here."""
+        return await _at_work(self._process, batch)
 
     def check(self, batch: Batch, share: Mapping[str, int]) -> None:
         """Ask the guards whether a batch with content may pass; a refusal is not counted here.
@@ -216,23 +225,25 @@ class Pipeline:
         """A target could not be read."""
         self.sources.failed(source, error, remedy, self.now_ms())
 
-    async def _submit(self, batch: Batch, source: str) -> _Submitted:
-        if len(batch) <= _most_at_once(batch):
-            return self._process_and_append(batch, source)
-        return await anyio.to_thread.run_sync(self._process_and_append, batch, source)
-
-    def _process_and_append(self, batch: Batch, source: str) -> _Submitted:
+    def _process(self, batch: Batch) -> Pushed:
         reasons: Tally[str] = Tally()
         for processor in self._processors:
             batch, dropped = processor(batch)
-            for reason, count in dropped.items():
-                self.dropped(source, reason, count)
             reasons.update(dropped)
+        return Pushed(batch, reasons)
+
+    def _process_and_append(self, source: str, batch: Batch) -> _Submitted:
+        left, dropped = self._process(batch)
+        for reason, count in dropped.items():
+            self.dropped(source, reason, count)
+        return self._append(left)._replace(dropped=dropped)
+
+    def _append(self, batch: Batch) -> _Submitted:
         if _has_content(batch):
-            return _Submitted(self._appender.append(batch), batch, reasons)
+            return _Submitted(self._appender.append(batch), batch, {})
         done: Future[None] = Future()
         done.set_result(None)
-        return _Submitted(done, batch, reasons)
+        return _Submitted(done, batch, {})
 
     def _count_failure(self, error: WarroomError, share: Mapping[str, int]) -> None:
         now_ms = self.now_ms()
@@ -244,6 +255,13 @@ class Pipeline:
                 continue
             self.dropped(name, reason_of(error), count)
             self.sources.failed(name, error.message, error.hint, now_ms)
+
+
+async def _at_work(work: Callable[[Batch], Result], batch: Batch) -> Result:
+    """Do it where we are or, for a large batch, in a thread."""
+    if len(batch) <= _most_at_once(batch):
+        return work(batch)
+    return await anyio.to_thread.run_sync(work, batch)
 
 
 def _most_at_once(batch: Batch) -> int:

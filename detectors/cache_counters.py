@@ -18,6 +18,8 @@ KIND = "hit_rate_drop"
 _NAMES = ("backend", "zone", "cache_name")
 _PLAIN = frozenset({"django", "redis", "memcached", "cdn"})
 _CDN_LASTS_S = 180.0
+# A counter that is away for longer has counted nothing since its process began.
+_LOST_MS = 60_000
 # So much better than just before, it warms up.
 _RISES = 0.01
 
@@ -186,15 +188,21 @@ def read_caches(
     misses = read_increases(querier, pair.misses, start_ms, now_ms, step_ms, pair.by)
     for labels in sorted({*hits.values, *misses.values}):
         lost = [found.lost[labels] for found in (hits, misses) if labels in found.lost]
-        hit, miss = (_together(found.of(labels), lost) for found in (hits, misses))
+        most = _LOST_MS // step_ms
+        hit, miss = (_together(found.of(labels), lost, most) for found in (hits, misses))
         yield Cache(pair, labels, hits.steps_ms, hit, hit + miss)
 
 
-def _together(increase: Float64Array, lost: list[BoolArray]) -> Float64Array:
-    """What was counted while the other counter was lost counts when both are there again."""
+def _together(increase: Float64Array, lost: list[BoolArray], most: int) -> Float64Array:
+    """What was counted while the other counter was lost counts when both are there again.
+
+    Or after `most` steps: a process whose gets all miss has no counter of hits.
+    """
     if not lost:
         return increase
-    known = np.flatnonzero(~np.logical_or.reduce(lost))
+    here, places = ~np.logical_or.reduce(lost), np.arange(len(increase))
+    last = np.maximum.accumulate(np.where(here, places, -1))
+    known = np.flatnonzero(here | (places - last > most))
     out = np.zeros(len(increase))
     out[known] = np.diff(np.cumsum(increase)[known], prepend=0.0)
     return out

@@ -2,27 +2,42 @@
 
 Where the span by which a request entered is lost or late, a fault has no route: its finding is
 named after what stands nearest. It goes again when a whole request shows the same fault (kind,
-service, statement, function), or when the rest of its own trace has come and the trace is judged
-again: what is told of it then holds. The same goes for what one trace alone has shown while some
-of its spans were late. What several traces showed together stays.
+service, statement, function).
+
+A trace that is judged again, since more of it has come, says anew what it shows: what it was
+counted for before is taken off, and a finding that no trace is left for goes. What several traces
+showed together stays.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from detectors.finding import Finding
+from detectors.merging import merge_of_traces
+from detectors.told import Judged, Told
 
 ROUTE_INFERRED = "route_inferred"
 _MAX_KNOWN = 5_000
-_MAX_ONCE = 1_000
 
 _Fault = tuple[str, str, str, str]
 
-Judged = tuple[str, str]
-"""A kind of finding, and the id of a trace on which its detector came to an end."""
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What a tick says.
+
+    Attributes:
+        findings: One a fingerprint; `occurrences` are added to those of before, and may be below 0.
+        gone: Fingerprints of findings that are no more.
+        fewer: By how much the occurrences of findings fall that are not told now.
+    """
+
+    findings: list[Finding]
+    gone: tuple[str, ...]
+    fewer: Mapping[str, int]
 
 
 @dataclass(slots=True)
@@ -32,170 +47,152 @@ class _Known:
     Attributes:
         whole: Findings of whole requests that hold, by fingerprint.
         fragment: The finding that stands for all fragments, while there is no whole one.
-        seen: How often fragments were seen and are not counted elsewhere.
     """
 
     whole: dict[str, Finding] = field(default_factory=dict)
     fragment: Finding | None = None
-    seen: int = 0
+
+
+@dataclass(slots=True)
+class _Held:
+    """A finding that holds: how often it was seen, and the faults that it is known of."""
+
+    occurrences: int = 0
+    faults: set[_Fault] = field(default_factory=set)
 
 
 class Fragments:
     """Knows for each fault which routes have it. Bounded; the longest unseen is forgotten."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: Told | None = None) -> None:
+        self._told = told or Told()
         self._faults: OrderedDict[_Fault, _Known] = OrderedDict()
-        # Traces that stand for all fragments of these faults.
-        self._traces: dict[str, set[_Fault]] = {}
-        # What one trace alone has shown: fingerprint -> trace and fault.
-        self._once: OrderedDict[str, tuple[str, _Fault]] = OrderedDict()
-
-    @property
-    def traces(self) -> Collection[str]:
-        """Ids of the traces whose findings may go when they are judged again."""
-        return self._traces.keys() | {trace for trace, _ in self._once.values()}
+        self._held: dict[str, _Held] = {}
 
     def restore(self, active: Iterable[Finding]) -> None:
         """Take over what holds."""
         self._faults.clear()
-        self._traces.clear()
-        self._once.clear()
+        self._held.clear()
         for finding in active:
-            known = self._known(finding)
-            if _is_fragment(finding):
-                self._stand(known, finding, finding.occurrences)
-            elif finding.evidence.trace_id:
-                self._show(known, finding, finding)
+            if finding.evidence.trace_id:
+                self._hold(self._known(finding), _fault(finding), finding, finding.occurrences)
 
     def forget(self, ended: Iterable[Finding]) -> None:
         """These hold no longer: what is seen from now on begins anew."""
         for finding in ended:
-            key, fault = finding.fingerprint, _fault(finding)
-            known = self._faults.get(fault)
-            if known is None:
-                continue
-            if known.whole.pop(key, None) is not None:
-                self._once.pop(key, None)
-            if known.fragment is not None and known.fragment.fingerprint == key:
-                self._leave(fault, known.seen)
-            if not known.whole and known.fragment is None:
-                del self._faults[fault]
+            self._drop(finding.fingerprint)
 
-    def place(
-        self, found: Iterable[Finding], judged_again: Iterable[Judged] = ()
-    ) -> tuple[list[Finding], tuple[str, ...]]:
-        """The findings with fragments counted where they belong, and fingerprints that are gone.
+    def place(self, found: Iterable[Finding], judged_again: Iterable[Judged] = ()) -> Placed:
+        """The findings with fragments counted where they belong, and each trace once.
 
         A fragment of a fault that several routes have may be of any of them: it is not told.
 
         Args:
-            found: What this tick says, one finding a fingerprint.
-            judged_again: Those of `traces` of which every span was judged once more.
+            found: What this tick says of each trace.
+            judged_again: Traces that were judged once more, every span of them.
         """
-        again = set(judged_again)
-        stood = self._step_back(again)
-        gone = [fragment.fingerprint for fragment in stood.values()]
-        once = {key for key, (trace, fault) in self._once.items() if (fault[0], trace) in again}
-        ordered = sorted(found, key=_is_fragment)
+        owed = self._told.take(judged_again)
+        fewer = dict(owed)
+        stood = self._take_off(fewer)
+        gone = {fragment.fingerprint for fragment in stood.values()}
         placed = []
-        for finding in ordered:
-            if not finding.evidence.trace_id:
-                placed.append(finding)
-                continue
-            known = self._known(finding)
+        for finding, parts in sorted(merge_of_traces(found), key=lambda one: _is_fragment(one[0])):
+            fault, known, inherited = _fault(finding), self._known(finding), 0
+            told: Finding | None = finding
             if _is_fragment(finding):
-                placed += self._of_fragment(known, finding, stood.get(_fault(finding)))
+                told = _of_fragment(known, finding, stood.get(fault))
+            elif known.fragment is not None:
+                gone.add(known.fragment.fingerprint)
+                inherited = self._inherit(known, known.fragment, finding)
+                known = self._known(finding)
+            if told is None:
                 continue
-            gone.append(self._leave(_fault(finding), int(_same_trace(known, finding))))
-            # A trace that is judged again was counted already.
-            count = finding.occurrences + known.seen - (finding.fingerprint in once)
-            self._show(known, finding, replace(finding, occurrences=count))
-            placed.append(replace(finding, occurrences=count))
-            known.seen = 0
-        told = {finding.fingerprint for finding in placed}
-        gone += [self._take_back(key) for key in once - told]
-        return placed, tuple(sorted(set(filter(None, gone)) - told))
+            alone = {part.evidence.trace_id: not _needs_others(part) for part in parts}
+            count = self._told.add(told.fingerprint, told.kind, alone) + inherited
+            self._hold(known, fault, told, count)
+            fewer.pop(told.fingerprint, None)
+            placed.append(replace(told, occurrences=count - owed.pop(told.fingerprint, 0)))
+        spent = [key for key in fewer if key in self._held and self._held[key].occurrences <= 0]
+        for key in spent:
+            self._drop(key)
+        gone.update(spent)
+        gone -= {finding.fingerprint for finding in placed}
+        return Placed(placed, tuple(sorted(gone)), fewer)
 
-    def _show(self, known: _Known, seen: Finding, finding: Finding) -> None:
-        """A whole request shows it; the first one to do so may do so alone."""
-        key = seen.fingerprint
-        if key not in known.whole and seen.occurrences == 1 and not _needs_others(seen):
-            self._once[key] = (seen.evidence.trace_id, _fault(seen))
-            while len(self._once) > _MAX_ONCE:
-                self._once.popitem(last=False)
-        elif key in self._once and self._once[key][0] != seen.evidence.trace_id:
-            del self._once[key]
-        known.whole[key] = finding
-
-    def _take_back(self, key: str) -> str:
-        if key not in self._once:
-            return ""
-        _, fault = self._once.pop(key)
-        known = self._faults.get(fault)
-        if known is not None:
-            known.whole.pop(key, None)
-        return key
-
-    def _step_back(self, again: set[Judged]) -> dict[_Fault, Finding]:
-        """The fragments' findings whose own trace says anew what it shows."""
+    def _take_off(self, owed: Mapping[str, int]) -> dict[_Fault, Finding]:
+        """Count these off. The fragments' findings of which no trace is left now."""
         stood = {}
-        for kind, trace in again:
-            for fault in [one for one in self._traces.get(trace, ()) if one[0] == kind]:
-                known = self._faults[fault]
-                if known.fragment is not None:
-                    stood[fault] = known.fragment
-                self._leave(fault, 1)
+        for key, count in owed.items():
+            held = self._held.get(key)
+            if held is None:  # it has ended
+                continue
+            held.occurrences -= count
+            standing = {fault: self._faults[fault].fragment for fault in held.faults}
+            spent = {
+                fault: fragment
+                for fault, fragment in standing.items()
+                if fragment is not None and fragment.fingerprint == key and held.occurrences <= 0
+            }
+            if spent:
+                stood.update(spent)
+                self._drop(key)
         return stood
 
-    def _of_fragment(self, known: _Known, finding: Finding, stood: Finding | None) -> list[Finding]:
-        if len(known.whole) > 1:
-            return []
-        if known.whole:
-            (whole,) = known.whole.values()
-            return [_as_part_of(whole, finding)]
-        before = known.fragment or stood
-        if before is not None and before.fingerprint != finding.fingerprint:
-            finding = _renamed(finding, before)
-        self._stand(known, finding, finding.occurrences)
-        # A trace that is judged again was counted already.
-        return [replace(finding, occurrences=finding.occurrences - (stood is not None))]
+    def _inherit(self, known: _Known, fragment: Finding, whole: Finding) -> int:
+        """The traces of the fragments count for the whole request's finding: how many more."""
+        if fragment.fingerprint == whole.fingerprint:
+            known.fragment = None
+            return 0
+        count = self._held[fragment.fingerprint].occurrences
+        self._told.rename(fragment.fingerprint, whole.fingerprint)
+        self._drop(fragment.fingerprint)
+        return count
 
-    def _stand(self, known: _Known, finding: Finding, seen: int) -> None:
-        fault = _fault(finding)
-        if known.fragment is not None:
-            self._unmark(known.fragment, fault)
-        known.fragment = finding
-        known.seen += seen
-        if not _needs_others(finding):
-            self._traces.setdefault(finding.evidence.trace_id, set()).add(fault)
+    def _hold(self, known: _Known, fault: _Fault, finding: Finding, count: int) -> None:
+        if finding.fingerprint not in known.whole and _is_fragment(finding):
+            known.fragment = finding
+        else:
+            known.whole[finding.fingerprint] = finding
+        held = self._held.setdefault(finding.fingerprint, _Held())
+        held.occurrences += count
+        held.faults.add(fault)
 
-    def _unmark(self, fragment: Finding, fault: _Fault) -> None:
-        trace = fragment.evidence.trace_id
-        faults = self._traces.get(trace, set())
-        faults.discard(fault)
-        if not faults:
-            self._traces.pop(trace, None)
-
-    def _leave(self, fault: _Fault, own: int) -> str:
-        """The fragment's finding is no more; `own` of its sightings are told anew."""
-        known = self._faults.get(fault)
-        if known is None or known.fragment is None:
-            return ""
-        fingerprint = known.fragment.fingerprint
-        self._unmark(known.fragment, fault)
-        known.fragment = None
-        known.seen = max(0, known.seen - own)
-        return fingerprint
+    def _drop(self, key: str) -> None:
+        """This finding is no more."""
+        held = self._held.pop(key, None)
+        for fault in held.faults if held is not None else ():
+            known = self._faults[fault]
+            known.whole.pop(key, None)
+            if known.fragment is not None and known.fragment.fingerprint == key:
+                known.fragment = None
+            if not known.whole and known.fragment is None:
+                del self._faults[fault]
 
     def _known(self, finding: Finding) -> _Known:
         fault = _fault(finding)
         known = self._faults.setdefault(fault, _Known())
         self._faults.move_to_end(fault)
         while len(self._faults) > _MAX_KNOWN:
-            oldest, _ = next(iter(self._faults.items()))
-            self._leave(oldest, 0)
-            del self._faults[oldest]
+            oldest, gone = self._faults.popitem(last=False)
+            fragment = (gone.fragment.fingerprint,) if gone.fragment is not None else ()
+            for key in (*gone.whole, *fragment):
+                self._held[key].faults.discard(oldest)
+                if not self._held[key].faults:
+                    del self._held[key]
         return known
+
+
+def _of_fragment(known: _Known, finding: Finding, stood: Finding | None) -> Finding | None:
+    """What a fragment is told as."""
+    if len(known.whole) > 1:
+        return None
+    if known.whole:
+        (whole,) = known.whole.values()
+        return _as_part_of(whole, finding)
+    before = known.fragment or stood
+    if before is not None and before.fingerprint != finding.fingerprint:
+        return _renamed(finding, before)
+    return finding
 
 
 def _is_fragment(finding: Finding) -> bool:
@@ -205,11 +202,6 @@ def _is_fragment(finding: Finding) -> bool:
 def _needs_others(finding: Finding) -> bool:
     """Only several traces together show it: one of them, judged again, says nothing of it."""
     return int(finding.evidence.detail.get("needs_traces", 1)) > 1
-
-
-def _same_trace(known: _Known, finding: Finding) -> bool:
-    fragment = known.fragment
-    return fragment is not None and fragment.evidence.trace_id == finding.evidence.trace_id
 
 
 def _fault(finding: Finding) -> _Fault:
@@ -230,5 +222,4 @@ def _as_part_of(whole: Finding, fragment: Finding) -> Finding:
         whole,
         first_seen_ms=min(whole.first_seen_ms, fragment.first_seen_ms),
         last_seen_ms=max(whole.last_seen_ms, fragment.last_seen_ms),
-        occurrences=fragment.occurrences,
     )

@@ -18,6 +18,11 @@ def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
     The evidence is that of the worst trace (complete before incomplete, then most repeats);
     repeats of one trace that lie under several parents add up; waste is the mean over the traces.
     """
+    return [merged for merged, _ in merge_of_traces(findings)]
+
+
+def merge_of_traces(findings: Iterable[Finding]) -> list[tuple[Finding, list[Finding]]]:
+    """Likewise, each with what it is merged from, one finding a trace."""
     by_trace: dict[tuple[str, str], list[Finding]] = {}
     for finding in _one_a_cause(list(findings)):
         key = (finding.fingerprint, finding.evidence.trace_id)
@@ -25,7 +30,7 @@ def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
     by_fingerprint: dict[str, list[Finding]] = {}
     for (fingerprint, _), parts in sorted(by_trace.items()):
         by_fingerprint.setdefault(fingerprint, []).append(_of_one_trace(parts))
-    return [_of_many_traces(parts) for parts in by_fingerprint.values()]
+    return [(_of_many_traces(parts), parts) for parts in by_fingerprint.values()]
 
 
 def _one_a_cause(findings: list[Finding]) -> list[Finding]:

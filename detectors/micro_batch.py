@@ -6,19 +6,21 @@ outside) and nothing of it has arrived for `settle_ms`; or as it is, when nothin
 
 How far the reader came is a cursor of three numbers: where unjudged spans begin, what was read, and
 when. From them a restart tells judged traces from waiting ones, since the rule above looks at
-nothing else. So a restart, a late span or another split of the batches changes nothing.
+nothing else; the spans before them tell which traces may get a late one. So a restart, a late span
+or another split of the batches changes nothing.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from detectors.settings import RunnerSettings
 from detectors.traces.columns import coded, ints, matching
@@ -30,6 +32,8 @@ from store.ports import SpanReader
 _PAGE = 100_000
 _MAX_JUDGED = 100_000
 _MAX_LATE_TRACES = 5_000
+# Spans before the cursor that a restart looks at: late spans of their traces may come.
+_LOOK_BACK = 200_000
 _SCHEMA: pa.Schema = pa.schema([SPAN_CODED_READ_SCHEMA.field(name) for name in COLUMNS])
 
 
@@ -63,6 +67,7 @@ class MicroBatch:
     Attributes:
         fresh: Spans read now, for counting requests; `COLUMNS` of the frame.
         ready: Every span of the traces to judge now; the same columns.
+        again: Those of `ready` that were judged before, or are judged without all they name.
         tree: Of `ready`, where it is known.
         waiting: Spans held back.
         behind: There is more to read than one tick may.
@@ -72,15 +77,27 @@ class MicroBatch:
     ready: pa.Table
     waiting: int
     behind: bool
+    again: frozenset[bytes] = frozenset()
     tree: Tree | None = None
 
 
 class MicroBatcher:
-    """Reads spans in the order of their commit and gives out whole traces."""
+    """Reads spans in the order of their commit and gives out whole traces.
 
-    def __init__(self, settings: RunnerSettings, cursor: SpanCursor | None = None) -> None:
+    Args:
+        settings: How long to wait for the rest of a trace.
+        cursor: Where the last process stopped.
+        judged: Ids of traces that it judged, as far as they are known.
+    """
+
+    def __init__(
+        self,
+        settings: RunnerSettings,
+        cursor: SpanCursor | None = None,
+        judged: Iterable[bytes] = (),
+    ) -> None:
         self._settings = settings
-        self._judged: OrderedDict[bytes, None] = OrderedDict()
+        self._judged: OrderedDict[bytes, None] = OrderedDict.fromkeys(judged)
         self._waiting = _empty()
         self._read_seq = 0
         self._tick_ms = 0
@@ -91,23 +108,19 @@ class MicroBatcher:
         first = int(ints(self._waiting, "seq").min()) - 1 if len(self._waiting) else self._read_seq
         return SpanCursor(min(first, self._read_seq), self._read_seq, self._tick_ms)
 
-    def next(self, reader: SpanReader, now_ms: int, doubtful: Collection[bytes] = ()) -> MicroBatch:
-        """Read on, and take out what can be judged at `now_ms`.
-
-        A `doubtful` trace is given out whole, also where it is forgotten that it was judged.
-        """
+    def next(self, reader: SpanReader, now_ms: int) -> MicroBatch:
+        """Read on, and take out what can be judged at `now_ms`."""
         if self._resume_from is not None:
             self._resume(reader, self._resume_from)
             self._resume_from = None
         fresh, read_seq, behind = self._read(reader)
         spans = _Gathered.of(pa.concat_tables([self._waiting, fresh]))
-        late = self._late(spans, len(self._waiting))
-        ready = spans.ready(now_ms, self._settings)
+        late, later = self._late(spans)
+        ready = spans.ready(now_ms, self._settings) & ~spans.rows_of(later)
         ready = self._bounded(spans, ready)
         known = spans.rows_of(late)
         judged = ready & ~known
-        traces = spans.traces_of(judged)
-        again = late | spans.fragments(judged) | traces.intersection(doubtful)
+        again = late | spans.fragments(judged)
         tree = None
         if again:
             whole = reader.traces(sorted(again))
@@ -117,11 +130,12 @@ class MicroBatcher:
             out, tree = matching(spans.table, judged), spans.tree.of_traces(judged)
         waiting = matching(spans.table, ~ready & ~known).combine_chunks()
         # Nothing above changed this object: a reader that fails is asked again at the next tick.
-        self._remember(traces | again)
+        self._remember(spans.traces_of(judged) | again)
         self._waiting, self._read_seq, self._tick_ms = waiting, read_seq, now_ms
-        return MicroBatch(fresh, out, len(self._waiting), behind, tree)
+        return MicroBatch(fresh, out, len(self._waiting), behind, frozenset(again), tree)
 
     def _resume(self, reader: SpanReader, cursor: SpanCursor) -> None:
+        self._look_back(reader, cursor.resume_seq)
         self._read_seq = cursor.resume_seq
         spans = _empty()
         while self._read_seq < cursor.read_seq:
@@ -139,6 +153,18 @@ class MicroBatcher:
         self._remember(gathered.traces_of(ready))
         self._waiting = matching(spans, ~ready).combine_chunks()
 
+    def _look_back(self, reader: SpanReader, resume_seq: int) -> None:
+        """Whatever lies before the cursor was judged."""
+        seq = max(0, resume_seq - _LOOK_BACK)
+        while seq < resume_seq:
+            page = reader.spans_after(seq, limit=_PAGE)
+            if not len(page):
+                break
+            reached = ints(page, "seq")
+            seen: Any = pc.unique(matching(page, reached <= resume_seq)["trace_id"])
+            self._remember(seen.to_pylist())
+            seq = int(reached.max())
+
     def _read(self, reader: SpanReader) -> tuple[pa.Table, int, bool]:
         pages = [_empty()]
         read_seq = self._read_seq
@@ -154,11 +180,10 @@ class MicroBatcher:
             budget -= len(page)
         return pa.concat_tables(pages).combine_chunks(), read_seq, True
 
-    def _late(self, spans: _Gathered, fresh: int) -> set[bytes]:
-        """Traces that were judged before and got more spans now, in the rows from `fresh` on."""
-        arrived = spans.traces_of(np.arange(len(spans.trace)) >= fresh)
-        late = sorted(trace for trace in arrived if trace in self._judged)
-        return set(late[:_MAX_LATE_TRACES])
+    def _late(self, spans: _Gathered) -> tuple[set[bytes], set[bytes]]:
+        """Traces that were judged before and got more spans now; and those that must wait."""
+        late = sorted(trace for trace in spans.names if trace in self._judged)
+        return set(late[:_MAX_LATE_TRACES]), set(late[_MAX_LATE_TRACES:])
 
     def _bounded(self, spans: _Gathered, ready: BoolArray) -> BoolArray:
         """Also the oldest arrivals, where more would wait than may."""

@@ -28,7 +28,9 @@ class _Member:
 class Quorum:
     """Holds back findings until enough traces say the same.
 
-    A finding asks for it in its detail: `needs_traces`, `within_ms` (30 s where absent) and
+    A believed one whose trace is judged again is told again: it is the cause of what else that
+    trace shows. A finding asks for it in its detail: `needs_traces`, `within_ms` (30 s where
+    absent) and
     `together` (its fingerprint where absent). Those that were believed still count for those that
     come later, so it does not matter how the traces are split into batches. Bounded: the oldest
     are forgotten, and of one group those half a minute before its newest, but for as many of
@@ -52,9 +54,10 @@ class Quorum:
             key = (finding.kind, str(detail.get("together", finding.fingerprint)))
             group = self._held.setdefault(key, {})
             before = group.get(finding.evidence.trace_id)
-            group[finding.evidence.trace_id] = _Member(
-                finding, before is not None and before.passed
-            )
+            believed = before is not None and before.passed
+            group[finding.evidence.trace_id] = _Member(finding, believed)
+            if believed:
+                passed.append(finding)
             self._count += before is None
             touched.add(key)
         for key in sorted(touched):

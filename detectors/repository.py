@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import ColumnElement, and_, delete, or_, select
@@ -79,12 +79,14 @@ class FindingRepository:
         *,
         cursors: Sequence[tuple[str, Cursor]] = (),
         superseded: Iterable[str] = (),
+        fewer: Mapping[str, int] | None = None,
     ) -> tuple[Finding, ...]:
         """Store what was seen, together with how far the reader came.
 
         `occurrences` of what comes in are new, and added. What comes back has the status, the
         total, and the start of this episode as `first_seen_ms`. What is superseded, a part of
-        another finding now, goes unless somebody decided about it.
+        another finding now, goes unless somebody decided about it. Of what is `fewer`, so many
+        occurrences are taken off; what has ended and has none left goes likewise.
         """
         with self._sessions.begin() as session:
             _expire(session, now_ms)
@@ -93,6 +95,7 @@ class FindingRepository:
             if stored:
                 session.flush()
                 make_room(session, self._most, MOST_ENTRIES)
+            _lower(session, fewer or {})
             for name, cursor in cursors:
                 row = CursorRow(name=name, seq=cursor.seq, body=cursor.body, updated_ms=now_ms)
                 session.merge(row)
@@ -237,8 +240,20 @@ def _remove(session: Session, keys: Sequence[str]) -> None:
     for row in session.scalars(select(FindingRow).where(FindingRow.id.in_(keys))) if keys else ():
         row.active = False  # an earlier episode, and what somebody decided about, stay
         if row.status not in _DECIDED and row.active_since_ms <= row.first_seen_ms:
-            session.execute(delete(FindingHistoryRow).where(FindingHistoryRow.finding_id == row.id))
-            session.execute(delete(FindingRow).where(FindingRow.id == row.id))
+            _delete(session, row)
+
+
+def _delete(session: Session, row: FindingRow) -> None:
+    session.execute(delete(FindingHistoryRow).where(FindingHistoryRow.finding_id == row.id))
+    session.execute(delete(FindingRow).where(FindingRow.id == row.id))
+
+
+def _lower(session: Session, fewer: Mapping[str, int]) -> None:
+    rows = select(FindingRow).where(FindingRow.id.in_(tuple(fewer)))
+    for row in session.scalars(rows) if fewer else ():
+        row.occurrences = max(0, row.occurrences - fewer[row.id])
+        if not (row.occurrences or row.active or row.status in _DECIDED):
+            _delete(session, row)
 
 
 def _new_row(finding: Finding, now_ms: int) -> FindingRow:
@@ -249,7 +264,7 @@ def _new_row(finding: Finding, now_ms: int) -> FindingRow:
         status=FindingStatus.OPEN.value,
         service=finding.service[:256],
         route=finding.route[:512],
-        occurrences=finding.occurrences,
+        occurrences=max(0, finding.occurrences),
         repetitions=finding.evidence.repetitions,
         first_seen_ms=finding.first_seen_ms,
         last_seen_ms=finding.last_seen_ms,
@@ -274,7 +289,7 @@ def _renew(session: Session, row: FindingRow, finding: Finding, now_ms: int) -> 
         row.active_since_ms = min(row.active_since_ms, finding.first_seen_ms)
     _next_status(session, row, finding, now_ms)
     row.active = finding.active
-    row.occurrences += finding.occurrences
+    row.occurrences = max(0, row.occurrences + finding.occurrences)
     row.priority = finding.priority.value
     row.repetitions = max(row.repetitions, finding.evidence.repetitions)
     row.first_seen_ms = min(row.first_seen_ms, finding.first_seen_ms)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,8 +15,7 @@ from detectors.activity import Activity
 from detectors.decision import Decision
 from detectors.detector import SignalContext, SignalDetector
 from detectors.finding import Finding
-from detectors.fragments import Fragments, Judged
-from detectors.merging import merge_findings
+from detectors.fragments import Fragments
 from detectors.micro_batch import MicroBatcher, SpanCursor
 from detectors.money import Worth
 from detectors.quiet import QuietWatch
@@ -26,6 +25,7 @@ from detectors.repository import Cursor, FindingRepository
 from detectors.request_rate import RequestRates
 from detectors.seasonal_history import Calendar
 from detectors.stack import StackAdvisor
+from detectors.told import Judged, Told
 from detectors.topology import ServiceEdges, Topology
 from detectors.traces.detector import TraceDetector
 from detectors.traces.frame import SpanFrame, build_frame
@@ -40,6 +40,7 @@ _SPANS = "spans"
 _RATES = "request_rates"
 _QUIET = "quiet"
 _QUORUM = "quorum"
+_TOLD = "told"
 _HISTORY_MS = 3_600_000
 _MAX_UNRECORDED = 10_000
 # A fault of everything at once needs no list of everything.
@@ -91,8 +92,10 @@ class DetectorRunner:
         self._quiet = QuietWatch(self._settings.runner.fixed_after_s)
         self._edges = ServiceEdges()
         self._advisor = StackAdvisor(spans)
-        self._fragments = Fragments()
+        self._told = Told()
+        self._fragments = Fragments(self._told)
         self._superseded: set[str] = set()
+        self._fewer: Counter[str] = Counter()
         self._worth = Worth(querier, self._settings.chosen["blocking_call"].routes)
         self._judged_again: set[Judged] = set()
         self._last: set[str] = set()
@@ -109,9 +112,10 @@ class DetectorRunner:
         units = _Units(now_ms, self._calendar(now_ms))
         judged = self._quorum.pass_on(self._enabled(self._judge_traces(batcher, units)))
         again, self._judged_again = self._judged_again, set()
-        placed, superseded = self._fragments.place(merge_findings(judged), again)
-        self._supersede(superseded)
-        seen = self._advisor.advise(placed)
+        placed = self._fragments.place(judged, again)
+        self._supersede(placed.gone)
+        self._fewer.update(placed.fewer)
+        seen = self._advisor.advise(placed.findings)
         priority = self._settings.priority
         changes = self._activity.observe_traces(seen, self._rates, priority, now_ms)
         for name, detector in self._signal_detectors.items():
@@ -127,9 +131,11 @@ class DetectorRunner:
             now_ms,
             cursors=self._cursors(batcher),
             superseded=self._superseded,
+            fewer=self._fewer,
         )
         self._unrecorded.clear()
         self._superseded.clear()
+        self._fewer.clear()
         for proof in self._quiet.proven(now_ms):
             self._repository.prove_fixed(proof.fingerprint, Decision(now_ms, reason=proof.reason))
         active = self._repository.active()
@@ -154,6 +160,7 @@ class DetectorRunner:
             (_SPANS, Cursor(cursor.read_seq, cursor.dumps())),
             (_RATES, Cursor(0, self._rates.dumps())),
             (_QUORUM, Cursor(0, self._quorum.dumps())),
+            (_TOLD, Cursor(0, self._told.dumps())),
             (_QUIET, Cursor(0, self._quiet.dumps())),
         )
 
@@ -175,13 +182,17 @@ class DetectorRunner:
         held = self._repository.cursor(_QUORUM)
         if held is not None:
             self._quorum.loads(held.body)
+        told = self._repository.cursor(_TOLD)
+        if told is not None:
+            self._told.loads(told.body)
         active = self._repository.active()
         self._fragments.restore(active)
         self._last = {finding.fingerprint for finding in active}
         place = SpanCursor.loads(cursor.body) if cursor is not None else None
         since_ms = max(0, place.tick_ms - _HISTORY_MS) if place is not None else 0
         self._activity.restore(active, self._repository.history(since_ms=since_ms))
-        batcher = MicroBatcher(self._settings.runner, place)
+        traces = map(bytes.fromhex, self._told.traces)
+        batcher = MicroBatcher(self._settings.runner, place, traces)
         self._batcher = batcher
         return batcher
 
@@ -191,15 +202,13 @@ class DetectorRunner:
     def _judge_traces(self, batcher: MicroBatcher, units: _Units) -> list[Finding]:
         frames: list[SpanFrame] = []
         again: set[str] = set()
-        doubtful = self._fragments.traces
 
         def gather() -> dict[str, int]:
-            names = {bytes.fromhex(trace) for trace in doubtful}
-            batch = batcher.next(self._spans, units.now_ms, names)
+            batch = batcher.next(self._spans, units.now_ms)
             self._rates.count(batch.fresh, units.now_ms)
             if len(batch.ready):
                 frames.append(build_frame(batch.ready, self._normaliser, batch.tree))
-                again.update(frames[-1].traces_among(doubtful))
+                again.update(self._told.traces & {trace.hex() for trace in batch.again})
                 self._edges.observe(frames[-1], units.now_ms)
             return {
                 "read": len(batch.fresh),

@@ -16,16 +16,21 @@ from store.errors import WarroomError
 log = structlog.get_logger()
 
 _MAX_POINTS = 360
+_ALERTS = Panel(id="alerts", kind="alerts", title="Alerts")
 # States in which a panel has points that the next tick may extend.
 SHOWN = frozenset({"ok", "stale"})
 
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """A board's panels, and the ids of those whose turn did not come in time."""
+    """A board's panels, and the ids of those whose turn did not come in time.
+
+    `alerts_active` counts alerts that nobody silenced, whatever the board shows; None: not known.
+    """
 
     panels: dict[str, Json]
     late: frozenset[str]
+    alerts_active: int | None
 
 
 def _never() -> bool:
@@ -77,7 +82,15 @@ def compute_panels(
         else:
             done[panel.id] = _compute_panel(panel, view, previous)
     found = {**done, **late}
-    return Computed({panel.id: found[panel.id] for panel in board.panels}, frozenset(late))
+    panels = {panel.id: found[panel.id] for panel in board.panels}
+    return Computed(panels, frozenset(late), _alerts_active(view))
+
+
+def _alerts_active(view: View) -> int | None:
+    told = _compute_panel(_ALERTS, view, None)
+    if told["state"] != "ok":
+        return None
+    return sum(not alert.get("silenced") for alert in told["alerts"])
 
 
 def _late(view: View, previous: Json | None) -> Json:

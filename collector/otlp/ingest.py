@@ -12,7 +12,7 @@ from collector.otlp.json_form import protobuf_of_json
 from collector.otlp.logs import DecodedLogs, decode_logs
 from collector.otlp.metrics import MetricDecoder
 from collector.otlp.outcome import Decoded, Rejections, source_of
-from collector.otlp.span_groups import MAX_JOINING_BYTES, SpanGroups
+from collector.otlp.span_groups import SpanGroups
 from collector.otlp.traces import TraceDecoder
 from collector.overload import Lane
 from collector.pipeline import Pipeline
@@ -74,7 +74,7 @@ class OtlpIngest:
             BadInput: The request as a whole cannot be read.
             Overloaded, LimitExceeded, StoreUnavailable: From the pipeline.
         """
-        if signal is Signal.TRACES and not (is_json or source) and len(body) <= MAX_JOINING_BYTES:
+        if signal is Signal.TRACES and not (is_json or source):
             refused = await self._groups.take(body)
             if refused is not None:
                 return self._answer(refused, "")

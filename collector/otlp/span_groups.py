@@ -14,11 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import anyio
+import anyio.to_thread
+
 from collector.body import THREAD_ABOVE_BYTES
 from collector.otlp.outcome import DecodedTogether, Rejections
 from collector.otlp.traces import TraceDecoder
 from collector.overload import Lane
 from collector.pipeline import Pipeline
+from store.model import Batch
 
 # A larger body has no need of company: its spans cost more than its calls.
 MAX_JOINING_BYTES = 256 * 1024
@@ -62,17 +66,21 @@ class SpanGroups:
         self._source = source
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
+        # Not one of the lane's decoders: small bodies would wait behind all that large ones bring.
+        self._thread = anyio.CapacityLimiter(1)
         self._task: asyncio.Task[None] | None = None
         self._had_company = False
 
     async def take(self, body: bytes) -> Rejections | None:
         """Wait until the body's spans are durable: what was refused of them.
 
-        None when it was not stored and is to be taken alone.
+        None when it was not stored and is to be taken alone, as is a large body.
 
         Raises:
             Overloaded, LimitExceeded, StoreUnavailable: From the pipeline, for the whole group.
         """
+        if len(body) > MAX_JOINING_BYTES:
+            return None
         queued = self._waiting_bytes + len(body) > MAX_GROUP_BYTES
         if queued and len(body) <= THREAD_ABOVE_BYTES:
             return None  # alone it is decoded at once, and does not queue behind large ones
@@ -120,24 +128,40 @@ class SpanGroups:
 
     async def _take_together(self, group: Sequence[_Waiting]) -> None:
         try:
-            found = await self._decoded([one.body for one in group])
-            if len(found.batch):
-                self._pipeline.check(found.batch, found.by_source)
+            ready = await self._ready([one.body for one in group])
         except Exception:  # noqa: BLE001 -- who is to blame shows when each is taken alone
+            ready = None
+        if ready is None:
+            gone = sum(one.outcome.cancelled() for one in group)
+            self._pipeline.dropped(self._source, "client_gone", gone)
             for one in group:
                 one.settle(None)
             return
+        batch, found = ready
         try:
             await self._pipeline.push(
-                found.batch, self._source, by_source=found.by_source, checked=True
+                batch, self._source, by_source=found.by_source, processed=True
             )
         except Exception as error:  # noqa: BLE001 -- the boundary: raised again for each request
             for one in group:
                 one.fail(error)
+            return
         for one, rejections in zip(group, found.rejections, strict=True):
             one.settle(rejections)
 
+    async def _ready(self, bodies: Sequence[bytes]) -> tuple[Batch, DecodedTogether] | None:
+        """What will be stored, past the guards; None where processors would drop of it."""
+        found = await self._decoded(bodies)
+        if not len(found.batch):
+            return found.batch, found
+        batch, dropped = await self._pipeline.process(found.batch)
+        if dropped:
+            return None
+        self._pipeline.check(batch, found.by_source)
+        return batch, found
+
     async def _decoded(self, bodies: Sequence[bytes]) -> DecodedTogether:
         decode = partial(self._decoder.decode_together, bodies, self._pipeline.now_ms())
-        in_thread = sum(map(len, bodies)) > THREAD_ABOVE_BYTES
-        return await self._lane.run(decode) if in_thread else decode()
+        if sum(map(len, bodies)) <= THREAD_ABOVE_BYTES:
+            return decode()
+        return await anyio.to_thread.run_sync(decode, limiter=self._thread)

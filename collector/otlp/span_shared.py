@@ -55,6 +55,10 @@ _PLACES: dict[str, tuple[int, int]] = {
     for column, keys in _SOURCES.items()
     for rank, key in enumerate(keys)
 }
+_URL = PROMOTED.index("url")
+# Its query is an attribute of its own, where that of the others is a part of them.
+_BARE_PATH = "url.path"
+_QUERY = "url.query"
 
 # One attribute: its key, its value, and its promoted column and rank, if any.
 Attribute = tuple[str, Any, tuple[int, int] | None]
@@ -203,6 +207,8 @@ class SharedDecoder:
                 rest[holder[1]] = row[place]
             held[place] = (rank, key)
             row[place] = value
+        if _QUERY in rest and held.get(_URL, (0, ""))[1] == _BARE_PATH:
+            row[_URL] = _with_query(row[_URL], rest)
         return tuple(row), json_object(rest)
 
     def _parse(self, part: bytes) -> Attribute:
@@ -218,6 +224,15 @@ class SharedDecoder:
                 self._known = {}
             self._known[part] = found
         return found
+
+
+def _with_query(path: str, rest: dict[str, Any]) -> str:
+    """The path with the query, which is one of the other attributes no longer."""
+    query = rest[_QUERY]
+    if not isinstance(query, str) or not query or "?" in path:
+        return path
+    del rest[_QUERY]
+    return f"{path}?{query.removeprefix('?')}"
 
 
 def _fits(place: int, value: object) -> bool:

@@ -261,7 +261,7 @@ def _suspects(counts: RouteCounts) -> Iterator[RouteCounts]:
 
 def _of_method(counts: RouteCounts, active: Finding) -> RouteCounts:
     """What the finding was proven by: one method of the route, or all of it."""
-    method = active.evidence.detail.get("method", "")
+    method = active.evidence.detail.get("method")
     return next((part for part in counts.methods if part.route.method == method), counts)
 
 

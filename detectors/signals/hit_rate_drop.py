@@ -256,7 +256,7 @@ class HitRateDrop:
         now_ms = int(cache.steps_ms[-1])
         held_s = (now_ms - active.first_seen_ms) / 1_000
         paged = active.priority is not Priority.P2
-        over_s = min(held_s, _ANSWERS_S)
+        over_s = min(max(held_s, _STEP_MS / 1_000), _ANSWERS_S)
         shortest_s = self.settings.recover_s
         proven_s = max(shortest_s, float(detail.get("proven_over_seconds", 0.0)))
         least = cache.pair.scale * self.settings.min_drop * (_SLIDE_ENDS if slid else 1.0)

@@ -41,7 +41,7 @@ _REPLICAS = "sig:db_is_replica"
 # A backup's read, or a wait on purpose: neither is work that an index makes less.
 _MEANT = re.compile(
     r"\bSQL_NO_CACHE\b|^\s*COPY\b.*\bTO STDOUT|\b(GET_LOCK|SLEEP|PG_SLEEP|PG_ADVISORY_\w*LOCK"
-    r"|\w+_POS_WAIT|WAIT_FOR_EXECUTED_GTID_SET|WAIT_UNTIL_SQL_THREAD_AFTER_GTIDS)\s*\(",
+    r"|\w+_POS_WAIT|WAIT_FOR_EXECUTED_GTID_SET|WAIT_UNTIL_SQL_THREAD_AFTER_GTIDS)`?\s*\(",
     re.IGNORECASE | re.DOTALL,
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -194,15 +194,6 @@ class SpanFrame:
         """A column as Python values."""
         texts = self.columns.values(column)
         return [texts[number] for number in self.columns.numbers(column).tolist()]
-
-    def traces_among(self, wanted: Collection[str]) -> frozenset[str]:
-        """Those of the ids, in hex, whose spans are here."""
-        if not wanted:
-            return frozenset()
-        ids: Any = pa.array([bytes.fromhex(one) for one in wanted], pa.binary())
-        column: Any = self.columns.raw("trace_id").cast(pa.binary())
-        found: Any = pc.is_in(ids, value_set=pc.unique(column.combine_chunks()))
-        return frozenset(one for one, here in zip(wanted, found.to_pylist(), strict=True) if here)
 
     def traces_with(self, marked: BoolArray, at_least: int = 1) -> BoolArray:
         """For each trace: has it this many of the marked rows?"""

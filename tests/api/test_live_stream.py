@@ -115,6 +115,36 @@ def test_a_watcher_gets_a_snapshot_and_then_only_what_changed(shop: Shop, live: 
     asyncio.run(watch())
 
 
+def test_active_alerts_are_counted_also_on_a_board_that_shows_none(shop: Shop) -> None:
+    plain = parse_board(
+        "name: b\ntitle: T\nrows: [{panels: [{id: p, kind: stat, query: v}]}]", "b.yaml"
+    )
+    live = LiveBoards(lambda: {"b": plain}, shop.sources(), interval_ms=TICK_MS)
+
+    def unreadable() -> list[dict[str, Any]]:
+        raise OSError("the disk is gone")
+
+    async def watch() -> None:
+        shop.alerts = [{"silenced": False}, {"silenced": True}]
+        await next_tick(shop, live)
+        stream = await live.watch("b", None, gzip=False)
+        assert (await message(stream))["alerts_active"] == 1
+        shop.alerts = []
+        await next_tick(shop, live)
+        assert (await message(stream))["alerts_active"] == 0
+
+    asyncio.run(watch())
+    blind = LiveBoards(
+        lambda: {"b": plain}, replace(shop.sources(), alerts=unreadable), interval_ms=TICK_MS
+    )
+
+    async def look() -> None:
+        await next_tick(shop, blind)
+        assert orjson.loads(await blind.snapshot("b"))["alerts_active"] is None
+
+    asyncio.run(look())
+
+
 def test_a_broken_panel_fails_alone_and_says_why(shop: Shop, live: LiveBoards) -> None:
     async def watch() -> None:
         await next_tick(shop, live, orders=1.0)

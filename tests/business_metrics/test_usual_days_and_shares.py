@@ -18,7 +18,7 @@ from business_metrics.dispersion import dispersion
 from business_metrics.memory import ForgetfulMemory
 from business_metrics.minute_history import DAY_MIN, MINUTE_MS, MinuteHistory
 from business_metrics.order_watch import OrderWatch
-from business_metrics.reference_days import Reference, closed
+from business_metrics.reference_days import Reference, closed, left_of
 from business_metrics.settings import BusinessSettings
 from store.model import Int64Array
 from tests.business_metrics.simulated_shop import Log, Shop, reading
@@ -35,18 +35,20 @@ def drawn(rate: float, start_ms: int, end_ms: int, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("fault_min", "kept", "most_s"),
+    ("rate", "fault_min", "kept", "most_s", "severity"),
     [
         # The promotion is over for a quarter of an hour: nothing came of its end but what is usual.
-        (135, 0.0, 240),
+        (10.0, 135, 0.0, 240, "page"),
         # In its middle: two fifths of what a usual day sells are left.
-        (80, 0.2, 900),
+        (10.0, 80, 0.2, 900, "page"),
+        # There more than half of what today's weaker hours sell is left.
+        (40.0, 80, 0.26, 1_500, "ticket"),
     ],
 )
 def test_an_outage_is_no_end_of_a_promotion_that_nobody_announced(
-    fault_min: int, kept: float, most_s: int
+    rate: float, fault_min: int, kept: float, most_s: int, severity: str
 ) -> None:
-    rate, begin_ms = 10.0, NOW_MS
+    begin_ms = NOW_MS
     promotion_end_ms, fault_ms = begin_ms + 120 * MINUTE_MS, begin_ms + fault_min * MINUTE_MS
     history = MinuteHistory(40)
     before = drawn(rate, begin_ms - 28 * DAY_MS, begin_ms, 1)
@@ -70,7 +72,7 @@ def test_an_outage_is_no_end_of_a_promotion_that_nobody_announced(
         feed.pull(now_ms)
         breach = watch.judge(now_ms)
         if breach is not None and found_ms is None:
-            assert breach.severity == "page"
+            assert breach.severity == severity
             found_ms = now_ms
     assert found_ms is not None
     assert found_ms >= fault_ms
@@ -86,6 +88,32 @@ def test_half_an_hour_of_a_small_shops_night_without_an_order_is_no_closed_shop(
     assert not closed(Reference(counts, valid), valid, day).any()
     shut = closed(Reference(counts, valid), valid, np.where(np.arange(600) < 300, 1.0, 0.0))
     assert np.flatnonzero(shut).tolist() == list(range(300, 340))
+
+
+def test_a_shop_of_some_days_expects_its_evening_to_fall_as_on_the_days_before() -> None:
+    minutes = np.arange(3 * DAY_MIN + 60)
+    begin = NOW_MS // MINUTE_MS - 3 * DAY_MIN
+    # Ten a minute, for an hour at this time of the day one in two minutes.
+    night = minutes % DAY_MIN < 60
+    rates = np.where(night & (minutes >= DAY_MIN), 0.5, 10.0)
+    history = MinuteHistory(40)
+    orders = np.random.default_rng(8).poisson(rates)
+    count(history, (np.repeat(minutes + begin, orders) * MINUTE_MS).astype(np.int64))
+    now = begin + 3 * DAY_MIN
+    found = Baseline(history, BusinessSettings()).expect(now + 20, now + 40, now, [])
+    assert found.source == "own_recent"
+    assert found.per_minute.mean() < 1.5
+    # Later in the day nothing fell on the days before.
+    later = Baseline(history, BusinessSettings()).expect(now - 40, now - 20, now - 40, [])
+    assert later.per_minute.mean() == pytest.approx(10, rel=0.2)
+
+
+@given(st.lists(st.lists(st.floats(0.0, 50.0), min_size=20, max_size=20), max_size=4))
+def test_what_is_left_of_the_rate_is_never_more_than_all_of_it(days: list[list[float]]) -> None:
+    runs = [np.where(np.arange(20) == 3, np.nan, np.asarray(day)) for day in days]
+    left = left_of(runs, np.arange(10), slice(10, 20))
+    assert len(left) == 10
+    assert ((left >= 0) & (left <= 1)).all()
 
 
 def test_edges_of_promotions_are_no_clumps() -> None:

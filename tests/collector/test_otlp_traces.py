@@ -17,8 +17,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from collector.otlp import span_scanner
 from collector.otlp.traces import TraceDecoder
+from collector.processors.redact import Redact
 from store.errors import BadInput, LimitExceeded
-from store.model import SPAN_CODED_SCHEMA
+from store.model import SPAN_CODED_SCHEMA, SpanBatch
 from tests.collector.otlp_bodies import NOW_NS, trace_request
 
 NOW_MS = NOW_NS // 1_000_000
@@ -327,3 +328,43 @@ def test_refusals_are_counted_by_service_and_reason() -> None:
         ("otlp:shop", "bad_span_id"): 2,
     }
     assert decoded.by_source == {"otlp:shop": 1}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "url", "rest"),
+    [
+        (
+            {"url.path": "/items", "url.query": "page=2&api_key=s3cr3t"},
+            "/items?page=2&api_key=[redacted]",
+            None,
+        ),
+        (
+            {"url.query": "ids=1,2&token=abcdef", "url.path": "/items"},
+            "/items?ids=1,2&token=[redacted]",
+            None,
+        ),
+        ({"url.path": "/items", "url.query": "?page=2"}, "/items?page=2", None),
+        ({"url.path": "/items", "url.query": ""}, "/items", {"url.query": ""}),
+        ({"url.path": "/items", "url.query": 7}, "/items", {"url.query": 7}),
+        ({"url.path": "/a?b", "url.query": "c=1"}, "/a?b", {"url.query": "c=1"}),
+        ({"url.query": "page=2"}, None, {"url.query": "page=2"}),
+        (
+            {"url.full": "http://stock/items?page=2", "url.path": "/items", "url.query": "page=2"},
+            "http://stock/items?page=2",
+            {"url.path": "/items", "url.query": "page=2"},
+        ),
+    ],
+)
+def test_a_path_and_its_query_are_one_url_without_its_secrets(
+    attributes: dict[str, str | int], url: str | None, rest: dict[str, str | int] | None
+) -> None:
+    span = {
+        "span_id": b"s" * 8, "parent": b"", "name": "GET", "kind": 3, "took_ns": 1, "status": 0,
+        "attributes": attributes, "events": [], "links": [],
+    }  # fmt: skip
+    body = message_of([[[span]]]).SerializeToString()
+    batch = Redact()(TraceDecoder().decode(body, NOW_MS).batch).batch
+    assert isinstance(batch, SpanBatch)
+    (row,) = batch.table.to_pylist()
+    assert row["url"] == url
+    assert (json.loads(row["attributes"]) if row["attributes"] else None) == rest

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
+from threading import Event
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from typing_extensions import override
 
 from collector.guards import RateGuard
 from collector.otlp.ingest import OtlpAnswer, OtlpIngest, Signal
-from collector.otlp.span_groups import MAX_GROUP_BYTES, SpanGroups
+from collector.otlp.outcome import DecodedTogether
+from collector.otlp.span_groups import MAX_GROUP_BYTES, MAX_JOINING_BYTES, SpanGroups
 from collector.otlp.traces import TraceDecoder
 from collector.overload import STANDING_S, Lane
 from collector.pipeline import Hooks, Pipeline
+from collector.processors.contract import Processed, Processor
+from collector.processors.limit import Limit, Limits
 from collector.source_health import SourceRegistry
 from store.errors import BadInput, Overloaded
-from store.model import Batch
+from store.model import Batch, SpanBatch
 from tests.collector.otlp_bodies import trace_request
 
 DEADLINE_S = 30.0
@@ -73,6 +79,20 @@ class SlowAppender:
     @property
     def sizes(self) -> list[int]:
         return [len(batch) for batch in self.batches]
+
+
+@pytest.fixture
+def processing(
+    appender: Any, clock: Any, sources: SourceRegistry, registry: CollectorRegistry
+) -> Callable[[Processor], OtlpIngest]:
+    """Makes an ingest that has this processor."""
+
+    def ingest(processor: Processor) -> OtlpIngest:
+        return OtlpIngest(
+            Pipeline(appender, (processor,), sources, now_ms=clock, registry=registry)
+        )
+
+    return ingest
 
 
 @pytest.fixture
@@ -137,6 +157,39 @@ def test_one_who_sends_too_fast_is_refused_alone(
     assert dropped == {("otlp:greedy", "rate_limited"): 5}
 
 
+def test_what_a_processor_drops_is_charged_to_who_sent_it(
+    processing: Callable[[Processor], OtlpIngest], appender: Any, registry: CollectorRegistry
+) -> None:
+    ingest = processing(Limit(Limits(max_span_bytes=10_000)))
+    request = trace_request(1)
+    resource, (group,) = request.resource_spans[0].resource, request.resource_spans[0].scope_spans
+    resource.attributes[0].value.string_value = "large"
+    group.spans[0].attributes.add(key="note").value.string_value = "x" * 20_000
+    bodies = [body_of("a", 5), request.SerializeToString(), body_of("b", 2)]
+    assert asyncio.run(together(ingest, *bodies)) == [OtlpAnswer()] * 3
+    assert sum(len(batch) for batch in appender.batches) == 7
+    accepted = counted(registry, "warroom_collector_accepted_total")
+    assert accepted == {("otlp:a", ""): 5, ("otlp:large", ""): 0, ("otlp:b", ""): 2}
+    dropped = counted(registry, "warroom_collector_dropped_total")
+    assert dropped == {("otlp:large", "span_too_large"): 1}
+
+
+def test_one_that_a_processor_fails_on_fails_alone(
+    processing: Callable[[Processor], OtlpIngest], appender: Any
+) -> None:
+    def fails(batch: Batch) -> Processed:
+        assert isinstance(batch, SpanBatch)
+        if "strange" in batch.table.column("name").to_pylist():
+            raise RuntimeError("a mistake")
+        return Processed(batch, {})
+
+    bodies = [body_of(name="a"), body_of(name="strange"), body_of(name="b")]
+    answers = asyncio.run(together(processing(fails), *bodies))
+    assert [answers[0], answers[2]] == [OtlpAnswer(), OtlpAnswer()]
+    assert isinstance(answers[1], RuntimeError)
+    assert sorted(map(str, names(appender))) == ["a", "b"]
+
+
 def test_what_the_store_refuses_is_told_to_all_and_counted_once(
     pipeline: Pipeline, appender: Any, registry: CollectorRegistry
 ) -> None:
@@ -193,6 +246,63 @@ def test_a_sender_who_goes_away_takes_nobody_along(
     asyncio.run(run())
     gone = counted(registry, "warroom_collector_dropped_total")
     assert gone == {("otlp", "client_gone"): 1}
+
+
+def test_one_who_left_before_its_group_was_refused_is_counted(
+    pipeline: Pipeline, appender: Any, registry: CollectorRegistry
+) -> None:
+    begun, go_on = Event(), Event()
+
+    class Waits(TraceDecoder):
+        @override
+        def decode_together(self, bodies: Sequence[bytes], now_ms: int) -> DecodedTogether:
+            begun.set()
+            assert go_on.wait(DEADLINE_S)
+            return super().decode_together(bodies, now_ms)
+
+    groups = SpanGroups(Waits(), pipeline, Lane(), "otlp")
+
+    async def run() -> object:
+        leaves = asyncio.create_task(groups.take(body_of(name="x" * 100_000)))
+        damaged = asyncio.create_task(groups.take(b"\x0a\xff"))
+        await until(begun.is_set)
+        leaves.cancel()
+        await asyncio.gather(leaves, return_exceptions=True)
+        go_on.set()
+        return await damaged
+
+    assert asyncio.run(run()) is None
+    assert appender.batches == []
+    gone = counted(registry, "warroom_collector_dropped_total")
+    assert gone == {("otlp", "client_gone"): 1}
+
+
+def test_a_group_does_not_wait_for_large_bodies_that_are_decoded(
+    pipeline: Pipeline, appender: Any
+) -> None:
+    lane, go_on = Lane(slots=2), Event()
+    groups = SpanGroups(TraceDecoder(), pipeline, lane, "otlp")
+
+    async def run() -> None:
+        large = [lane.run(partial(go_on.wait, 4 * DEADLINE_S)) for _ in range(3)]
+        decoded = asyncio.gather(*large)
+        await asyncio.sleep(0)
+        medium = body_of(name="x" * 100_000)
+        try:
+            await asyncio.gather(groups.take(medium), groups.take(body_of()))
+            assert not decoded.done()
+        finally:
+            go_on.set()
+        assert await decoded == [True] * 3
+
+    asyncio.run(run())
+    assert [len(batch) for batch in appender.batches] == [2]
+
+
+def test_a_large_body_goes_alone(pipeline: Pipeline, appender: Any) -> None:
+    groups = SpanGroups(TraceDecoder(), pipeline, Lane(), "otlp")
+    assert asyncio.run(groups.take(b"x" * (MAX_JOINING_BYTES + 1))) is None
+    assert appender.batches == []
 
 
 def test_a_group_is_bounded_in_size(pipeline: Pipeline, appender: Any) -> None:

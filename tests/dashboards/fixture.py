@@ -83,10 +83,10 @@ class ScriptedServer:
         """Ends every open stream; who comes back is served."""
         self._publish(b"")
 
-    def tick(self, panels: Json | None = None) -> int:
+    def tick(self, panels: Json | None = None, **more: Any) -> int:
         """Sends one delta to every open stream; answers its number."""
         tick = next(self._ticks)
-        delta = {"tick": tick, "now_ms": int(time.time() * 1000), "panels": panels or {}}
+        delta = {"tick": tick, "now_ms": int(time.time() * 1000), "panels": panels or {}, **more}
         self._publish(_message("delta", tick, delta))
         return tick
 

@@ -488,6 +488,7 @@ def snapshot(tick: int, now_ms: int, interval_ms: int) -> Json:
         "interval_ms": interval_ms,
         "range_ms": 900_000,
         "time_zone": "Europe/Berlin",
+        "alerts_active": sum(not alert["silenced"] for alert in alerts(now_ms)),
         "panels": panels(now_ms),
     }
 

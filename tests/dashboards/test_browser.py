@@ -215,6 +215,15 @@ def test_a_browser_that_was_cut_off_names_the_last_tick_it_saw(
     assert page.evaluate("window.__same") is True
 
 
+def test_alerts_are_counted_whatever_the_board_shows(tab: Tab, calm_server: ScriptedServer) -> None:
+    page = tab.open(calm_server.url)
+    _ready(page, "wall")
+    calm_server.tick({"alerts": {"state": "ok", "alerts": []}}, alerts_active=7)
+    expect(page.get_by_label("7 active")).to_be_visible()
+    calm_server.tick(alerts_active=0)
+    expect(page.get_by_label("7 active")).to_have_count(0)
+
+
 def test_one_stream_a_tab_whatever_pages_are_opened(tab: Tab, calm_server: ScriptedServer) -> None:
     page = tab.open(calm_server.url)
     _ready(page, "wall")

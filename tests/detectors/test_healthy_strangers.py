@@ -89,6 +89,23 @@ def test_a_processor_that_waits_for_the_disk_of_a_backup_is_idle(
     assert told("resource_saturation", "sig:host_cpu", busy)
 
 
+def test_a_host_that_was_started_anew_was_not_busy_while_it_was_off() -> None:
+    off = (AT_S >= 1_500) & (AT_S < 1_650)
+    idle = np.where(AT_S < 1_500, counted(0.9), (AT_S - 1_650) * 0.9)
+    kept = np.flatnonzero(~off & (np.arange(STEPS) % 3 == 0))
+    (labels,) = named("node_cpu_seconds_total", idle, instance="w", cpu="0", mode="idle")
+    parsed = parse_document(RULES.read_text(encoding="utf-8"), RULES.name).data["groups"]
+    rules = {rule["record"]: rule["expr"] for rule in parsed[0]["rules"]}
+    times = START_MS + kept.astype(np.int64) * STEP_MS
+    with open_store() as store:
+        index = np.zeros(len(kept), dtype=np.int32)
+        store.append(SampleBatch((labels,), index, times, idle[kept])).result(30)
+        expr = rules["sig:host_cpu:used_ratio_now"]
+        told = Engine(store).range(expr, START_MS, int(times[-1]), STEP_MS)
+    assert told.values[told.present].max() < 0.2
+    assert bool(told.present[0, -1])
+
+
 @pytest.mark.parametrize("height", [0.08, 0.24])
 def test_a_backup_that_is_written_in_ten_minutes_will_not_fill_its_disk(height: float) -> None:
     used = 0.65 + height * np.clip((AT_S - 1_500) / 600, 0, 1)
@@ -136,6 +153,7 @@ RANGE = "SELECT {} * FROM `shop` . `order_line` WHERE `id` BETWEEN ? AND ?"
     [
         RANGE.format("SQL_NO_CACHE"),
         "SELECT GET_LOCK ( ? , ... )",
+        "SELECT `SLEEP` (?)",
         "SELECT WAIT_FOR_EXECUTED_GTID_SET (?, ...)",
         "COPY public.order_line (id, price) TO STDOUT",
     ],

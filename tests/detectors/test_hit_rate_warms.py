@@ -136,3 +136,15 @@ def test_what_one_counter_counts_while_the_other_is_lost_counts_later(lost: int)
     (read,) = read_caches(cache.counters, pair, T0, T0 + (STEPS - 1) * 5_000, 5_000)
     assert float(read.gets.sum()) == sum(row[-1] - row[0] for row in cache.totals)
     assert float(read.gets[gone[1:]].sum()) == 0
+
+
+def test_a_process_started_anew_whose_gets_all_miss_is_told_though_it_counts_no_hits() -> None:
+    cache = Cache(DJANGO, 60.0, np.where(AT < FAULT, 0.92, 0.0))
+    hits, misses = cache.totals
+    cache.totals = [
+        np.where(AT < FAULT, hits, np.nan),
+        np.where(AT < FAULT, misses, misses - misses[FAULT - 1]),
+    ]
+    seen = cache.seen()
+    assert seen[0][0] <= 70
+    assert paging(seen)[0] <= 90

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import detectors.signals
+from alerts.rule_evaluation import STALE_NAN
 from alerts.rules import RuleEvaluator, parse_rule_file
 from detectors.detector import SignalContext
 from detectors.finding import Finding
@@ -25,8 +26,11 @@ RATE = 4.0
 APPLY_S = 1.0
 
 
-def listed(every_s: dict[str, int], stalls_s: float) -> Iterator[int]:
-    """Seconds at which a replica is listed whose link is silent from `stalls_s` on."""
+def listed(every_s: dict[str, int], stalls_s: float, gone_s: float = LASTS_S) -> Iterator[int]:
+    """Seconds at which a replica is listed whose link is silent from `stalls_s` on.
+
+    Its primary tells nothing from `gone_s` on.
+    """
     lines = RULES.read_text(encoding="utf-8").splitlines()
     names = (
         "mysql_is_replica",
@@ -44,7 +48,7 @@ def listed(every_s: dict[str, int], stalls_s: float) -> Iterator[int]:
         engine = Engine(store)
         evaluator = RuleEvaluator(engine, store, [rules])
         for now_s in range(0, LASTS_S, TICK_S):
-            rows = list(polled(now_s, every_s, stalls_s))
+            rows = list(polled(now_s, every_s, stalls_s, gone_s))
             if rows:
                 store.append(SampleBatch.of_rows(rows)).result(30)
             now_ms = START_MS + now_s * 1_000
@@ -56,7 +60,7 @@ def listed(every_s: dict[str, int], stalls_s: float) -> Iterator[int]:
 
 
 def polled(
-    now_s: int, every_s: dict[str, int], stalls_s: float
+    now_s: int, every_s: dict[str, int], stalls_s: float, gone_s: float
 ) -> Iterator[tuple[Labels, int, float]]:
     """What each server says at this tick, a second before it."""
     at_s = now_s - 1.0
@@ -67,9 +71,16 @@ def polled(
         told = {("mysql_gtid_sequence", ("position", position)): RATE * applied_s}
         if position == "slave":
             told["mysql_slave_status_slave_io_running", ("channel_name", "")] = 1.0
+            told["mysql_slave_status_seconds_behind_master", ("channel_name", "")] = 0.0
+            told["mysql_slave_status_sql_delay", ("channel_name", "")] = 0.0
+        gone = position == "binlog" and at_s >= gone_s
         for (name, (label, text)), value in told.items():
             labels = {METRIC_NAME: name, "instance": server, "domain_id": "0", label: text}
-            yield Labels.of(labels), START_MS + round(at_s * 1_000), float(int(value))
+            yield (
+                Labels.of(labels),
+                START_MS + round(at_s * 1_000),
+                STALE_NAN if gone else float(int(value)),
+            )
 
 
 @pytest.mark.parametrize("replica_s", [30, 60])
@@ -82,3 +93,11 @@ def test_a_link_that_is_silent_is_found_by_gtids(replica_s: int, within_s: int) 
     seen = list(listed({"db-1": 5, "db-2": replica_s}, 100.0))
     assert 100 < seen[0] <= 100 + within_s
     assert seen == list(range(seen[0], LASTS_S, TICK_S))
+
+
+@pytest.mark.parametrize("replica_s", [5, 30])
+def test_what_was_compared_with_a_primary_that_is_gone_counts_until_it_is_asked_again(
+    replica_s: int,
+) -> None:
+    seen = list(listed({"db-1": 5, "db-2": replica_s}, 90.0, gone_s=140.0))
+    assert seen[-1] <= 145 + replica_s

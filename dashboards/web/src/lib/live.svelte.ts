@@ -14,6 +14,8 @@ interface Live {
   timeZone: string;
   ageMs: number | null;
   attempts: number;
+  /** Alerts that nobody silenced, whatever the board shows; null where that is not known. */
+  alertsActive: number | null;
   /** The server answers, and has no board of this name. */
   unknown: boolean;
 }
@@ -28,6 +30,7 @@ export const live = $state<Live>({
   timeZone: "",
   ageMs: null,
   attempts: 0,
+  alertsActive: null,
   unknown: false,
 });
 
@@ -63,6 +66,7 @@ function accept(kind: "snapshot" | "delta", text: string): void {
     live.tick = data.tick;
     live.nowMs = data.now_ms;
   }
+  if (data.alerts_active !== undefined) live.alertsActive = data.alerts_active;
   lastTickAt = performance.now();
   live.attempts = 0;
   live.unknown = false;

@@ -191,6 +191,7 @@ export interface Snapshot {
   interval_ms: number;
   range_ms: number;
   time_zone?: string;
+  alerts_active?: Nullable;
   panels: Record<string, AnyPanel>;
 }
 export interface Append {
@@ -201,6 +202,7 @@ export interface Append {
 export interface Delta {
   tick: number;
   now_ms: number;
+  alerts_active?: Nullable;
   panels: Record<string, Record<string, unknown>>;
 }
 export interface TraceLine {
