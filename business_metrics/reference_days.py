@@ -58,10 +58,11 @@ def lower_median(runs: Float64Array) -> Float64Array:
 def left_of(runs: Sequence[Float64Array], latest: Int64Array, wanted: slice) -> Float64Array:
     """How much of the rate of some minutes was left in the wanted ones of those days, 1 at most.
 
-    A shop of some days knows no week yet, but its evenings.
+    A shop of some days knows no week yet, but its evenings. A day without an order just before
+    tells nothing.
     """
     told = [(run[wanted], run[latest]) for run in runs]
-    falls = [then / np.nanmean(before) for then, before in told if np.nansum(before) > 0]
+    falls = [then / np.nanmean(before) for then, before in told if np.nansum(before) >= 1]
     if not falls:
         return np.ones(wanted.stop - wanted.start)
     return np.fmin(lower_median(np.vstack(falls)), 1.0)
