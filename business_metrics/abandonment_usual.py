@@ -14,7 +14,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from business_metrics.significance import wilson
+from business_metrics.significance import level_of_a_look, wilson
 from store.model import Float64Array
 
 BUCKET_MS = 300_000
@@ -24,9 +24,6 @@ _LEAST_DECIDED = 200
 _LEAST_BLOCKS = 12
 _LEAST_IN_BLOCK = 5
 _FALSE_A_MONTH = 0.25
-_MONTH_S = 30 * 86_400
-# Overlapping looks at one window count as about four independent ones; there are three windows.
-_LOOKS = 4 * 3
 _NORMAL = NormalDist()
 
 
@@ -51,7 +48,7 @@ class UsualShare:
         """
         if not decided:
             return False
-        level = _FALSE_A_MONTH * window_s / (_MONTH_S * _LOOKS)
+        level = level_of_a_look(window_s, _FALSE_A_MONTH)
         spread = 1 + (decided - 1) * self.alike
         least = wilson(abandoned / spread, decided / spread, _NORMAL.inv_cdf(1 - level))[0]
         return least > min(self.high, limit)

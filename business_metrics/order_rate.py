@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from business_metrics.significance import lower_tail, upper_tail
+from business_metrics.significance import MONTH_S, level_of_a_look, lower_tail, upper_tail
 from store.model import BoolArray, Float64Array, Int64Array
 
 # Half as long again each time: a drop lies in one of them nearly alone, whenever it began.
@@ -26,10 +26,6 @@ LONG_WINDOWS_S = (5_400, 8_100, 12_000, 18_000, 27_000, 40_500)
 # Where as many are due, wider windows tell nothing of a large drop that this one does not.
 _ENOUGH_ORDERS = 150.0
 HALF = 0.5
-_MONTH_S = 30 * 86_400
-# Overlapping looks at one window count as about four independent ones, and the windows, of which
-# neighbours see nearly the same, as about three.
-_LOOKS = 4 * 3
 # A look at a higher level would alarm daily; `unlikely` rests on it.
 _MOST_ALPHA = 0.005
 # Two and a quarter deviations and more: less is significant at no level up to 10^-4.
@@ -69,7 +65,7 @@ class OrderVerdict:
 
 def alpha_for(window_s: float, alpha: float, false_alarms_per_month: float) -> float:
     """The level of significance of one look at a window."""
-    return min(alpha, _MOST_ALPHA, false_alarms_per_month * window_s / (_MONTH_S * _LOOKS))
+    return min(alpha, _MOST_ALPHA, level_of_a_look(window_s, false_alarms_per_month))
 
 
 def windows_for(expected: Callable[[int], float]) -> tuple[int, ...]:
@@ -125,7 +121,7 @@ def judge(
         false_alarms_per_month: What the windows together may cost, and the gap as much again.
     """
     if gap is not None and gap.expected > 0 and gap.window_s > 0:
-        orders_a_month = gap.expected / gap.window_s * _MONTH_S
+        orders_a_month = gap.expected / gap.window_s * MONTH_S
         level = min(alpha, false_alarms_per_month / max(orders_a_month, 1.0))
         chance = lower_tail(0, gap.expected, gap.cv)
         if chance < level:

@@ -18,6 +18,19 @@ Z_99_ONE_SIDED = 2.326347874
 _EXACT_UP_TO = 50_000
 _LEAST_CV = 1e-6
 _NORMAL = NormalDist()
+MONTH_S = 30 * 86_400
+# Overlapping looks at one window count as about four independent ones, and the windows, of which
+# neighbours see nearly the same, as about three.
+_LOOKS = 4 * 3
+
+
+def level_of_a_look(window_s: float, false_alarms_per_month: float) -> float:
+    """The level of significance of one look at a window, however often it is looked at.
+
+    >>> level_of_a_look(3_600, 1) * 30 * 24 * 12
+    1.0
+    """
+    return false_alarms_per_month * window_s / (MONTH_S * _LOOKS)
 
 
 def _log_probabilities(count: int, mean: float, cv: float) -> Float64Array:

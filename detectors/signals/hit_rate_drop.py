@@ -187,7 +187,7 @@ class HitRateDrop:
                     else self._held(cache, active, servers)
                 )
                 if finding is not None:
-                    found.append(_cooled(finding, active, servers.is_cold(cache)))
+                    found.append(_cooled(finding, active, cold=servers.is_cold(cache)))
         if context.now_ms % _SLIDE_STEP_MS < _STEP_MS:
             told = {*context.active, *(finding.fingerprint for finding in found)}
             found.extend(self._slides(querier, context, servers, told))
@@ -329,7 +329,7 @@ _FIX = (
 )
 
 
-def _cooled(finding: Finding, active: Finding | None, cold: bool) -> Finding:  # noqa: FBT001
+def _cooled(finding: Finding, active: Finding | None, *, cold: bool) -> Finding:
     """A fall that has not paged yet does not page while the server behind the cache is cold."""
     paged = active is not None and active.priority is not Priority.P2
     return replace(finding, priority=Priority.P2) if cold and not paged else finding

@@ -81,6 +81,17 @@ class SlowAppender:
         return [len(batch) for batch in self.batches]
 
 
+async def answer(slow: SlowAppender, groups: int) -> None:
+    """Make so many groups durable, one after another as they come."""
+    for number in range(groups):
+        await until(partial(_has_begun, slow, number))
+        slow.commits[number].set_result(None)
+
+
+def _has_begun(slow: SlowAppender, number: int) -> bool:
+    return len(slow.commits) > number
+
+
 @pytest.fixture
 def processing(
     appender: Any, clock: Any, sources: SourceRegistry, registry: CollectorRegistry
@@ -343,9 +354,7 @@ def test_a_queue_that_stands_behind_the_next_group_is_overload(
         await asyncio.sleep(0)
         with pytest.raises(Overloaded):
             later()
-        for number in range(3):
-            await until(lambda number=number: len(slow.commits) > number)  # type: ignore[misc]
-            slow.commits[number].set_result(None)
+        await answer(slow, 3)
         await asyncio.gather(*tasks)
         lane.check()
 
@@ -360,9 +369,7 @@ def test_a_small_one_does_not_queue_behind_large_ones(
 
     async def run() -> None:
         sent = asyncio.create_task(together(slow_ingest, *[large] * 6, body_of(spans=3)))
-        for number in range(3):
-            await until(lambda number=number: len(slow.commits) > number)  # type: ignore[misc]
-            slow.commits[number].set_result(None)
+        await answer(slow, 3)
         assert await sent == [OtlpAnswer()] * 7
 
     asyncio.run(run())

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-import detectors.signals
 from alerts.rule_evaluation import STALE_NAN
-from alerts.rules import RuleEvaluator, parse_rule_file
-from detectors.detector import SignalContext
-from detectors.finding import Finding
-from detectors.registry import DetectorSettings
-from store.model import METRIC_NAME, Labels, SampleBatch
-from store.promql.engine import Engine
-from store.testing import open_store
+from store.model import METRIC_NAME, Labels
+from tests.detectors.replica_ticks import START_MS, TICK_S, Row, judged
 
-START_MS = 1_700_000_000_000
-TICK_S = 5
 LASTS_S = 200
-RULES = Path(detectors.signals.__file__).with_name("signals.yml")
 # Transactions a second, and how long one takes to be applied.
 RATE = 4.0
 APPLY_S = 1.0
@@ -31,7 +21,6 @@ def listed(every_s: dict[str, int], stalls_s: float, gone_s: float = LASTS_S) ->
 
     Its primary tells nothing from `gone_s` on.
     """
-    lines = RULES.read_text(encoding="utf-8").splitlines()
     names = (
         "mysql_is_replica",
         "mysql_primary_gtid",
@@ -39,29 +28,11 @@ def listed(every_s: dict[str, int], stalls_s: float, gone_s: float = LASTS_S) ->
         "mysql_gtid_lag",
         "mysql_replica_lag",
     )
-    wanted = [line for line in lines if any(f'"sig:{name}' in line for name in names)]
-    text = "\n".join(wanted)
-    rules = parse_rule_file(f"groups:\n- name: mysql\n  rules:\n{text}", "mysql.yml")
-    detector = DetectorSettings().signal_detectors()["replica_lag"]
-    active: dict[str, Finding] = {}
-    with open_store() as store:
-        engine = Engine(store)
-        evaluator = RuleEvaluator(engine, store, [rules])
-        for now_s in range(0, LASTS_S, TICK_S):
-            rows = list(polled(now_s, every_s, stalls_s, gone_s))
-            if rows:
-                store.append(SampleBatch.of_rows(rows)).result(30)
-            now_ms = START_MS + now_s * 1_000
-            evaluator.record(now_ms)
-            found = detector.evaluate(engine, SignalContext(now_ms, active))
-            active = {finding.fingerprint: finding for finding in found}
-            if found:
-                yield now_s
+    ticks = judged(names, lambda now_s: polled(now_s, every_s, stalls_s, gone_s), LASTS_S)
+    return (now_s for now_s, found in ticks if found)
 
 
-def polled(
-    now_s: int, every_s: dict[str, int], stalls_s: float, gone_s: float
-) -> Iterator[tuple[Labels, int, float]]:
+def polled(now_s: int, every_s: dict[str, int], stalls_s: float, gone_s: float) -> Iterator[Row]:
     """What each server says at this tick, a second before it."""
     at_s = now_s - 1.0
     for server, position in (("db-1", "binlog"), ("db-2", "slave")):

@@ -6,22 +6,13 @@ Primary and replica are scraped at different times: neither knows of the other's
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-import detectors.signals
-from alerts.rules import RuleEvaluator, parse_rule_file
-from detectors.detector import SignalContext
-from detectors.finding import Finding, Priority
-from detectors.registry import DetectorSettings
-from store.model import METRIC_NAME, Labels, SampleBatch
-from store.promql.engine import Engine
-from store.testing import open_store
+from detectors.finding import Priority
+from store.model import METRIC_NAME, Labels
+from tests.detectors.replica_ticks import START_MS, TICK_S, Row, judged
 
-START_MS = 1_700_000_000_000
-TICK_S = 5
-RULES = Path(detectors.signals.__file__).with_name("signals.yml")
 # One second until a write is replayed.
 REPLAY_S = 1.0
 
@@ -30,24 +21,14 @@ def paging(
     writes: list[float], phases: tuple[float, float], every_s: int, replays: Callable[[float], bool]
 ) -> Iterator[float]:
     """Seconds at which the replica pages; `replays` says which writes it ever applies."""
-    lines = RULES.read_text(encoding="utf-8").splitlines()
-    wanted = [line for line in lines if '"sig:pg_' in line or '"sig:db_is_replica' in line]
-    rules = parse_rule_file("groups:\n- name: pg\n  rules:\n" + "\n".join(wanted), "pg.yml")
-    detector = DetectorSettings().signal_detectors()["replica_lag"]
-    active: dict[str, Finding] = {}
-    with open_store() as store:
-        engine = Engine(store)
-        evaluator = RuleEvaluator(engine, store, [rules])
-        for now_s in range(0, 500, TICK_S):
-            rows = list(scraped(now_s, writes, phases, every_s, replays))
-            if rows:
-                store.append(SampleBatch.of_rows(rows)).result(30)
-            now_ms = START_MS + now_s * 1_000
-            evaluator.record(now_ms)
-            found = detector.evaluate(engine, SignalContext(now_ms, active))
-            active = {finding.fingerprint: finding for finding in found}
-            if any(finding.priority is Priority.P1 for finding in found):
-                yield now_s
+    ticks = judged(
+        ("pg_", "db_is_replica"),
+        lambda now_s: scraped(now_s, writes, phases, every_s, replays),
+        500,
+    )
+    for now_s, found in ticks:
+        if any(finding.priority is Priority.P1 for finding in found):
+            yield now_s
 
 
 def scraped(
@@ -56,7 +37,7 @@ def scraped(
     phases: tuple[float, float],
     every_s: int,
     replays: Callable[[float], bool],
-) -> Iterator[tuple[Labels, int, float]]:
+) -> Iterator[Row]:
     """What was scraped since the last tick."""
     for server, phase_s in zip(("pg-1", "pg-2"), phases, strict=True):
         at_s = (now_s - phase_s) // every_s * every_s + phase_s
